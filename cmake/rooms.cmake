@@ -1,0 +1,15 @@
+# The house: one line a room, lower floors first. main.cc alone sees all.
+room(base     LIBRARIES spdlog::spdlog PkgConfig::PROMETHEUS)                                       # floor 0
+room(event    USES base LIBRARIES PkgConfig::LZ4 PkgConfig::XXHASH PkgConfig::SIMDJSON PkgConfig::ZSTD PkgConfig::ZLIB)  # floor 1
+room(log      USES event)                                                                           # floor 2
+room(sql      USES event LIBRARIES duckdb Boost::headers)                                           # floor 2
+room(stage    USES log sql LIBRARIES PkgConfig::YAML)                                               # floor 3
+room(tables   USES sql)                                                                             # floor 3
+room(sources  USES stage)                                                                           # floor 4
+room(filters  USES stage)                                                                           # floor 4
+room(sinks    USES stage tables)                                                                    # floor 4
+room(catalog  USES stage)                                                                           # floor 4
+room(pipeline USES catalog tables)                                                                  # floor 5
+room(query    USES pipeline)                                                                        # floor 6
+room(server   USES query LIBRARIES OpenSSL::SSL)                                                    # floor 7
+room(cli      USES server LIBRARIES PkgConfig::CURL)                                                # floor 8

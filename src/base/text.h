@@ -1,0 +1,39 @@
+// Text: how durations, sizes, shares, times and counts are read and written everywhere (SURFACE, "Words that hold everywhere").
+//
+// Place: floor 0. Stateless. Parsers answer kInvalid with what was expected.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+
+namespace millstream {
+
+/// "250ms", "30s", "5m", "24h", "30d" in microseconds.
+Result<int64_t> ParseDurationUs(std::string_view text);
+/// "3 ms", "1.2 s", "3h12m": for people.
+std::string FormatDuration(int64_t us);
+/// "64KiB", "16MiB", "10GiB", "512" in bytes.
+Result<uint64_t> ParseBytes(std::string_view text);
+/// "3.1 MiB": for people.
+std::string FormatBytes(uint64_t bytes);
+/// "5%" as 0.05.
+Result<double> ParseShare(std::string_view text);
+/// RFC 3339, e.g. "2026-11-22T10:00:00.5+01:00", in microseconds since 1970 UTC.
+Result<int64_t> ParseTimeUs(std::string_view text);
+/// "2026-11-22T00:00:00.123456Z"; no fraction if it is zero.
+std::string FormatTime(int64_t us);
+/// "1,240,118".
+std::string FormatCount(uint64_t count);
+
+/// A name of ours: [a-z][a-z0-9_]{0,62} and no SQL keyword, not `input`. kInvalid says what is wrong with it.
+Status CheckName(std::string_view name);
+
+std::vector<std::string_view> Split(std::string_view text, char separator);
+std::string_view Trim(std::string_view text);
+std::string Hex(std::string_view bytes);
+
+}  // namespace millstream
