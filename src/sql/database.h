@@ -1,0 +1,178 @@
+// Database, Connection, Statement: DuckDB behind a small C++ face.
+//
+// Place: floor 2. Only sql/ includes DuckDB's header, and only its C API (docs/decisions/0004-duckdb.md).
+// Threads: a Database is thread-safe. A Connection and what comes from it belong to one thread, Interrupt
+// excepted. DuckDB runs every query on the calling thread (threads=1). Failure: SqlError kinds become codes:
+// conversion, out of range, invalid input, constraint → kInvalid; out of memory → kExhausted; interrupt →
+// kDeadline (or kCancelled); transaction conflict → kUnavailable; binder, catalog, parser → kInvalid with a
+// position; I/O → kIo; else kInternal.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/status.h"
+#include "event/type.h"
+
+struct _duckdb_database;
+struct _duckdb_connection;
+struct _duckdb_prepared_statement;
+struct _duckdb_data_chunk;
+struct _duckdb_logical_type;
+
+namespace millstream {
+
+/// A result's column: its name and type as DuckDB writes it ("DECIMAL(12,2)").
+struct ColumnInfo {
+  std::string name;
+  std::string type;
+  bool operator==(const ColumnInfo&) const = default;
+};
+
+/// A statement's failure in the words and place of the text that was given.
+struct SqlFault {
+  std::string kind;         // "Binder Error", "Conversion Error", …
+  std::string message;      // without "LINE 1: …" and caret
+  int position = -1;        // 0-based byte in the text; -1 = not known
+  std::string nearest;      // DuckDB's "Candidate bindings", if any
+  bool data_error = false;  // conversion, out of range, invalid input, constraint: the event is at fault
+                            // (SEMANTICS, "Dead letters")
+};
+
+/// One parameter's value; text forms are cast by DuckDB.
+using SqlValue = std::variant<std::monostate, bool, int64_t, double, std::string>;
+
+/// Up to 2,048 rows. Owns DuckDB's chunk; movable.
+class Chunk {
+ public:
+  Chunk() = default;
+  explicit Chunk(_duckdb_data_chunk* chunk) : chunk_(chunk) {}
+  ~Chunk();
+  Chunk(Chunk&& other) noexcept : chunk_(other.chunk_) { other.chunk_ = nullptr; }
+  Chunk& operator=(Chunk&& other) noexcept;
+
+  uint32_t rows() const;
+  uint32_t columns() const;
+  bool IsNull(uint32_t column, uint32_t row) const;
+  /// Direct access to a column's values in DuckDB's physical layout; flat.
+  void* data(uint32_t column) const;
+  int64_t Int64(uint32_t column, uint32_t row) const;            // BIGINT, UBIGINT, TIMESTAMP(TZ)
+  std::string_view String(uint32_t column, uint32_t row) const;  // VARCHAR, BLOB, JSON
+  _duckdb_data_chunk* get() const { return chunk_; }
+
+ private:
+  _duckdb_data_chunk* chunk_ = nullptr;
+};
+
+/// A value of a chunk as JSON text: integers and decimals with all their digits, NaN and Inf null, times RFC
+/// 3339, blobs base64, nested ones as JSON, JSON columns as they are. Made once for a result's column types.
+class JsonWriter {
+ public:
+  explicit JsonWriter(std::vector<_duckdb_logical_type*> types);  // borrowed from the statement for the call
+  ~JsonWriter();
+  JsonWriter(JsonWriter&&) noexcept;
+  void Append(std::string& out, const Chunk& chunk, uint32_t column, uint32_t row) const;
+  /// The same value as plain text for CSV and table output: strings without quotes, NULL as nothing.
+  void AppendText(std::string& out, const Chunk& chunk, uint32_t column, uint32_t row) const;
+
+ private:
+  struct TypeInfo;
+  std::vector<TypeInfo> types_;
+};
+
+/// Chunks of a result one after another. Materialised or streaming.
+class Rows {
+ public:
+  ~Rows();
+  Rows(Rows&&) noexcept;
+  const std::vector<ColumnInfo>& columns() const { return columns_; }
+  JsonWriter MakeJsonWriter() const;
+  /// The next chunk; an empty optional at the end.
+  Result<std::optional<Chunk>> Next();
+  uint64_t changed_rows() const;  // of an INSERT, UPDATE, DELETE
+
+ private:
+  friend class Statement;
+  struct State;
+  explicit Rows(std::unique_ptr<State> state);
+  std::vector<ColumnInfo> columns_;
+  std::unique_ptr<State> state_;
+};
+
+class Statement {
+ public:
+  ~Statement();
+  Status Bind(uint32_t index_from_1, const SqlValue& value);
+  Status Bind(const std::string& name, const SqlValue& value);  // $name; kNotFound if the statement has none
+  std::vector<std::string> parameters() const;
+  const std::vector<ColumnInfo>& columns() const { return columns_; }
+  bool returns_rows() const;
+  /// Runs to the end; all rows are kept.
+  Result<Rows> Execute();
+  /// Runs while rows are taken. Another statement on the same connection ends it.
+  Result<Rows> Stream();
+  /// The failure of the last call.
+  const SqlFault& fault() const { return fault_; }
+
+ private:
+  friend class Connection;
+  Statement();
+  std::vector<ColumnInfo> columns_;
+  SqlFault fault_;
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+class Connection {
+ public:
+  ~Connection();
+  /// One or more statements, results dropped.
+  Status Run(const std::string& sql);
+  Result<std::unique_ptr<Statement>> Prepare(const std::string& sql);
+  /// Prepare, bind in order, execute.
+  Result<Rows> Query(const std::string& sql, const std::vector<SqlValue>& parameters = {});
+  /// From any thread: what runs ends soon with kDeadline. Nothing happens to the next statement.
+  void Interrupt();
+  /// The failure of the last Run, Prepare or Query.
+  const SqlFault& fault() const { return fault_; }
+  _duckdb_connection* get() const { return connection_; }
+
+ private:
+  friend class Database;
+  explicit Connection(_duckdb_connection* connection) : connection_(connection) {}
+  _duckdb_connection* connection_;
+  SqlFault fault_;
+};
+
+struct DatabaseOptions {
+  uint64_t memory_bytes = 1ull << 30;
+  std::string temp_directory;  // for spilling
+  uint64_t wal_checkpoint_bytes = 64ull << 20;
+  bool read_only = false;
+};
+
+class Database {
+ public:
+  /// Opens a file, or memory for "". Our table and scalar functions are registered; extensions, external
+  /// access and configuration are locked.
+  static Result<std::unique_ptr<Database>> Open(const std::string& path, DatabaseOptions options);
+  ~Database();
+  Result<std::unique_ptr<Connection>> Connect();
+  static std::string LibraryVersion();
+
+ private:
+  friend class BatchScan;
+  friend class RowScan;
+  struct State;  // shared with DuckDB's callbacks: slots of scans and tallies
+  Database();
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace millstream

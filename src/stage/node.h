@@ -1,0 +1,46 @@
+// Node: a piece of configuration: YAML or JSON text as a tree that remembers where each part was written.
+//
+// Place: floor 3. Parsed by ParseYaml / ParseJson, read by Specs and by catalog/, kept in `_control` by
+// ToJson. Values; immutable once parsed.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/fault.h"
+#include "base/status.h"
+
+namespace millstream {
+
+struct Node {
+  enum class Kind : uint8_t { kNull, kScalar, kSequence, kMap };
+  Kind kind = Kind::kNull;
+  std::string scalar;       // text as written, without quotes; `${…}` not resolved
+  bool quoted = false;      // a quoted scalar is never a number, boolean or null
+  std::vector<Node> items;  // sequence
+  std::vector<std::pair<std::string, Node>> members;  // map, in the order of the file
+  std::string file;
+  int line = 0, column = 0;  // 1-based
+  int block_indent = 0;      // of a `|` text: columns before its first character; its text begins on line + 1
+  bool is_block = false;
+
+  const Node* Find(std::string_view name) const;
+  bool IsScalar() const { return kind == Kind::kScalar; }
+  bool operator==(const Node& other) const;  // content, not places
+};
+
+/// Parses one YAML document. Faults name line and column and have a sentence for YAML's own traps (flow maps
+/// without quotes, ` #`, duplicate keys, tabs).
+Node ParseYaml(std::string_view text, const std::string& file, Faults& faults);
+Node ParseJson(std::string_view text, const std::string& file, Faults& faults);
+std::string ToJson(const Node& node);
+std::string ToYaml(const Node& node);
+
+/// Replaces `${env:X}`, `${env:X:-default}`, `${file:PATH}` in a scalar; an unset one is a fault. Values of
+/// secrets never reach messages.
+Result<std::string> ResolveVariables(std::string_view text, const std::string& project_directory);
+
+}  // namespace millstream

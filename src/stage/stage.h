@@ -1,0 +1,195 @@
+// Source, Filter, Sink and the Registry: all that an author of a connector needs.
+//
+// Place: floor 3. A connector is one file in sources/, filters/ or sinks/: options, Spec, class, and one line
+// in main.cc's list (docs/adding-a-stage.md). Threads: the runtime calls a stage from one thread at a time;
+// an author writes no locks. A Sink that says `concurrent()` may be called for different partitions at once.
+// Failure: codes of base/status.h; only the runtime decides what to do (retry, bisect, dead letter, stop).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/file_system.h"
+#include "base/random.h"
+#include "base/status.h"
+#include "event/envelope.h"
+#include "event/receipt.h"
+#include "sql/row_batch.h"
+#include "stage/node.h"
+#include "stage/spec.h"
+
+namespace millstream {
+
+class TableStore;
+
+/// One event that a source hands over. Views hold for the call of EventTaker::Take.
+struct SourceEvent {
+  Envelope envelope;
+  std::string_view data;
+};
+
+/// Takes what a source reads. Implemented by pipeline/ingest.
+class EventTaker {
+ public:
+  virtual ~EventTaker() = default;
+  /// Checks and gathers one event. A bad one becomes a dead letter (or is counted as refused) and is no error
+  /// of the source. `at` says where it stood, e.g. "a.ndjson#17".
+  virtual Status Take(const SourceEvent& event, std::string_view at) = 0;
+  /// Appends what was gathered, with the source's position: durable on return. Called by the source when it
+  /// has no more for now, or often enough (the taker appends by itself when its buffer is full, using the
+  /// position last given by Mark).
+  virtual Status Commit() = 0;
+  /// All that was taken so far is covered by this resume position of part `part` (e.g. a file's identity).
+  virtual void Mark(const std::string& part, const std::string& position) = 0;
+  /// The position of a part as stored in the stream's receipts (the minimum over partitions), if there is
+  /// one.
+  virtual std::optional<std::string> Position(const std::string& part) = 0;
+};
+
+struct SourceContext {
+  std::string name;
+  std::string stream;
+  std::string project_directory;
+  FileSystem* fs = nullptr;
+  Clock* clock = nullptr;
+  EventTaker* taker = nullptr;
+};
+
+/// Brings events in.
+class Source {
+ public:
+  virtual ~Source() = default;
+  /// Reads what there is now and hands it to the taker. True if it did something; false: nothing new (the
+  /// runtime waits `poll_us` and calls again).
+  virtual Result<bool> Poll(std::stop_token stop) = 0;
+  virtual int64_t poll_us() const { return 500'000; }
+};
+
+struct FilterContext {
+  std::string pipeline, name, project_directory;
+  Clock* clock = nullptr;
+};
+
+/// Turns a batch into a batch. (`sql` filters are fused by FilterChain and do not come through here.)
+class Filter {
+ public:
+  virtual ~Filter() = default;
+  /// Columns of the result for given columns of the input (visible and reserved).
+  virtual Result<std::vector<ColumnInfo>> Describe(const std::vector<ColumnInfo>& input) = 0;
+  /// kInvalid: data at fault (the runtime bisects); kUnavailable, kDeadline: retried.
+  virtual Result<RowBatch> Process(RowBatch rows, std::stop_token stop) = 0;
+};
+
+struct SinkContext {
+  std::string pipeline;
+  uint64_t generation = 0;
+  std::string id;      // sink id: KIND:TARGET or its name
+  std::string stream;  // that the pipeline reads
+  uint32_t partitions = 1;
+  std::string project_directory;
+  std::string data_directory;
+  FileSystem* fs = nullptr;
+  Clock* clock = nullptr;
+  Database* database = nullptr;
+  TableStore* tables = nullptr;
+  /// For stream sinks: the place to append to (implemented by pipeline/).
+  class StreamAppender* appender = nullptr;
+};
+
+/// What a stream sink needs of the runtime: exactly-once appends with the origin's position as a receipt.
+class StreamAppender {
+ public:
+  virtual ~StreamAppender() = default;
+  /// Opens the target. kNotFound names the nearest stream.
+  virtual Status OpenTarget(const std::string& stream) = 0;
+  /// Next source offset by source partition, as the target's receipts have it (minimum over the target's
+  /// partitions).
+  virtual Result<std::map<uint32_t, uint64_t>> Positions(const std::string& origin) = 0;
+  struct Row {
+    Envelope envelope;
+    std::string_view data;
+    uint64_t source_offset = 0;  // targets skip what their receipt covers
+  };
+  /// Appends rows of source partition `part` and the receipt (origin, part, next) to the target's partitions.
+  /// Durable on return.
+  virtual Status Append(const std::string& origin, uint32_t part, const std::vector<Row>& rows,
+                        uint64_t next) = 0;
+};
+
+/// Puts a batch out, and stores how far it has come.
+class Sink {
+ public:
+  virtual ~Sink() = default;
+  /// Stored next offsets by partition; a partition that is not there has none.
+  virtual Result<std::map<uint32_t, uint64_t>> Open() = 0;
+  /// Reserved columns that it wants in RowBatch beside the coordinates.
+  virtual std::vector<std::string> WantedColumns() const { return {}; }
+  /// Checks and adapts to the columns that rows will have (visible and reserved). Before the first delivery
+  /// of a version.
+  virtual Status SetColumns(const std::vector<ColumnInfo>& columns, uint32_t visible) = 0;
+  /// Delivers all rows and stores rows.next_offset for rows.partition; called also without rows. On success
+  /// both are as durable as the guarantee says.
+  virtual Status Deliver(const RowBatch& rows) = 0;
+  /// Offsets that survive a power cut (retention); by default what was delivered.
+  virtual std::optional<uint64_t> DurableOffset(uint32_t /*partition*/) { return std::nullopt; }
+  /// True: Deliver may be called for different partitions at once.
+  virtual bool concurrent() const { return false; }
+  /// True: wants rows of `_op` for deletions (FilterChain's keep_deletes).
+  virtual bool wants_deletes() const { return false; }
+  virtual Status Close() { return OkStatus(); }
+};
+
+/// A kind of stage: its settings and how it is made. `Check` faults what parsing cannot see.
+struct SourceKind {
+  SpecInfo spec;
+  std::function<void(const Node&, const ParseContext&)> check;
+  std::function<Result<std::unique_ptr<Source>>(const Node&, const SourceContext&)> make;
+};
+struct FilterKind {
+  SpecInfo spec;
+  std::function<void(const Node&, const ParseContext&)> check;
+  std::function<Result<std::unique_ptr<Filter>>(const Node&, const FilterContext&)> make;
+  /// Declared columns of its result (`output:`), given the node; empty: the input's.
+  std::function<std::vector<ColumnInfo>(const Node&)> output;
+};
+struct SinkKind {
+  SpecInfo spec;
+  std::function<void(const Node&, const ParseContext&)> check;
+  std::function<Result<std::unique_ptr<Sink>>(const Node&, const SinkContext&)> make;
+  /// The sink's target, for its id "KIND:TARGET".
+  std::function<std::string(const Node&)> target;
+};
+
+/// What kinds there are. Filled by main.cc.
+class Registry {
+ public:
+  void Add(SourceKind kind) {
+    std::string name = kind.spec.kind;
+    sources_.insert_or_assign(std::move(name), std::move(kind));
+  }
+  void Add(FilterKind kind) {
+    std::string name = kind.spec.kind;
+    filters_.insert_or_assign(std::move(name), std::move(kind));
+  }
+  void Add(SinkKind kind) {
+    std::string name = kind.spec.kind;
+    sinks_.insert_or_assign(std::move(name), std::move(kind));
+  }
+  const std::map<std::string, SourceKind>& sources() const { return sources_; }
+  const std::map<std::string, FilterKind>& filters() const { return filters_; }
+  const std::map<std::string, SinkKind>& sinks() const { return sinks_; }
+
+ private:
+  std::map<std::string, SourceKind> sources_;
+  std::map<std::string, FilterKind> filters_;
+  std::map<std::string, SinkKind> sinks_;
+};
+
+}  // namespace millstream
