@@ -1,0 +1,116 @@
+// Engine: the whole of Millstream without a listener: data folder, log, control log, tables, ingest, sources,
+// delivery.
+//
+// Place: floor 5. server/ puts HTTP before it; cli/ opens it in-process where no server runs.
+// Start (SEMANTICS, "Start"): lock → `_control` → streams → receipts → DuckDB → stored offsets ≤ durable end
+// → loops. Threads: all public functions are thread-safe. Owns its threads: one a source, one a delivery loop
+// (pipeline, sink, partition), one sampler. Failure: a failed sync calls on_fatal (the process exits 74).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/file_system.h"
+#include "base/random.h"
+#include "base/status.h"
+#include "catalog/project.h"
+#include "event/position.h"
+#include "log/log.h"
+#include "pipeline/dead_letters.h"
+#include "pipeline/ingest.h"
+#include "pipeline/status.h"
+#include "tables/table_store.h"
+
+namespace millstream {
+
+class Logger;
+
+struct EngineOptions {
+  FileSystem* fs = nullptr;
+  Clock* clock = nullptr;
+  Random* random = nullptr;
+  const Registry* registry = nullptr;
+  Logger* logger = nullptr;
+  Project project;             // as the files say
+  std::string data_directory;  // absolute
+  std::string who;             // of `_control` events: "USER@HOST"
+  bool read_only = false;      // `query` without a server: no loops, no sources, nothing is applied
+  int64_t lock_wait_us = 5'000'000;
+  std::function<void(Status)> on_fatal;
+};
+
+class Engine {
+ public:
+  /// kConflict if another process holds the data folder ("held by pid 12, http://127.0.0.1:8410"); kCorrupt,
+  /// kIo as they come.
+  static Result<std::unique_ptr<Engine>> Open(EngineOptions options);
+  ~Engine();
+
+  /// Starts sources and delivery loops.
+  Status Start();
+  /// Reads every source to its present end, delivers everything, returns (`run --once`). `progress` is called
+  /// now and then with the status.
+  Status RunOnce(std::stop_token stop, std::function<void(const EngineStatus&)> progress);
+  /// Delivers what is in the log up to now, without sources (`ingest` without a server).
+  Status DeliverAll(std::stop_token stop, std::function<void(const EngineStatus&)> progress);
+  /// Finishes and commits what is under way, syncs, closes. Within about `deadline_us`.
+  Status Stop(int64_t deadline_us = 8'000'000);
+  /// Writes the URL of the listener into the lock file.
+  Status Announce(const std::string& url);
+
+  // Ingest (pipeline/ingest.h)
+  std::shared_ptr<PreparedIngest> Prepare(const IngestRequest& request);
+  void Commit(std::shared_ptr<PreparedIngest> prepared, IngestDone done);
+  /// Prepare and Commit.
+  void Ingest(const IngestRequest& request, IngestDone done);
+  tl::expected<IngestAnswer, IngestRefusal> IngestAndWait(const IngestRequest& request);
+  /// Stored position of an origin's part in a stream: events that every partition's receipts cover, and the
+  /// position as it was given.
+  struct OriginPosition {
+    uint64_t events = 0;
+    std::string position;
+  };
+  Result<std::optional<OriginPosition>> FindOrigin(const std::string& stream, const std::string& origin,
+                                                   const std::string& part);
+
+  // What exists
+  std::shared_ptr<const Project> project() const;  // what is live
+  const std::vector<std::string>& notices()
+      const;  // what start decided about files and `_control`, for the user
+  EngineStatus TakeStatus() const;
+  Log& log();
+  Database& database();
+  TableStore& tables();
+  DeadLetters& dead_letters();
+  FileSystem& fs();
+  Clock& clock();
+  const Registry& registry() const;
+  std::string data_uuid() const;
+
+  // Operation
+  Status PausePipeline(const std::string& name, const std::string& who);
+  Status ResumePipeline(const std::string& name, const std::string& who);
+  Status PauseSource(const std::string& name, const std::string& who);
+  Status ResumeSource(const std::string& name, const std::string& who);
+  Status DropTable(const std::string& name, const std::string& who);
+
+  /// Waits until every pipeline that reads `position.stream` and writes one of `tables` (empty: any table)
+  /// has delivered up to and with the position. kDeadline names how far it came.
+  Status Wait(const Position& position, const std::vector<std::string>& tables, int64_t timeout_us,
+              std::stop_token stop);
+  /// How far a table's writers are: for each stream the position of the last delivered event.
+  std::vector<Position> TablePositions(const std::string& table) const;
+
+ private:
+  struct State;
+  explicit Engine(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace millstream
