@@ -39,6 +39,7 @@ struct EncodedBatch {
   std::string payload;
   uint32_t payload_crc = 0;  // CRC32C of `payload`
   uint64_t data_bytes = 0;   // raw bytes of all events' data
+  Receipts receipts;         // those in the payload, once more: the log indexes them without opening it
 };
 
 /// What a batch's header says of it.
