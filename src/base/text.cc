@@ -94,6 +94,30 @@ std::string ShortNumber(double value, bool keep_zero) {
   return text;
 }
 
+// Length of the valid UTF-8 character at the start of `text` (RFC 3629: no surrogates, no overlong forms), or
+// 0.
+size_t Utf8Length(std::string_view text) {
+  auto byte = [&](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
+  auto continues = [&](size_t from, size_t to) {
+    for (size_t i = from; i < to; ++i) {
+      if ((byte(i) & 0xC0) != 0x80) return false;
+    }
+    return true;
+  };
+  unsigned first = byte(0), second = byte(1);
+  if (first < 0x80) return 1;
+  if (first >= 0xC2 && first <= 0xDF) return continues(1, 2) ? 2 : 0;
+  if (first >= 0xE0 && first <= 0xEF) {
+    bool valid = (first != 0xE0 || second >= 0xA0) && (first != 0xED || second < 0xA0);
+    return valid && continues(1, 3) ? 3 : 0;
+  }
+  if (first >= 0xF0 && first <= 0xF4) {
+    bool valid = (first != 0xF0 || second >= 0x90) && (first != 0xF4 || second < 0x90);
+    return valid && continues(1, 4) ? 4 : 0;
+  }
+  return 0;
+}
+
 }  // namespace
 
 Result<int64_t> ParseDurationUs(std::string_view text) {
@@ -270,6 +294,35 @@ std::string Hex(std::string_view bytes) {
     text += kDigits[byte & 15];
   }
   return text;
+}
+
+void AppendJsonString(std::string& out, std::string_view text) {
+  out += '"';
+  for (size_t at = 0; at < text.size();) {
+    char c = text[at];
+    if (static_cast<unsigned char>(c) >= 0x80) {
+      size_t length = Utf8Length(text.substr(at));
+      out += length == 0 ? std::string_view("\xEF\xBF\xBD") : text.substr(at, length);
+      at += std::max<size_t>(length, 1);
+      continue;
+    }
+    ++at;
+    if (c == '"' || c == '\\') {
+      out += '\\';
+      out += c;
+    } else if (c == '\n') {
+      out += "\\n";
+    } else if (c == '\r') {
+      out += "\\r";
+    } else if (c == '\t') {
+      out += "\\t";
+    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
+      out += fmt::format("\\u{:04x}", c);
+    } else {
+      out += c;
+    }
+  }
+  out += '"';
 }
 
 }  // namespace millstream

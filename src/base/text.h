@@ -1,4 +1,5 @@
-// Text: how durations, sizes, shares, times and counts are read and written everywhere (SURFACE, "Words that hold everywhere").
+// Text: how durations, sizes, shares, times and counts are read and written everywhere (SURFACE, "Words that
+// hold everywhere").
 //
 // Place: floor 0. Stateless. Parsers answer kInvalid with what was expected.
 #pragma once
@@ -35,5 +36,7 @@ Status CheckName(std::string_view name);
 std::vector<std::string_view> Split(std::string_view text, char separator);
 std::string_view Trim(std::string_view text);
 std::string Hex(std::string_view bytes);
+/// Appends `text` as a JSON string with its quotes. Each byte that is not part of valid UTF-8 becomes U+FFFD.
+void AppendJsonString(std::string& out, std::string_view text);
 
 }  // namespace millstream

@@ -125,5 +125,23 @@ TEST(TextTest, SplitTrimHex) {
   EXPECT_EQ(Hex(std::string_view("\x00\xff\x1a", 3)), "00ff1a");
 }
 
+TEST(TextTest, JsonStrings) {
+  auto json = [](std::string_view text) {
+    std::string out;
+    AppendJsonString(out, text);
+    return out;
+  };
+  EXPECT_EQ(json(""), R"("")");
+  EXPECT_EQ(json("a\"b\\c/\n\r\t\x01\x7f"), R"("a\"b\\c/\n\r\t\u0001\u007f")");
+  EXPECT_EQ(json("ü€𝄞"), "\"ü€𝄞\"");
+  for (auto bad : {"\xff", "\xc0\x80", "\xe0\x80\x80", "\xed\xa0\x80", "\xf0\x80\x80\x80", "\xf4\x90\x80\x80",
+                   "\xe2\x82"}) {
+    std::string out = json(bad);
+    EXPECT_EQ(out.substr(0, 4), "\"\xEF\xBF\xBD") << out;
+    EXPECT_EQ(out.size(), 2 + 3 * std::string_view(bad).size());
+  }
+  EXPECT_EQ(json("\xe2\x82z"), "\"\xEF\xBF\xBD\xEF\xBF\xBDz\"");
+}
+
 }  // namespace
 }  // namespace millstream
