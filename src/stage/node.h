@@ -26,6 +26,15 @@ struct Node {
   int line = 0, column = 0;  // 1-based
   int block_indent = 0;      // of a `|` text: columns before its first character; its text begins on line + 1
   bool is_block = false;
+  int text_column =
+      0;  // where the text begins if it stands on `line` unchanged (or is a whole file); 0 = folded
+  bool comment_follows = false;  // plain scalar, then ` #`: YAML has cut the value there
+
+  struct Place {
+    int line = 0, column = 0;
+  };
+  /// Where byte `position` of the scalar stands in the file; the scalar's own place if YAML has folded it.
+  Place PlaceOf(size_t position) const;
 
   const Node* Find(std::string_view name) const;
   bool IsScalar() const { return kind == Kind::kScalar; }
@@ -38,6 +47,13 @@ Node ParseYaml(std::string_view text, const std::string& file, Faults& faults);
 Node ParseJson(std::string_view text, const std::string& file, Faults& faults);
 std::string ToJson(const Node& node);
 std::string ToYaml(const Node& node);
+
+/// A plain scalar: for defaults and tests.
+Node ScalarNode(std::string text);
+/// True for a plain scalar that JSON would read as a number, `true` or `false`.
+bool IsLiteral(const Node& node);
+/// Content of a text of its own (a `.sql` file) as a node: line 1, column 1.
+Node FileNode(std::string text, std::string file);
 
 /// Replaces `${env:X}`, `${env:X:-default}`, `${file:PATH}` in a scalar; an unset one is a fault. Values of
 /// secrets never reach messages.
