@@ -1,5 +1,6 @@
 #include "stage/node.h"
 
+#include "base/text.h"
 #include "event/json_scan.h"
 
 namespace millstream {

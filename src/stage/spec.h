@@ -7,6 +7,7 @@
 //     Spec<FileOptions> spec("file", "Writes rows to a file.");
 //     spec.Field("path", &FileOptions::path, "where to").Required().Main();
 //     spec.Field("format", &FileOptions::format, "how").OneOf({"ndjson", "csv"}).Default("ndjson");
+//     spec.Nested("rotate", &FileOptions::rotate, RotateSpec(), "when a new file begins");
 //     spec.Example("file: out.ndjson");
 //     return spec;
 //   }
@@ -209,8 +210,9 @@ class Spec {
   }
 
   /// A map of settings with a Spec of its own.
-  template <typename T, typename Nested>
-  FieldRef Field(std::string name, T Options::*member, std::string description, const Spec<Nested>& nested) {
+  template <typename T, typename Options2>
+  FieldRef Nested(std::string name, T Options::*member, const Spec<Options2>& nested,
+                  std::string description) {
     FieldInfo info;
     info.name = std::move(name), info.type = "map", info.description = std::move(description);
     info.fields = nested.info().fields;
@@ -220,9 +222,9 @@ class Spec {
   }
 
   /// A list of them.
-  template <typename Nested>
-  FieldRef Field(std::string name, std::vector<Nested> Options::*member, std::string description,
-                 const Spec<Nested>& nested) {
+  template <typename Options2>
+  FieldRef Nested(std::string name, std::vector<Options2> Options::*member, const Spec<Options2>& nested,
+                  std::string description) {
     FieldInfo info;
     info.name = std::move(name), info.type = "list of map", info.description = std::move(description);
     info.fields = nested.info().fields;

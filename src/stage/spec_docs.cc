@@ -1,5 +1,5 @@
 // SpecHelp, SpecSchema, SpecMarkdown: what a Spec says of itself.
-#include "event/json_scan.h"
+#include "base/text.h"
 #include "stage/spec.h"
 
 namespace millstream {
