@@ -33,6 +33,7 @@ class TableStore;
 struct SourceEvent {
   Envelope envelope;
   std::string_view data;
+  std::string_view part;  // what it belongs to that has a position of its own, e.g. a file's identity
   std::string_view at;    // where it stood, for dead letters: "a.ndjson#17"
   uint64_t sequence = 0;  // grows along the source's part, e.g. the byte after it, or its record number from 1: after a crash the taker skips what is stored already
 };
@@ -41,13 +42,13 @@ struct SourceEvent {
 class EventTaker {
  public:
   virtual ~EventTaker() = default;
-  /// Checks and gathers one event of the current part. A bad one becomes a dead letter (or is counted as refused) and is no error of the source.
+  /// Checks and gathers one event; another part than before commits what was gathered. A bad one becomes a dead letter (or is counted as refused) and is no error of the source.
   virtual Status Take(const SourceEvent& event) = 0;
   /// Appends what was gathered, with the position last given by Mark: durable on return. Called by the source when it has no more for now; the taker
   /// also appends by itself when its buffer is full.
   virtual Status Commit() = 0;
   /// All that was taken so far of `part` is covered by this resume position. Its text begins with the decimal `sequence` that was reached. Call it after each
-  /// event or each piece; a change of part commits what was gathered of the one before.
+  /// event or each piece.
   virtual Status Mark(const std::string& part, const std::string& position) = 0;
   /// The position of a part as stored in the stream's receipts (the minimum over partitions), if there is
   /// one.
