@@ -18,6 +18,7 @@ struct Receipt {
   std::string position;        // opaque to the log
   uint32_t first_event = 0;    // index in the batch of the first event that it covers
   uint32_t events = 0;         // how many; 0 = a receipt without events
+  uint64_t first_offset = 0;   // not stored: offset of first_event, filled in when the log finds the receipt
   bool operator==(const Receipt&) const = default;
 };
 
