@@ -8,7 +8,7 @@ room(tables   USES sql)                                                         
 room(sources  USES stage)                                                                           # floor 4
 room(filters  USES stage)                                                                           # floor 4
 room(sinks    USES stage tables)                                                                    # floor 4
-room(catalog  USES stage tables)                                                                     # floor 4
+room(catalog  USES stage tables LIBRARIES OpenSSL::Crypto)                                       # floor 4
 room(pipeline USES catalog tables)                                                                  # floor 5
 room(query    USES pipeline)                                                                        # floor 6
 room(server   USES query LIBRARIES OpenSSL::SSL)                                                    # floor 7

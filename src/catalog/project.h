@@ -59,7 +59,9 @@ struct StreamConfig {
 
 struct SourceConfig {
   std::string name, kind, stream;
-  Node options;  // of the kind
+  Node options;                     // of the kind
+  std::optional<int64_t> every_us;  // pause between polls; not given: the kind's own
+  int64_t retry_min_us = 100'000, retry_max_us = 30'000'000;
   Node node;
 };
 
@@ -75,12 +77,15 @@ struct SinkConfig {
   std::string id;  // "KIND:TARGET" or its name
   std::string kind;
   Node options;
+  Node node;  // the entry in `to`
 };
 
 struct StartConfig {
   enum class From : uint8_t { kEarliest, kLatest, kTime, kPosition } from = From::kEarliest;
   int64_t time_us = 0;
+  int64_t ago_us = 0;  // kTime: not 0 = that long before the moment of the apply, in place of time_us
   Position position;
+  Node node;
 };
 
 struct PipelineConfig {

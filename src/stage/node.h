@@ -23,8 +23,9 @@ struct Node {
   std::vector<Node> items;  // sequence
   std::vector<std::pair<std::string, Node>> members;  // map, in the order of the file
   std::string file;
-  int line = 0, column = 0;  // 1-based
-  int block_indent = 0;      // of a `|` text: columns before its first character; its text begins on line + 1
+  int line = 0, column = 0;          // 1-based
+  int key_line = 0, key_column = 0;  // of a map's member: where its key stands
+  int block_indent = 0;  // of a `|` text: columns before its first character; its text begins on line + 1
   bool is_block = false;
   int text_column =
       0;  // where the text begins if it stands on `line` unchanged (or is a whole file); 0 = folded

@@ -102,12 +102,10 @@ std::vector<std::string> NamesOf(const SpecInfo& info) {
 void FaultUnknownKey(const SpecInfo& info, const std::string& key, const Node& value,
                      const ParseContext& context) {
   std::vector<std::string> names = NamesOf(info);
-  std::string nearest = Nearest(key, names);
-  std::string all = fmt::format("{}", fmt::join(names, ", "));
-  std::string hint = !nearest.empty() ? fmt::format("did you mean '{}'?", nearest)
-                     : names.empty()  ? "no key is known here"
-                                      : "known keys: " + all;
-  AddFault(value, context, fmt::format("unknown key '{}'", key), hint, all);
+  Fault fault = FaultAtKey(value, context.path, fmt::format("unknown key '{}'", key),
+                           names.empty() ? "no key is known here" : HintOf(key, names, "keys"));
+  fault.expected = fmt::format("{}", fmt::join(names, ", "));
+  context.faults->push_back(std::move(fault));
 }
 
 }  // namespace
@@ -117,6 +115,20 @@ Fault FaultAt(const Node& node, std::string path, std::string message, std::stri
   fault.file = node.file, fault.line = node.line, fault.column = node.column;
   fault.path = std::move(path), fault.message = std::move(message), fault.hint = std::move(hint);
   return fault;
+}
+
+Fault FaultAtKey(const Node& node, std::string path, std::string message, std::string hint) {
+  Fault fault = FaultAt(node, std::move(path), std::move(message), std::move(hint));
+  if (node.key_line > 0) fault.line = node.key_line, fault.column = node.key_column;
+  return fault;
+}
+
+std::string HintOf(const std::string& name, const std::vector<std::string>& candidates,
+                   const std::string& kinds) {
+  std::string nearest = Nearest(name, candidates);
+  if (!nearest.empty()) return fmt::format("did you mean '{}'?", nearest);
+  if (candidates.empty()) return "";
+  return fmt::format("known {}: {}", kinds, fmt::join(candidates, ", "));
 }
 
 bool CutByComment(const Node& node) {
@@ -154,7 +166,8 @@ std::vector<const Node*> MatchFields(const SpecInfo& info, const Node& node, con
     if (found == info.fields.end()) {
       FaultUnknownKey(info, key, value, context);
     } else if (!found->later.empty()) {
-      AddFault(value, context.At(key), "is not there yet in this version", found->later);
+      context.faults->push_back(
+          FaultAtKey(value, context.At(key).path, "is not there yet in this version", found->later));
     } else {
       nodes[static_cast<size_t>(found - info.fields.begin())] = &value;
     }
@@ -167,7 +180,16 @@ std::vector<const Node*> MatchFields(const SpecInfo& info, const Node& node, con
   return nodes;
 }
 
+bool NeedsAny(const SpecInfo& info) {
+  return std::any_of(info.fields.begin(), info.fields.end(), [](const FieldInfo& f) { return f.required; });
+}
+
 std::optional<Node> DefaultNode(const FieldInfo& info) {
+  if (info.implied) {
+    Node empty;
+    empty.kind = Node::Kind::kMap;
+    return empty;
+  }
   if (info.default_text.empty()) return std::nullopt;
   bool shown_only = !info.one_of.empty() &&
                     std::find(info.one_of.begin(), info.one_of.end(), info.default_text) == info.one_of.end();

@@ -60,10 +60,12 @@ struct FieldInfo {
   std::vector<std::string> one_of;
   std::optional<int64_t> min, max;  // of numbers
   bool required = false;
+  bool implied = false;           // nested settings that have defaults of their own when they are not given
   bool main = false;              // `KIND: VALUE` sets this one
   bool secret = false;            // takes nothing but `${…}`
   std::string later;              // not empty: not there yet; what to do instead. Not in help and docs
   std::vector<FieldInfo> fields;  // nested
+  std::string schema;             // JSON Schema in place of what the type gives; empty = that of the type
 };
 
 struct SpecInfo {
@@ -86,6 +88,11 @@ struct ParseContext {
 };
 
 Fault FaultAt(const Node& node, std::string path, std::string message, std::string hint = "");
+/// The same at the key before the node.
+Fault FaultAtKey(const Node& node, std::string path, std::string message, std::string hint = "");
+/// "did you mean 'NEAREST'?", or "known KINDS: A, B, C" if none is near, or "" if there are none.
+std::string HintOf(const std::string& name, const std::vector<std::string>& candidates,
+                   const std::string& kinds);
 
 /// True for a plain SQL value that YAML cut at ` #` in the middle: a quote or a parenthesis is left open.
 bool CutByComment(const Node& node);
@@ -102,6 +109,8 @@ namespace internal {
 /// Which node each field takes (null: absent), and a fault for each key that is unknown, missing or not there
 /// yet.
 std::vector<const Node*> MatchFields(const SpecInfo& info, const Node& node, const ParseContext& context);
+/// True if a setting is required.
+bool NeedsAny(const SpecInfo& info);
 /// The node of a field's default, if it has one that can be read as a value.
 std::optional<Node> DefaultNode(const FieldInfo& info);
 
@@ -179,6 +188,11 @@ class Spec {
     FieldRef& OneOf(std::vector<std::string> values) { return info().one_of = std::move(values), *this; }
     FieldRef& Min(int64_t value) { return info().min = value, *this; }
     FieldRef& Max(int64_t value) { return info().max = value, *this; }
+    /// What help shows as its type, and its JSON Schema: for a setting that is read as a Node.
+    FieldRef& Shown(std::string type, std::string schema) {
+      info().type = std::move(type), info().schema = std::move(schema);
+      return *this;
+    }
 
    private:
     FieldInfo& info() { return spec_->info_.fields[index_]; }
@@ -216,6 +230,7 @@ class Spec {
     FieldInfo info;
     info.name = std::move(name), info.type = "map", info.description = std::move(description);
     info.fields = nested.info().fields;
+    info.implied = std::is_same_v<T, Options2> && !internal::NeedsAny(nested.info());
     return Add(std::move(info),
                [member, nested](Options& options, const Node& node, const ParseContext& context,
                                 const FieldInfo&) { options.*member = nested.Parse(node, context); });

@@ -80,6 +80,7 @@ std::string ObjectOrMainSchema(const std::vector<FieldInfo>& fields) {
 
 std::string TypeSchema(const FieldInfo& field) {
   const std::string& type = field.type;
+  if (!field.schema.empty()) return field.schema;
   if (field.secret) return R"({"type":"string","pattern":"^\\$\\{(env|file):.*\\}$"})";
   std::string one = kText;
   if (!field.one_of.empty()) {

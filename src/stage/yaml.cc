@@ -271,6 +271,7 @@ class TreeBuilder final : public YAML::EventHandler {
       return;
     }
     if (value.kind == Node::Kind::kNull) value.line = key.line, value.column = key.column;
+    value.key_line = key.line, value.key_column = key.column;
     // A key of the map's own hides one that `<<` brought.
     for (auto& member : frame.node.members) {
       if (member.first != key.scalar) continue;
