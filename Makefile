@@ -1,0 +1,71 @@
+# The verbs of this project. Each installs what is missing, builds, and does its work.
+BUILD  := build
+JOBS   := $(shell nproc)
+PYTHON := /usr/bin/python3
+# Ninja's line: steps done, steps in all, seconds.
+export NINJA_STATUS = [%f/%t, %e s] 
+
+# $(call build,FOLDER,CMAKE OPTIONS,TARGETS)
+define build
+	@test -f $(1)/build.ninja || cmake -S . -B $(1) -G Ninja $(2) > /dev/null
+	@cmake --build $(1) -j $(JOBS) --target $(3)
+endef
+
+.PHONY: help run build test check floors format lint asan tsan examples bench fuzz docs setup setup-test setup-check clean
+
+help:            ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+run: build       ## build, then show the main job at work: millstream demo
+	@$(BUILD)/millstream demo
+
+build: setup     ## build the binary, build/millstream
+	$(call build,$(BUILD),,millstream)
+
+test: setup-test ## all tests on the release build; ends with one line of totals
+	$(call build,$(BUILD),,all)
+	@$(PYTHON) tools/test.py --build $(BUILD) --jobs $(JOBS) --python
+
+check: setup-check floors format lint asan tsan  ## what a change must pass beside `make test`: house rules, lint, sanitizers
+
+floors:          ## who includes whom, file sizes, links in the docs
+	@$(PYTHON) tools/check_floors.py
+	@$(PYTHON) tools/check_docs.py
+
+format:          ## formatting as .clang-format has it; FIX=1 rewrites
+	@git ls-files 'src/*.cc' 'src/*.h' | xargs clang-format $(if $(FIX),-i,--dry-run -Werror)
+
+lint:            ## clang-tidy over src/
+	$(call build,$(BUILD),,precompiled)
+	@$(PYTHON) tools/lint.py --build $(BUILD) --jobs $(JOBS)
+
+asan:            ## tests and examples under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(call build,build-asan,-DMILLSTREAM_SANITIZE=address$(comma)undefined,all)
+	@$(PYTHON) tools/test.py --build build-asan --jobs $(JOBS) --examples
+
+tsan:            ## tests under ThreadSanitizer
+	$(call build,build-tsan,-DMILLSTREAM_SANITIZE=thread,all)
+	@$(PYTHON) tools/test.py --build build-tsan --jobs $(JOBS)
+
+bench: setup     ## benchmarks; bench/README.md says what they mean
+	$(call build,$(BUILD),,all)
+	@$(PYTHON) tools/bench.py --build $(BUILD)
+
+fuzz: setup-check ## each fuzz target for SECONDS seconds (60)
+	$(call build,build-fuzz,-DMILLSTREAM_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_C_COMPILER=clang,fuzz)
+	@tools/fuzz.sh build-fuzz $(or $(SECONDS),60)
+
+docs: build      ## write the reference pages of docs/ from the binary's own Specs
+	@$(PYTHON) tools/docs.py --binary $(BUILD)/millstream
+
+setup:
+	@tools/setup.sh run
+setup-test:
+	@tools/setup.sh test
+setup-check:
+	@tools/setup.sh check
+
+clean:           ## remove everything that was built
+	rm -rf build build-asan build-tsan build-fuzz
+
+comma := ,

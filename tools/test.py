@@ -1,0 +1,126 @@
+#!/usr/bin/python3
+"""Runs the tests of one build folder and ends with one line: N passed, N failed, N skipped.
+
+GoogleTest programs run through ctest, one ctest test a room; their cases are counted from the XML that they write. A program that
+fails without a failed case (a crash, a time-out, a sanitizer's report at exit) counts as one failed case. With --python
+the black-box tests of tests/ and the tests of tools/ run too, with --examples only those of examples/.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAM_SECONDS_MAX = 900
+NO_TESTS_COLLECTED = 5  # pytest's exit code
+
+
+class Totals:
+    def __init__(self):
+        self.passed = self.skipped = 0
+        self.failures = []  # "room: Suite.Case"
+
+    def add_case(self, group, case):
+        name = f"{group}: {case.get('classname')}.{case.get('name')}"
+        if case.find("failure") is not None or case.find("error") is not None:
+            self.failures.append(name)
+        elif case.find("skipped") is not None or case.get("status") == "notrun" or case.get("result") == "skipped":
+            self.skipped += 1
+        else:
+            self.passed += 1
+
+    def line(self):
+        return f"{self.passed} passed, {len(self.failures)} failed, {self.skipped} skipped"
+
+
+def cases_of(path):
+    """The test cases of a JUnit-like XML file; None if it is missing or torn."""
+    try:
+        return list(ElementTree.parse(path).getroot().iter("testcase"))
+    except (FileNotFoundError, ElementTree.ParseError):
+        return None
+
+
+def sanitizer_environment():
+    suppressions = ROOT / "tools" / "sanitizers"
+    return {
+        "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1",
+        "LSAN_OPTIONS": f"suppressions={suppressions}/leak.txt:print_suppressions=0",
+        "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
+        "TSAN_OPTIONS": f"suppressions={suppressions}/thread.txt:second_deadlock_stack=1:halt_on_error=1",
+    }
+
+
+def fixed_addresses():
+    """ThreadSanitizer of GCC 12 cannot run under the address randomisation of newer kernels; this prefix switches it off."""
+    prefix = ["setarch", os.uname().machine, "-R"]
+    works = shutil.which("setarch") and subprocess.run(prefix + ["true"], stderr=subprocess.DEVNULL).returncode == 0
+    return prefix if works else []
+
+
+def run_gtest(build, jobs, totals):
+    results = build / "results"
+    shutil.rmtree(results, ignore_errors=True)
+    results.mkdir()
+    environment = {**sanitizer_environment(), **os.environ, "GTEST_OUTPUT": f"xml:{results}/"}
+    ctest = ["ctest", "--test-dir", str(build)]
+    subprocess.run(
+        fixed_addresses() + ctest + ["-j", str(jobs), "--output-on-failure", "--timeout", str(PROGRAM_SECONDS_MAX),
+                                     "--output-junit", str(results / "ctest.junit")], env=environment)
+    listing = json.loads(subprocess.check_output(ctest + ["--show-only=json-v1"]))
+    programs = {test["name"]: Path(test["command"][0]).name for test in listing["tests"] if "command" in test}
+    outcomes = {case.get("name"): case for case in cases_of(results / "ctest.junit") or []}
+    for room in [test["name"] for test in listing["tests"]]:
+        failures_before = len(totals.failures)
+        for case in cases_of(results / f"{programs.get(room)}.xml") or []:
+            totals.add_case(room, case)
+        ended_well = room in outcomes and outcomes[room].get("status") == "run"
+        if not ended_well and len(totals.failures) == failures_before:
+            totals.failures.append(f"{room}: the program failed, though none of its cases did (crash, time-out, sanitizer)")
+
+
+def run_pytest(build, jobs, folders, totals):
+    junit = build / "results" / "pytest.junit"
+    environment = {**sanitizer_environment(), **os.environ, "MILLSTREAM_BINARY": str(build / "millstream")}
+    code = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n", str(jobs), "-p", "no:cacheprovider", "--junitxml", str(junit), *folders],
+        cwd=ROOT, env=environment).returncode
+    if code == NO_TESTS_COLLECTED:
+        return
+    failures_before = len(totals.failures)
+    for case in cases_of(junit) or []:
+        totals.add_case("python", case)
+    if code != 0 and len(totals.failures) == failures_before:
+        totals.failures.append(f"python: pytest ended with exit code {code}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--build", type=Path, required=True, help="build folder")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--python", action="store_true", help="also the Python tests")
+    parser.add_argument("--examples", action="store_true", help="also the examples")
+    arguments = parser.parse_args()
+    build = arguments.build.resolve()
+
+    totals = Totals()
+    run_gtest(build, arguments.jobs, totals)
+    if arguments.python:
+        run_pytest(build, arguments.jobs, ["tests", "tools"], totals)
+    elif arguments.examples:
+        run_pytest(build, arguments.jobs, ["tests/test_examples.py"], totals)
+    for failure in totals.failures:
+        print(f"FAILED {failure}")
+    (build / "results" / "totals.json").write_text(
+        json.dumps({"passed": totals.passed, "failed": len(totals.failures), "skipped": totals.skipped}))
+    print(totals.line(), flush=True)
+    sys.exit(1 if totals.failures else 0)
+
+
+if __name__ == "__main__":
+    main()
