@@ -1,7 +1,13 @@
 # The verbs of this project. Each installs what is missing, builds, and does its work.
 BUILD  := build
 JOBS   := $(shell nproc)
+# Debian's own, which sees the packages of tools/debian-packages.txt.
 PYTHON := /usr/bin/python3
+comma  := ,
+# ccache sees through the precompiled header, and shares its results between clones.
+export CCACHE_SLOPPINESS = pch_defines,time_macros,include_file_mtime,include_file_ctime
+export CCACHE_BASEDIR = $(CURDIR)
+export CCACHE_NOHASHDIR = 1
 # Ninja's line: steps done, steps in all, seconds.
 export NINJA_STATUS = [%f/%t, %e s] 
 
@@ -11,6 +17,7 @@ define build
 	@cmake --build $(1) -j $(JOBS) --target $(3)
 endef
 
+.NOTPARALLEL:
 .PHONY: help run build test check floors format lint asan tsan examples bench fuzz docs setup setup-test setup-check clean
 
 help:            ## this list
@@ -26,7 +33,7 @@ test: setup-test ## all tests on the release build; ends with one line of totals
 	$(call build,$(BUILD),,all)
 	@$(PYTHON) tools/test.py --build $(BUILD) --jobs $(JOBS) --python
 
-check: setup-check floors format lint asan tsan  ## what a change must pass beside `make test`: house rules, lint, sanitizers
+check: setup-check floors format lint asan tsan ## what a change must pass beside `make test`: house rules, lint, sanitizers
 
 floors:          ## who includes whom, file sizes, links in the docs
 	@$(PYTHON) tools/check_floors.py
@@ -51,9 +58,9 @@ bench: setup     ## benchmarks; bench/README.md says what they mean
 	$(call build,$(BUILD),,all)
 	@$(PYTHON) tools/bench.py --build $(BUILD)
 
-fuzz: setup-check ## each fuzz target for SECONDS seconds (60)
+fuzz: setup-check ## each fuzz target for FOR seconds (60)
 	$(call build,build-fuzz,-DMILLSTREAM_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_C_COMPILER=clang,fuzz)
-	@tools/fuzz.sh build-fuzz $(or $(SECONDS),60)
+	@tools/fuzz.sh build-fuzz $(or $(FOR),60)
 
 docs: build      ## write the reference pages of docs/ from the binary's own Specs
 	@$(PYTHON) tools/docs.py --binary $(BUILD)/millstream
@@ -67,5 +74,3 @@ setup-check:
 
 clean:           ## remove everything that was built
 	rm -rf build build-asan build-tsan build-fuzz
-
-comma := ,
