@@ -40,7 +40,9 @@ floors:          ## who includes whom, file sizes, links in the docs
 	@$(PYTHON) tools/check_docs.py
 
 format:          ## formatting as .clang-format has it; FIX=1 rewrites
-	@git ls-files 'src/*.cc' 'src/*.h' | xargs clang-format $(if $(FIX),-i,--dry-run -Werror)
+	@if [ -n "$(FIX)" ]; then git ls-files 'src/*.cc' 'src/*.h' | xargs clang-format -i; fi
+	@if git ls-files 'src/*.cc' 'src/*.h' | xargs clang-format --dry-run -Werror 2>&1 | grep -o '^src/[^:]*' | sort -u; \
+	then echo "format: these differ; make format FIX=1 rewrites them"; exit 1; else echo "format: ok"; fi
 
 lint:            ## clang-tidy over src/
 	$(call build,$(BUILD),,precompiled)
