@@ -72,7 +72,8 @@ class Chunk {
 };
 
 /// A value of a chunk as JSON text: integers and decimals with all their digits, NaN and Inf null, times RFC
-/// 3339, blobs base64, nested ones as JSON, JSON columns as they are. Made once for a result's column types.
+/// 3339 (a TIMESTAMP without zone has no Z), intervals ISO 8601, blobs base64, nested ones as JSON, JSON
+/// columns as they are. Made once for a result's column types.
 class JsonWriter {
  public:
   explicit JsonWriter(std::vector<_duckdb_logical_type*> types);  // borrowed from the statement for the call
@@ -81,9 +82,14 @@ class JsonWriter {
   void Append(std::string& out, const Chunk& chunk, uint32_t column, uint32_t row) const;
   /// The same value as plain text for CSV and table output: strings without quotes, NULL as nothing.
   void AppendText(std::string& out, const Chunk& chunk, uint32_t column, uint32_t row) const;
+  /// All rows of a chunk as JSON objects of the first `count` columns, `between` between them: much faster
+  /// than value by value.
+  void AppendObjects(std::string& out, const Chunk& chunk, const std::vector<ColumnInfo>& columns,
+                     uint32_t count, std::string_view between) const;
+
+  struct TypeInfo;
 
  private:
-  struct TypeInfo;
   std::vector<TypeInfo> types_;
 };
 

@@ -39,7 +39,7 @@ class BatchScan {
   static Result<std::unique_ptr<BatchScan>> Make(Database& database, std::string stream, Contract contract,
                                                  AttributeDefaults defaults);
   ~BatchScan();
-  /// "_batch(7)".
+  /// "(SELECT …, _ordinal FROM _batch(7))": to stand after FROM, in the order said above.
   std::string Sql() const;
   void Set(std::span<const BatchRange> ranges);
   /// After an execution: what could not be read in a batch (`EventBatch::unconvertible`) fails the execution
@@ -48,8 +48,8 @@ class BatchScan {
 
  private:
   struct State;
-  explicit BatchScan(std::unique_ptr<State> state);
-  std::unique_ptr<State> state_;
+  explicit BatchScan(std::shared_ptr<State> state);
+  std::shared_ptr<State> state_;  // shared with the statements that bound it
 };
 
 /// Rows of a RowBatch with given columns.
@@ -63,8 +63,8 @@ class RowScan {
 
  private:
   struct State;
-  explicit RowScan(std::unique_ptr<State> state);
-  std::unique_ptr<State> state_;
+  explicit RowScan(std::shared_ptr<State> state);
+  std::shared_ptr<State> state_;  // shared with the statements that bound it
 };
 
 }  // namespace millstream

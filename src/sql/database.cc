@@ -1,0 +1,100 @@
+#include "sql/database.h"
+
+#include "sql/duckdb_face.h"
+
+namespace millstream {
+namespace {
+
+// Settings before the configuration is locked, in this order: external access goes off last but one.
+std::vector<std::string> OpeningSettings(const DatabaseOptions& options) {
+  std::vector<std::string> settings = {
+      "SET errors_as_json=true",
+      "SET GLOBAL TimeZone='UTC'",  // or casts of timestamps would depend on the machine
+      fmt::format("SET wal_autocheckpoint='{}B'", options.wal_checkpoint_bytes),
+      "SET preserve_insertion_order=true",
+      "SET autoinstall_known_extensions=false",
+      "SET autoload_known_extensions=false",
+      "SET allow_community_extensions=false",
+  };
+  if (!options.temp_directory.empty())
+    settings.push_back("SET temp_directory=" + QuoteLiteral(options.temp_directory));
+  settings.push_back("SET enable_external_access=false");
+  settings.push_back("SET lock_configuration=true");
+  return settings;
+}
+
+Status RunOn(duckdb_connection connection, const std::string& sql, SqlFault* fault) {
+  duckdb_result result;
+  duckdb_state state = duckdb_query(connection, sql.c_str(), &result);
+  Status status;
+  if (state != DuckDBSuccess) {
+    *fault = ReadSqlFault(duckdb_result_error_type(&result), duckdb_result_error(&result), sql);
+    status = StatusOf(*fault);
+  }
+  duckdb_destroy_result(&result);
+  return status;
+}
+
+}  // namespace
+
+Database::Database() : state_(std::make_unique<State>()) {}
+Database::~Database() = default;
+
+std::string Database::LibraryVersion() { return duckdb_library_version(); }
+
+Result<std::unique_ptr<Database>> Database::Open(const std::string& path, DatabaseOptions options) {
+  std::unique_ptr<Database> database(new Database());
+  duckdb_config config = nullptr;
+  duckdb_create_config(&config);
+  duckdb_set_config(config, "threads", "1");
+  duckdb_set_config(config, "memory_limit", fmt::format("{}B", options.memory_bytes).c_str());
+  if (options.read_only) duckdb_set_config(config, "access_mode", "READ_ONLY");
+  char* error = nullptr;
+  duckdb_state opened =
+      duckdb_open_ext(path.empty() ? nullptr : path.c_str(), &database->state_->database, config, &error);
+  duckdb_destroy_config(&config);
+  if (opened != DuckDBSuccess) {
+    SqlFault fault = ReadSqlFault(DUCKDB_ERROR_IO, error, "");
+    duckdb_free(error);
+    return Fail(IoError("cannot open {}: {}", path.empty() ? "an in-memory database" : path, fault.message));
+  }
+  duckdb_connection connection = nullptr;
+  if (duckdb_connect(database->state_->database, &connection) != DuckDBSuccess)
+    return Fail(Internal("DuckDB gives no connection"));
+  Status status = RegisterFunctions(connection, database->state_->scans, database->state_->tallies);
+  SqlFault fault;
+  for (const std::string& setting : OpeningSettings(options))
+    if (status.ok()) status = RunOn(connection, setting, &fault).Within(setting);
+  duckdb_disconnect(&connection);
+  if (!status.ok()) return Fail(status);
+  return database;
+}
+
+Result<std::unique_ptr<Connection>> Database::Connect() {
+  duckdb_connection connection = nullptr;
+  if (duckdb_connect(state_->database, &connection) != DuckDBSuccess)
+    return Fail(Internal("DuckDB gives no connection"));
+  return std::unique_ptr<Connection>(new Connection(connection));
+}
+
+Connection::~Connection() { duckdb_disconnect(&connection_); }
+
+Status Connection::Run(const std::string& sql) {
+  fault_ = {};
+  return RunOn(connection_, sql, &fault_);
+}
+
+Result<Rows> Connection::Query(const std::string& sql, const std::vector<SqlValue>& parameters) {
+  ASSIGN_OR_FAIL(std::unique_ptr<Statement> statement, Prepare(sql));
+  for (uint32_t i = 0; i < parameters.size(); ++i) {
+    Status bound = statement->Bind(i + 1, parameters[i]);
+    if (!bound.ok()) return fault_ = statement->fault(), Fail(bound);
+  }
+  Result<Rows> rows = statement->Execute();
+  if (!rows) fault_ = statement->fault();
+  return rows;
+}
+
+void Connection::Interrupt() { duckdb_interrupt(connection_); }
+
+}  // namespace millstream

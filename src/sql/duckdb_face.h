@@ -1,0 +1,112 @@
+// What the files of sql/ share of DuckDB: the database's state, scan and tally registries, types, errors.
+//
+// Place: floor 2, inside sql/ only: the one header that includes DuckDB's. Threads: ScanRegistry and
+// TallyRegistry are thread-safe; the rest are values and free functions.
+#pragma once
+
+#include <duckdb.h>
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "sql/database.h"
+
+namespace millstream {
+
+/// Owns a duckdb_logical_type.
+class LogicalType {
+ public:
+  LogicalType() = default;
+  explicit LogicalType(duckdb_logical_type type) : type_(type) {}
+  ~LogicalType() {
+    if (type_ != nullptr) duckdb_destroy_logical_type(&type_);
+  }
+  LogicalType(LogicalType&& other) noexcept : type_(std::exchange(other.type_, nullptr)) {}
+  LogicalType& operator=(LogicalType&& other) noexcept {
+    std::swap(type_, other.type_);
+    return *this;
+  }
+  duckdb_logical_type get() const { return type_; }
+
+ private:
+  duckdb_logical_type type_ = nullptr;
+};
+
+/// The type as DuckDB's SQL writes it: "DECIMAL(12,2)", "STRUCT(a INTEGER)[]", "JSON".
+std::string TypeName(duckdb_logical_type type);
+/// DuckDB's type of a contract's type; json has the alias JSON.
+LogicalType MakeLogicalType(const Type& type);
+/// "name" in double quotes, as an identifier in SQL.
+std::string QuoteIdentifier(std::string_view name);
+/// 'text' as a string literal in SQL.
+std::string QuoteLiteral(std::string_view text);
+
+/// Reads an error's text (JSON, as errors_as_json gives it, or plain). `type` INVALID: told from the text.
+/// `text_sql` is used for the position where DuckDB gives only "LINE n:".
+SqlFault ReadSqlFault(duckdb_error_type type, const char* error, const std::string& text_sql);
+/// The code that a fault means for the loop that sees it, and "Binder Error: …" as message.
+Status StatusOf(const SqlFault& fault);
+
+/// A table that SQL reads as `_batch(ID)` or `_rows(ID)`. The object belongs to the executing thread.
+class ScanSource {
+ public:
+  virtual ~ScanSource() = default;
+  struct ScanColumn {
+    std::string name;
+    LogicalType type;
+  };
+  /// Column 0 is what `count(*)` reads.
+  virtual const std::vector<ScanColumn>& scan_columns() const = 0;
+  /// Before the first Fill of an execution, with the columns that it will ask for.
+  virtual bool Begin(const std::vector<uint32_t>& columns, std::string* error) = 0;
+  /// Fills up to 2,048 rows of those columns; 0 = the end.
+  virtual bool Fill(const std::vector<uint32_t>& columns, duckdb_data_chunk output, std::string* error) = 0;
+};
+
+/// Scans by ID. Statements keep what they bound alive.
+class ScanRegistry {
+ public:
+  uint64_t Add(std::shared_ptr<ScanSource> source);
+  void Remove(uint64_t id);
+  std::shared_ptr<ScanSource> Find(uint64_t id) const;
+
+ private:
+  mutable std::mutex mutex_;
+  uint64_t next_id_ = 1;
+  std::map<uint64_t, std::shared_ptr<ScanSource>> sources_;
+};
+
+/// Counters by ID, raised by `_tally(ID, _offset)`.
+class TallyRegistry {
+ public:
+  uint64_t Add(std::shared_ptr<std::atomic<uint64_t>> counter);
+  void Remove(uint64_t id);
+  void Raise(uint64_t id, uint64_t rows) const;
+
+ private:
+  mutable std::mutex mutex_;
+  uint64_t next_id_ = 1;
+  std::map<uint64_t, std::shared_ptr<std::atomic<uint64_t>>> counters_;
+};
+
+struct Database::State {
+  duckdb_database database = nullptr;
+  std::shared_ptr<ScanRegistry> scans = std::make_shared<ScanRegistry>();
+  std::shared_ptr<TallyRegistry> tallies = std::make_shared<TallyRegistry>();
+
+  ~State() {
+    if (database != nullptr) duckdb_close(&database);
+  }
+};
+
+/// Registers `_batch`, `_rows` and `_tally` (once a database: functions cannot be dropped).
+Status RegisterFunctions(duckdb_connection connection, const std::shared_ptr<ScanRegistry>& scans,
+                         const std::shared_ptr<TallyRegistry>& tallies);
+
+}  // namespace millstream
