@@ -159,7 +159,7 @@ class Connection {
 
 struct DatabaseOptions {
   uint64_t memory_bytes = 1ull << 30;
-  std::string temp_directory;  // for spilling
+  std::string temp_directory = "";  // for spilling; empty: none
   uint64_t wal_checkpoint_bytes = 64ull << 20;
   bool read_only = false;
 };

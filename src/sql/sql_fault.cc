@@ -71,6 +71,17 @@ int PositionFromLine(std::string_view text, const std::string& sql) {
   return static_cast<int>(begin + column - prefix);
 }
 
+// The first name in quotes after "Candidate bindings:" or "Did you mean".
+std::string NearestIn(std::string_view text) {
+  for (std::string_view mark : {"\nCandidate bindings:", "\nDid you mean "}) {
+    size_t at = text.find(mark);
+    size_t open = at == std::string_view::npos ? at : text.find('"', at);
+    size_t close = open == std::string_view::npos ? open : text.find('"', open + 1);
+    if (close != std::string_view::npos) return std::string(text.substr(open + 1, close - open - 1));
+  }
+  return "";
+}
+
 void CutAt(std::string* text, std::string_view mark) {
   size_t at = text->find(mark);
   if (at != std::string::npos) text->resize(at);
@@ -102,6 +113,7 @@ SqlFault ReadSqlFault(duckdb_error_type type, const char* error, const std::stri
     }
     fault.position = PositionFromLine(text, text_sql);
   }
+  if (fault.nearest.empty()) fault.nearest = NearestIn(fault.message);
   CutAt(&fault.message, "\n\nLINE ");
   CutAt(&fault.message, "\nLINE ");
   CutAt(&fault.message, "\nCandidate bindings:");
