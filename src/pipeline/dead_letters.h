@@ -1,7 +1,10 @@
-// DeadLetters: events that a contract or a filter refused, kept in a stream of their own with the reason.
+// DeadLetters: events that a contract, a filter or a sink refused, kept in a stream of their own with the reason.
 //
-// Place: floor 5. Dead letters of stream S are the stream `_dead_S`, one partition, so a letter is `S` and a
-// number (SURFACE). Threads: all functions are thread-safe.
+// Place: floor 5. Dead letters of stream S are the stream `_dead_S`, one partition, so a letter is `S` and a number (SURFACE). A letter is
+// one event of that stream: its data is the letter as JSON.
+// A pipeline writes letters before it commits the rows around them; the same bytes hold a receipt (origin "dead/PIPELINE.GENERATION/SINK", part = partition,
+// position = next offset), so that a restarted loop does not write them twice (SEMANTICS, "Dead letters").
+// Threads: all functions are thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -9,11 +12,11 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
 #include "base/status.h"
+#include "event/receipt.h"
 #include "log/log.h"
 
 namespace millstream {
@@ -21,48 +24,47 @@ namespace millstream {
 struct DeadLetter {
   uint64_t number = 0;  // its offset in `_dead_S`; set by List and Get
   int64_t time_us = 0;  // when it was appended; set by List and Get
-  std::string stream;
-  std::string at;     // "ingest", or PIPELINE.FILTER, or PIPELINE.SINK
-  std::string code;   // json utf8 depth size contract sql exec sink resource
-  std::string event;  // "line 3", "orders/1:97", "a.ndjson#17"
-  std::string path;   // JSON pointer, may be empty
+  std::string at;       // "ingest", PIPELINE.FILTER, or PIPELINE.SINK
+  std::string code;     // json utf8 depth size contract sql exec sink resource
+  std::string event;    // "line 3", "orders/1:97", "a.ndjson#17"
+  std::string path;     // JSON pointer, may be empty
   std::string reason;
-  std::string data;  // the event's bytes, as they came
-  // Of a pipeline's refusal: identity (SEMANTICS, "Dead letters").
+  std::string data;     // the event's bytes, as they came
+  // Of a pipeline's refusal: its identity.
   std::string pipeline, sink, filter;
   uint64_t generation = 0, version = 0;
   int64_t partition = -1, offset = -1;
 
-  /// As `dead show --json` and GET /v1/dead/S/N print it.
+  /// As `dead show --json` and GET /v1/dead/S/N print it, and (with the data) as the log keeps it.
   std::string ToJson(bool with_data) const;
 };
 
+/// The stream of a stream's dead letters: "_dead_orders".
+std::string DeadStreamName(const std::string& stream);
+
 class DeadLetters {
  public:
-  DeadLetters(Log& log);
+  explicit DeadLetters(Log& log) : log_(log) {}
   /// Makes `_dead_STREAM` if it is missing.
   Status Open(const std::string& stream);
-  /// Appends letters of one stream; `done` gets the number of the first once all are durable.
-  void Append(const std::string& stream, const std::vector<DeadLetter>& letters,
-              std::function<void(Result<uint64_t>)> done);
-  Result<uint64_t> AppendAndWait(const std::string& stream, const std::vector<DeadLetter>& letters);
+  /// Appends letters of one stream in one batch with a receipt or without; `done` gets the number of the first once all are durable.
+  void Append(const std::string& stream, const std::vector<DeadLetter>& letters, Receipts receipts, std::function<void(Result<uint64_t>)> done);
+  Result<uint64_t> AppendAndWait(const std::string& stream, const std::vector<DeadLetter>& letters, Receipts receipts);
+  /// The newest receipt of an origin and part in the dead stream.
+  std::optional<Receipt> FindReceipt(const std::string& stream, const std::string& origin, const std::string& part) const;
 
   struct Selection {
     std::optional<int64_t> since_us;
-    std::string code, at;
+    std::string code, at;  // empty: any
     uint64_t limit = 100;  // the newest so many
   };
   struct Listing {
     std::vector<DeadLetter> letters;  // ascending, without data
     uint64_t total = 0;               // kept in all
   };
+  /// kNotFound if there is no such stream.
   Result<Listing> List(const std::string& stream, const Selection& selection);
   Result<DeadLetter> Get(const std::string& stream, uint64_t number);
-  /// Offsets at or above `from` of a partition that a pipeline's sink has already refused: a restarted loop
-  /// does not write them twice.
-  Result<std::set<uint64_t>> RefusedOffsets(const std::string& stream, const std::string& pipeline,
-                                            uint64_t generation, const std::string& sink, uint32_t partition,
-                                            uint64_t from);
   uint64_t Count(const std::string& stream) const;
 
  private:

@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -30,13 +31,14 @@
 namespace millstream {
 
 class Logger;
+class Metrics;
 
 struct EngineOptions {
   FileSystem* fs = nullptr;
   Clock* clock = nullptr;
   Random* random = nullptr;
   const Registry* registry = nullptr;
-  Logger* logger = nullptr;
+  const Logger* logger = nullptr;
   Project project;             // as the files say
   std::string data_directory;  // absolute
   std::string who;             // of `_control` events: "USER@HOST"
@@ -47,6 +49,8 @@ struct EngineOptions {
 
 class Engine {
  public:
+  struct State;  // pipeline/engine_state.h
+
   /// kConflict if another process holds the data folder ("held by pid 12, http://127.0.0.1:8410"); kCorrupt,
   /// kIo as they come.
   static Result<std::unique_ptr<Engine>> Open(EngineOptions options);
@@ -94,10 +98,8 @@ class Engine {
   std::string data_uuid() const;
 
   // Operation
-  Status PausePipeline(const std::string& name, const std::string& who);
-  Status ResumePipeline(const std::string& name, const std::string& who);
-  Status PauseSource(const std::string& name, const std::string& who);
-  Status ResumeSource(const std::string& name, const std::string& who);
+  Status SetPipelinePaused(const std::string& name, bool paused, const std::string& who);
+  Status SetSourcePaused(const std::string& name, bool paused, const std::string& who);
   Status DropTable(const std::string& name, const std::string& who);
 
   /// Waits until every pipeline that reads `position.stream` and writes one of `tables` (empty: any table)
@@ -108,7 +110,6 @@ class Engine {
   std::vector<Position> TablePositions(const std::string& table) const;
 
  private:
-  struct State;
   explicit Engine(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };

@@ -1,0 +1,48 @@
+#include "pipeline/contract_checks.h"
+
+namespace millstream {
+
+bool ContractChecks::Needed(const Contract& contract) {
+  return std::any_of(contract.fields.begin(), contract.fields.end(), [](const Field& field) { return !field.check.empty(); });
+}
+
+Result<std::unique_ptr<ContractChecks>> ContractChecks::Make(Database& database, const std::string& stream, const Contract& contract) {
+  auto checks = std::unique_ptr<ContractChecks>(new ContractChecks());
+  ASSIGN_OR_FAIL(checks->connection_, database.Connect());
+  ASSIGN_OR_FAIL(checks->scan_, BatchScan::Make(database, stream, contract, {}));
+  // One column a check tells which failed; the offset of a previewed batch is its row.
+  std::string columns = "_offset";
+  std::string any;
+  for (const Field& field : contract.fields) {
+    if (field.check.empty()) continue;
+    columns += fmt::format(", ({}) IS FALSE", field.check);
+    any += fmt::format("{}({}) IS FALSE", any.empty() ? "" : " OR ", field.check);
+    checks->fields_.push_back(field);
+  }
+  std::string sql = fmt::format("SELECT {} FROM {} WHERE {}", columns, checks->scan_->Sql(), any);
+  ASSIGN_OR_FAIL(checks->statement_, checks->connection_->Prepare(sql));
+  return checks;
+}
+
+Result<std::vector<ContractChecks::Violation>> ContractChecks::Run(EventBatch& batch) {
+  BatchRange range{&batch, 0, batch.count()};
+  scan_->Set(std::span(&range, 1));
+  std::vector<Violation> violations;
+  ASSIGN_OR_FAIL(Rows rows, statement_->Execute());
+  while (true) {
+    ASSIGN_OR_FAIL(std::optional<Chunk> chunk, rows.Next());
+    if (!chunk) break;
+    for (uint32_t row = 0; row < chunk->rows(); ++row) {
+      for (uint32_t check = 0; check < fields_.size(); ++check) {
+        if (static_cast<const bool*>(chunk->data(check + 1))[row] == false) continue;
+        const Field& field = fields_[check];
+        violations.push_back({static_cast<uint32_t>(chunk->Int64(0, row)), field.pointer, fmt::format("check ({}) does not hold", field.check)});
+        break;
+      }
+    }
+  }
+  std::sort(violations.begin(), violations.end(), [](const Violation& a, const Violation& b) { return a.row < b.row; });
+  return violations;
+}
+
+}  // namespace millstream

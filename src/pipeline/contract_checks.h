@@ -1,0 +1,41 @@
+// ContractChecks: evaluates the `check (EXPR)` clauses of a contract over events before they are appended.
+//
+// Place: floor 5; used by StreamIngest. One object serves one thread at a time; StreamIngest keeps a pool.
+// A check that is NULL passes, as in SQL.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "event/batch.h"
+#include "event/type.h"
+#include "sql/database.h"
+#include "sql/scan.h"
+
+namespace millstream {
+
+class ContractChecks {
+ public:
+  static Result<std::unique_ptr<ContractChecks>> Make(Database& database, const std::string& stream, const Contract& contract);
+
+  struct Violation {
+    uint32_t row = 0;
+    std::string path;     // JSON pointer of the field
+    std::string message;  // "check (amount >= 0) does not hold"
+  };
+  /// Violations by ascending row, the first of each event.
+  Result<std::vector<Violation>> Run(EventBatch& batch);
+
+  static bool Needed(const Contract& contract);
+
+ private:
+  ContractChecks() = default;
+  std::vector<Field> fields_;  // those with a check
+  std::unique_ptr<Connection> connection_;
+  std::unique_ptr<BatchScan> scan_;
+  std::unique_ptr<Statement> statement_;
+};
+
+}  // namespace millstream

@@ -1,0 +1,329 @@
+#include "pipeline/delivery_loop.h"
+
+#include <charconv>
+
+namespace millstream {
+namespace {
+
+constexpr int64_t kIdleWaitUs = 200'000;              // how long a loop sleeps at most before it looks around
+constexpr int64_t kRunDeadlineUs = 30'000'000;        // of one run of the filters
+constexpr int64_t kFirstRetryUs = 100'000;
+constexpr int64_t kLastRetryUs = 30'000'000;
+constexpr uint32_t kDeadlineAttempts = 3;             // an event alone that hits its deadline so often is a dead letter `resource`
+
+bool IsRetried(Code code) {
+  return code == Code::kUnavailable || code == Code::kExhausted || code == Code::kDeadline || code == Code::kConflict;
+}
+
+uint64_t LeadingNumber(std::string_view text) {
+  uint64_t number = 0;
+  std::from_chars(text.data(), text.data() + text.size(), number);
+  return number;
+}
+
+}  // namespace
+
+DeliveryLoop::DeliveryLoop(LoopContext context)
+    : context_(std::move(context)),
+      letter_origin_(fmt::format("dead/{}.{}/{}", context_.pipeline, context_.generation, context_.sink->id)) {
+  auto stored = context_.sink->stored.find(context_.partition_index);
+  next_ = stored == context_.sink->stored.end() ? context_.start : stored->second;
+  shown_.state = "starting";
+  shown_.next = next_;
+  size_t filters = context_.versions.back()->config.filters.size();
+  shown_.filter_out.resize(filters);
+  shown_.filter_dead.resize(filters);
+}
+
+DeliveryLoop::Snapshot DeliveryLoop::snapshot() const {
+  std::lock_guard lock(mutex_);
+  return shown_;
+}
+
+void DeliveryLoop::SetState(const std::string& state, const std::string& reason) {
+  std::lock_guard lock(mutex_);
+  shown_.state = state;
+  shown_.reason = reason;
+}
+
+void DeliveryLoop::Reset() {
+  failed_ = false;
+  reader_.reset();
+  held_.clear();
+  held_row_ = 0;
+  runner_.reset();
+  version_.reset();
+}
+
+void DeliveryLoop::Run(std::stop_token stop) {
+  uint32_t attempt = 0;
+  while (!stop.stop_requested()) {
+    if (paused_) {
+      SetState("paused", "");
+      context_.partition->WaitBeyond(UINT64_MAX, kIdleWaitUs, stop);
+      continue;
+    }
+    Piece piece;
+    Status status = Gather(piece);
+    if (status.ok() && piece.events == 0) {
+      SetState("live", "");
+      {
+        std::lock_guard lock(mutex_);
+        shown_.oldest_undelivered_us = 0;
+      }
+      context_.partition->WaitBeyond(next_, kIdleWaitUs, stop);
+      continue;
+    }
+    if (status.ok()) {
+      if (attempt == 0) SetState(context_.partition->bounds().durable_end > piece.next + context_.batch_events ? "catching_up" : "live", "");
+      status = Work(piece, stop);
+    }
+    if (status.ok()) {
+      attempt = 0;
+      continue;
+    }
+    if (stop.stop_requested() || status.code() == Code::kCancelled) return;
+    if (!IsRetried(status.code())) {
+      failed_ = true;
+      SetState("failed", status.message());
+      if (status.code() == Code::kIo && context_.on_fatal) context_.on_fatal(status);
+      return;
+    }
+    reader_.reset();
+    held_.clear();
+    held_row_ = 0;
+    WaitBeforeRetry(++attempt, status, stop);
+  }
+}
+
+void DeliveryLoop::WaitBeforeRetry(uint32_t attempt, const Status& status, std::stop_token stop) {
+  int64_t wait_us = std::min(kLastRetryUs, kFirstRetryUs << std::min(attempt - 1, 10u));
+  wait_us += static_cast<int64_t>(context_.random->Below(static_cast<uint64_t>(wait_us / 4)));
+  {
+    std::lock_guard lock(mutex_);
+    ++shown_.retries;
+    shown_.state = "degraded";
+    shown_.reason = fmt::format("{}, try {} in {:.1f} s", status.message(), attempt + 1, static_cast<double>(wait_us) / 1e6);
+  }
+  int64_t until = context_.clock->MonotonicNs() + wait_us * 1000;
+  while (!stop.stop_requested() && context_.clock->MonotonicNs() < until)
+    context_.partition->WaitBeyond(UINT64_MAX, std::min<int64_t>(wait_us, kIdleWaitUs), stop);
+}
+
+Status DeliveryLoop::Gather(Piece& piece) {
+  if (!reader_) {
+    ASSIGN_OR_RETURN(reader_, context_.partition->Read(next_));
+  }
+  // The batch that the last piece ended in may have more.
+  std::unique_ptr<EventBatch> rest;
+  if (!held_.empty() && held_row_ < held_.back()->count()) rest = std::move(held_.back());
+  held_.clear();
+  uint64_t bytes = 0;
+  piece.first = piece.next = next_;
+  while (piece.events < context_.batch_events && bytes < context_.batch_bytes) {
+    uint32_t begin = 0;
+    std::unique_ptr<EventBatch> batch;
+    if (rest) {
+      batch = std::move(rest);
+      begin = held_row_;
+    } else {
+      ASSIGN_OR_RETURN(batch, reader_->Next());
+      if (!batch) break;
+      uint64_t base = batch->place().base_offset;
+      if (batch->end_offset() <= next_ && batch->count() > 0) continue;
+      begin = base < next_ ? static_cast<uint32_t>(next_ - base) : 0;
+    }
+    if (batch->count() == 0) continue;
+    uint32_t end = std::min<uint64_t>(batch->count(), begin + (context_.batch_events - piece.events));
+    piece.ranges.push_back({batch.get(), begin, end});
+    piece.events += end - begin;
+    piece.epoch = batch->place().epoch;
+    piece.next = batch->place().base_offset + end;
+    bytes += batch->read_counts().bytes + size_t{64} * (end - begin);
+    held_row_ = end;
+    held_.push_back(std::move(batch));
+  }
+  if (piece.events > 0) piece.first = piece.ranges[0].batch->place().base_offset + piece.ranges[0].begin;
+  return OkStatus();
+}
+
+Result<PipelineRunner*> DeliveryLoop::RunnerFor(uint64_t offset, uint64_t& boundary) {
+  std::shared_ptr<const PipelineVersion> owner = context_.versions.front();
+  boundary = UINT64_MAX;
+  for (const auto& version : context_.versions) {
+    auto from = version->from.find(context_.partition_index);
+    uint64_t first = from == version->from.end() ? 0 : from->second;
+    if (first <= offset) {
+      owner = version;
+      boundary = UINT64_MAX;
+    } else {
+      boundary = std::min(boundary, first);
+    }
+  }
+  if (runner_ && version_ == owner) return runner_.get();
+  runner_.reset();
+  ASSIGN_OR_FAIL(runner_, PipelineRunner::Make(context_.runner, owner->config, owner->stream));
+  counted_.assign(runner_->counts().size(), 0);
+  std::lock_guard lock(context_.sink->mutex);
+  if (context_.sink->prepared_version != owner->number) {
+    FAIL_IF_ERROR(context_.sink->sink->SetColumns(runner_->columns(), runner_->visible()));
+    context_.sink->prepared_version = owner->number;
+  }
+  version_ = owner;
+  return runner_.get();
+}
+
+std::pair<DeliveryLoop::Piece, DeliveryLoop::Piece> DeliveryLoop::Halve(const Piece& piece) {
+  Piece left, right;
+  uint64_t half = piece.events / 2;
+  for (const BatchRange& range : piece.ranges) {
+    uint64_t room = half - left.events;
+    uint32_t cut = range.begin + static_cast<uint32_t>(std::min<uint64_t>(room, range.end - range.begin));
+    if (cut > range.begin) {
+      left.ranges.push_back({range.batch, range.begin, cut});
+      left.events += cut - range.begin;
+    }
+    if (cut < range.end) {
+      right.ranges.push_back({range.batch, cut, range.end});
+      right.events += range.end - cut;
+    }
+  }
+  right.first = right.ranges[0].batch->place().base_offset + right.ranges[0].begin;
+  left.first = piece.first;
+  left.next = right.first;
+  right.next = piece.next;
+  left.epoch = right.epoch = piece.epoch;
+  return {std::move(left), std::move(right)};
+}
+
+Status DeliveryLoop::Work(const Piece& piece, std::stop_token stop) {
+  uint64_t boundary = 0;
+  ASSIGN_OR_RETURN(PipelineRunner * runner, RunnerFor(piece.first, boundary));
+  (void)runner;
+  if (boundary < piece.next) {
+    // Cut where another version begins: by halves, which needs no second way of cutting.
+    if (piece.events == 1) return Internal("one event belongs to two versions");
+    auto [left, right] = Halve(piece);
+    RETURN_IF_ERROR(Work(left, stop));
+    return Work(right, stop);
+  }
+  return DeliverPiece(piece, stop);
+}
+
+Result<RowBatch> DeliveryLoop::Filtered(const Piece& piece, std::vector<DeadLetter>& letters, std::stop_token stop) {
+  Result<RowBatch> rows = [&] {
+    Watchdog::Guard guard(*context_.watchdog, kRunDeadlineUs, [this] { runner_->Interrupt(); });
+    return runner_->Run(piece.ranges, stop);
+  }();
+  if (!rows && piece.events == 1 && rows.error().code() == Code::kDeadline) {
+    for (uint32_t attempt = 1; !rows && rows.error().code() == Code::kDeadline && attempt < kDeadlineAttempts; ++attempt) {
+      Watchdog::Guard guard(*context_.watchdog, kRunDeadlineUs, [this] { runner_->Interrupt(); });
+      rows = runner_->Run(piece.ranges, stop);
+    }
+    if (!rows && rows.error().code() == Code::kDeadline && !stop.stop_requested()) {
+      letters.push_back(LetterOf(piece.ranges[0], {"", "resource", rows.error().message()}));
+      RowBatch none;
+      none.columns = runner_->columns();
+      none.visible = runner_->visible();
+      return none;
+    }
+  }
+  if (rows) return rows;
+  bool splits = rows.error().code() == Code::kInvalid || (rows.error().code() == Code::kDeadline && piece.events > 1);
+  if (!splits) return rows;
+  if (piece.events == 1) {
+    letters.push_back(LetterOf(piece.ranges[0], runner_->FindBlame(piece.ranges[0], stop)));
+    RowBatch none;
+    none.columns = runner_->columns();
+    none.visible = runner_->visible();
+    return none;
+  }
+  auto [left, right] = Halve(piece);
+  rows = Filtered(left, letters, stop);
+  if (!rows) return rows;
+  auto more = Filtered(right, letters, stop);
+  if (!more) return more;
+  for (Chunk& chunk : more->chunks) rows->chunks.push_back(std::move(chunk));
+  return rows;
+}
+
+DeadLetter DeliveryLoop::LetterOf(const BatchRange& event, const PipelineRunner::Blame& blame) const {
+  DeadLetter letter;
+  letter.pipeline = context_.pipeline;
+  letter.filter = blame.filter;
+  letter.sink = context_.sink->id;
+  letter.at = fmt::format("{}.{}", context_.pipeline, blame.filter.empty() ? context_.sink->id : blame.filter);
+  if (blame.code == "contract") letter.at = context_.pipeline;
+  letter.code = blame.code;
+  letter.reason = blame.reason;
+  letter.generation = context_.generation;
+  letter.version = version_->number;
+  letter.partition = context_.partition_index;
+  letter.offset = static_cast<int64_t>(event.batch->place().base_offset + event.begin);
+  letter.event = fmt::format("{}/{}:{}", context_.stream, letter.partition, letter.offset);
+  if (auto data = event.batch->Data()) letter.data = (*data)->String(event.begin);
+  return letter;
+}
+
+Status DeliveryLoop::WriteLetters(std::vector<DeadLetter> letters, uint64_t next) {
+  std::string part = fmt::format("{}", context_.partition_index);
+  auto receipt = context_.dead_letters->FindReceipt(context_.stream, letter_origin_, part);
+  uint64_t written = receipt ? LeadingNumber(receipt->position) : 0;
+  std::erase_if(letters, [&](const DeadLetter& letter) { return static_cast<uint64_t>(letter.offset) < written; });
+  if (letters.empty()) return OkStatus();
+  auto first = context_.dead_letters->AppendAndWait(context_.stream, letters, {{letter_origin_, part, fmt::format("{}", next), 0, UINT32_MAX, 0}});
+  if (!first) return first.error();
+  std::lock_guard lock(mutex_);
+  shown_.dead += letters.size();
+  for (const DeadLetter& letter : letters)
+    for (size_t i = 0; i < version_->config.filters.size() && i < shown_.filter_dead.size(); ++i)
+      if (version_->config.filters[i].name == letter.filter) ++shown_.filter_dead[i];
+  return OkStatus();
+}
+
+Status DeliveryLoop::Hand(const RowBatch& rows) {
+  if (context_.sink->sink->concurrent()) return context_.sink->sink->Deliver(rows);
+  std::lock_guard lock(context_.sink->mutex);
+  return context_.sink->sink->Deliver(rows);
+}
+
+Status DeliveryLoop::DeliverPiece(const Piece& piece, std::stop_token stop) {
+  std::vector<DeadLetter> letters;
+  auto rows = Filtered(piece, letters, stop);
+  if (!rows) return rows.error();
+  rows->stream = context_.stream;
+  rows->partition = context_.partition_index;
+  rows->epoch = piece.epoch;
+  rows->first_offset = piece.first;
+  rows->next_offset = piece.next;
+  rows->events = piece.events;
+  if (!letters.empty()) RETURN_IF_ERROR(WriteLetters(std::move(letters), piece.next));
+  Status status = Hand(*rows);
+  if (status.code() == Code::kInvalid) {
+    if (piece.events > 1) {
+      auto [left, right] = Halve(piece);
+      RETURN_IF_ERROR(DeliverPiece(left, stop));
+      return DeliverPiece(right, stop);
+    }
+    RETURN_IF_ERROR(WriteLetters({LetterOf(piece.ranges[0], {"", "sink", status.message()})}, piece.next));
+    rows->chunks.clear();
+    status = Hand(*rows);
+  }
+  RETURN_IF_ERROR(status);
+  next_.store(piece.next, std::memory_order_release);
+  int64_t now_us = context_.clock->WallUs();
+  const BatchRange& last = piece.ranges.back();
+  if (context_.latency != nullptr) context_.latency->Record(now_us - last.batch->IngestedAtUs(last.end - 1), context_.clock->MonotonicNs());
+  std::lock_guard lock(mutex_);
+  shown_.next = piece.next;
+  shown_.rows += rows->rows();
+  shown_.events += piece.events;
+  shown_.oldest_undelivered_us = last.batch->IngestedAtUs(last.end - 1);
+  for (size_t i = 0; i < counted_.size() && i < shown_.filter_out.size(); ++i) {
+    shown_.filter_out[i] += runner_->counts()[i] - counted_[i];
+    counted_[i] = runner_->counts()[i];
+  }
+  return OkStatus();
+}
+
+}  // namespace millstream

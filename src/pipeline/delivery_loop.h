@@ -1,0 +1,123 @@
+// DeliveryLoop: carries the events of one partition through a pipeline's filters to one sink, and stores how far it came.
+//
+// Place: floor 5; one thread and one stored offset per (pipeline generation, sink, partition), owned by the PipelineRuntime (SEMANTICS, 4).
+// Operation. Takes what has accumulated, up to the limits; runs the version that owns those offsets (batches are cut where versions change); delivers;
+// goes on. A data error is bisected until the bad events stand alone; they become dead letters, durable before the rows around them are committed.
+// Other errors are retried with back-off and jitter; the sink is `degraded` meanwhile. Corruption and I/O errors end the loop as `failed`.
+// Threads: Run is the thread. status(), Pause, Resume from any.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/random.h"
+#include "pipeline/dead_letters.h"
+#include "pipeline/latency.h"
+#include "pipeline/pipeline_runner.h"
+#include "pipeline/status.h"
+#include "pipeline/watchdog.h"
+
+namespace millstream {
+
+/// A version of a pipeline and from which offset of each partition it holds; a partition that is not named: from its start.
+struct PipelineVersion {
+  uint64_t number = 0;
+  PipelineConfig config;
+  StreamConfig stream;
+  std::map<uint32_t, uint64_t> from;
+};
+
+/// A sink and what its loops share.
+struct SharedSink {
+  std::string id;
+  std::unique_ptr<Sink> sink;
+  std::map<uint32_t, uint64_t> stored;  // as Open answered
+  std::mutex mutex;                     // held around calls, save Deliver of concurrent sinks
+  uint64_t prepared_version = UINT64_MAX;
+};
+
+struct LoopContext {
+  std::string pipeline;
+  uint64_t generation = 0;
+  std::string stream;
+  uint32_t partition_index = 0;
+  Partition* partition = nullptr;
+  DeadLetters* dead_letters = nullptr;
+  RunnerContext runner;
+  SharedSink* sink = nullptr;
+  std::vector<std::shared_ptr<const PipelineVersion>> versions;  // ascending; the first holds from the start
+  uint64_t start = 0;              // where to begin if nothing is stored
+  uint32_t batch_events = 10'000;
+  uint64_t batch_bytes = 8 << 20;
+  Clock* clock = nullptr;
+  Random* random = nullptr;
+  Watchdog* watchdog = nullptr;
+  LatencyWindow* latency = nullptr;
+  std::function<void(Status)> on_fatal;  // the sink's own store failed for good: kIo of tables
+};
+
+class DeliveryLoop {
+ public:
+  explicit DeliveryLoop(LoopContext context);
+  void Run(std::stop_token stop);
+
+  void SetPaused(bool paused) { paused_ = paused; }
+
+  /// The offset up to which everything is delivered.
+  uint64_t next() const { return next_.load(std::memory_order_acquire); }
+  struct Snapshot {
+    std::string state, reason;
+    uint64_t next = 0, rows = 0, retries = 0, dead = 0, events = 0;
+    std::vector<uint64_t> filter_out, filter_dead;
+    int64_t oldest_undelivered_us = 0;  // append stamp of the first event that waits; 0 = none
+  };
+  Snapshot snapshot() const;
+  bool failed() const { return failed_; }
+  /// After a failure, when no thread runs it: ready to Run again.
+  void Reset();
+
+ private:
+  struct Piece {  // of gathered events
+    std::vector<BatchRange> ranges;
+    uint64_t events = 0;
+    uint64_t first = 0, next = 0;
+    uint32_t epoch = 0;
+  };
+
+  Status Gather(Piece& piece);
+  Result<PipelineRunner*> RunnerFor(uint64_t offset, uint64_t& boundary);
+  Status Work(const Piece& piece, std::stop_token stop);
+  Status DeliverPiece(const Piece& piece, std::stop_token stop);
+  Result<RowBatch> Filtered(const Piece& piece, std::vector<DeadLetter>& letters, std::stop_token stop);
+  Status Hand(const RowBatch& rows);
+  DeadLetter LetterOf(const BatchRange& event, const PipelineRunner::Blame& blame) const;
+  Status WriteLetters(std::vector<DeadLetter> letters, uint64_t next);
+  static std::pair<Piece, Piece> Halve(const Piece& piece);
+  void SetState(const std::string& state, const std::string& reason);
+  void WaitBeforeRetry(uint32_t attempt, const Status& status, std::stop_token stop);
+
+  const LoopContext context_;
+  const std::string letter_origin_;
+  std::unique_ptr<PartitionReader> reader_;
+  std::vector<std::unique_ptr<EventBatch>> held_;  // batches that the current piece points into
+  uint32_t held_row_ = 0;                          // rows of the last held batch that are done
+  std::unique_ptr<PipelineRunner> runner_;
+  std::shared_ptr<const PipelineVersion> version_;
+  std::vector<uint64_t> counted_;  // of runner_, already in filter_out_
+
+  std::atomic<uint64_t> next_{0};
+  std::atomic<bool> paused_{false};
+  std::atomic<bool> failed_{false};
+  mutable std::mutex mutex_;
+  Snapshot shown_;
+};
+
+}  // namespace millstream

@@ -1,0 +1,337 @@
+#include "pipeline/engine.h"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <future>
+
+#include "base/logging.h"
+#include "base/text.h"
+#include "pipeline/engine_state.h"
+
+namespace millstream {
+namespace {
+
+constexpr int64_t kSampleUs = 1'000'000;
+constexpr int64_t kRetainEverySamples = 10;
+constexpr int64_t kProgressUs = 200'000;
+constexpr int64_t kWaitPollUs = 1'000;
+
+uint64_t ResidentBytes() {
+  std::ifstream statm("/proc/self/statm");
+  uint64_t pages = 0, resident = 0;
+  statm >> pages >> resident;
+  return resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+}  // namespace
+
+Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+Engine::~Engine() {
+  if (state_ && !state_->stopped) (void)Stop();
+}
+
+Result<std::unique_ptr<Engine>> Engine::Open(EngineOptions options) {
+  auto state = std::make_unique<State>(std::move(options));
+  FAIL_IF_ERROR(state->OpenStores());
+  FAIL_IF_ERROR(state->ApplyFiles());
+  FAIL_IF_ERROR(state->OpenStreams());
+  FAIL_IF_ERROR(state->OpenPipelines());
+  return std::unique_ptr<Engine>(new Engine(std::move(state)));
+}
+
+Status Engine::Start() {
+  State& s = *state_;
+  RETURN_IF_ERROR(s.control->AppendPlain("started", "", s.options.who));
+  RETURN_IF_ERROR(s.OpenSources());
+  s.StartPipelines();
+  Catalog catalog = s.control->catalog();
+  for (auto& [name, source] : s.sources) {
+    source->runner.SetPaused(catalog.SourcePaused(name));
+    source->thread = std::jthread([runner = &source->runner](std::stop_token stop) { runner->Run(stop); });
+  }
+  s.sampler = std::jthread([&s](std::stop_token stop) { s.Sample(stop); });
+  return OkStatus();
+}
+
+Status Engine::RunOnce(std::stop_token stop, std::function<void(const EngineStatus&)> progress) {
+  State& s = *state_;
+  RETURN_IF_ERROR(s.OpenSources());
+  s.StartPipelines();
+  s.sampler = std::jthread([&s](std::stop_token inner) { s.Sample(inner); });
+  std::vector<std::future<Status>> reading;
+  for (auto& [name, source] : s.sources)
+    reading.push_back(std::async(std::launch::async, [runner = &source->runner, stop] { return runner->RunToEnd(stop); }));
+  Status first;
+  for (auto& each : reading) {
+    while (each.wait_for(std::chrono::microseconds(kProgressUs)) != std::future_status::ready)
+      if (progress) progress(TakeStatus());
+    Status status = each.get();
+    if (first.ok()) first = status;
+  }
+  RETURN_IF_ERROR(s.DeliverToEnd(stop, [&] {
+    if (progress) progress(TakeStatus());
+  }));
+  return first;
+}
+
+Status Engine::DeliverAll(std::stop_token stop, std::function<void(const EngineStatus&)> progress) {
+  State& s = *state_;
+  s.StartPipelines();
+  return s.DeliverToEnd(stop, [&] {
+    if (progress) progress(TakeStatus());
+  });
+}
+
+Status Engine::Stop(int64_t deadline_us) {
+  State& s = *state_;
+  if (s.stopped) return OkStatus();
+  s.stopped = true;
+  (void)deadline_us;
+  s.stopping = true;
+  if (s.sampler.joinable()) {
+    s.sampler.request_stop();
+    s.sampler.join();
+  }
+  for (auto& [name, source] : s.sources) source->thread.request_stop();
+  for (auto& [name, source] : s.sources)
+    if (source->thread.joinable()) source->thread.join();
+  bool was_started = s.pipelines_started;
+  {
+    std::unique_lock lock(s.mutex);
+    for (auto& [name, pipeline] : s.pipelines) pipeline->Stop();
+  }
+  Status status;
+  if (was_started && !s.options.read_only) status = s.control->AppendPlain("stopped", "", s.options.who);
+  if (s.tables && !s.options.read_only) {
+    Status checkpointed = s.tables->Checkpoint();
+    if (status.ok()) status = checkpointed;
+  }
+  {
+    std::unique_lock lock(s.mutex);
+    s.pipelines.clear();
+    s.sources.clear();
+    s.ingests.clear();
+  }
+  s.tables.reset();
+  s.database.reset();
+  if (s.log) {
+    Status closed = s.log->Close();
+    if (status.ok()) status = closed;
+  }
+  s.folder.reset();
+  return status;
+}
+
+Status Engine::Announce(const std::string& url) {
+  state_->url = url;
+  return state_->folder->Describe(data_uuid(), url);
+}
+
+std::shared_ptr<PreparedIngest> Engine::Prepare(const IngestRequest& request) {
+  StreamIngest* ingest = state_->FindIngest(request.stream);
+  return ingest == nullptr ? nullptr : ingest->Prepare(request);
+}
+
+void Engine::Commit(std::shared_ptr<PreparedIngest> prepared, IngestDone done) {
+  StreamIngest* ingest = prepared->ingest();
+  ingest->Commit(std::move(prepared), std::move(done));
+}
+
+void Engine::Ingest(const IngestRequest& request, IngestDone done) {
+  StreamIngest* ingest = state_->FindIngest(request.stream);
+  if (ingest == nullptr) {
+    std::string nearest = Nearest(request.stream, state_->StreamNames());
+    std::string hint = nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest);
+    return done(tl::unexpected(IngestRefusal{NotFound("no stream '{}'{}", request.stream, hint), {}}));
+  }
+  ingest->Commit(ingest->Prepare(request), std::move(done));
+}
+
+tl::expected<IngestAnswer, IngestRefusal> Engine::IngestAndWait(const IngestRequest& request) {
+  std::promise<tl::expected<IngestAnswer, IngestRefusal>> promise;
+  Ingest(request, [&](tl::expected<IngestAnswer, IngestRefusal> answer) { promise.set_value(std::move(answer)); });
+  return promise.get_future().get();
+}
+
+Result<std::optional<Engine::OriginPosition>> Engine::FindOrigin(const std::string& stream, const std::string& origin, const std::string& part) {
+  StreamIngest* ingest = state_->FindIngest(stream);
+  if (ingest == nullptr) return Fail(NotFound("no stream '{}'", stream));
+  auto receipt = ingest->FindOrigin(origin, part);
+  if (!receipt) return std::optional<OriginPosition>();
+  return std::optional(OriginPosition{std::strtoull(receipt->position.c_str(), nullptr, 10), receipt->position});
+}
+
+std::shared_ptr<const Project> Engine::project() const {
+  std::shared_lock lock(state_->mutex);
+  return state_->project;
+}
+
+const std::vector<std::string>& Engine::notices() const { return state_->notices; }
+Log& Engine::log() { return *state_->log; }
+Database& Engine::database() { return *state_->database; }
+TableStore& Engine::tables() { return *state_->tables; }
+DeadLetters& Engine::dead_letters() { return *state_->dead_letters; }
+FileSystem& Engine::fs() { return *state_->options.fs; }
+Clock& Engine::clock() { return *state_->options.clock; }
+const Registry& Engine::registry() const { return *state_->options.registry; }
+
+std::string Engine::data_uuid() const {
+  const Uuid& uuid = state_->log->uuid();
+  std::string hex = Hex({reinterpret_cast<const char*>(uuid.data()), uuid.size()});
+  for (size_t at : {20, 16, 12, 8}) hex.insert(at, "-");
+  return hex;
+}
+
+Status Engine::SetPipelinePaused(const std::string& name, bool paused, const std::string& who) {
+  PipelineRuntime* pipeline = state_->FindPipeline(name);
+  if (pipeline == nullptr) {
+    std::vector<std::string> names;
+    for (const auto& [each, config] : project()->pipelines) names.push_back(each);
+    std::string nearest = Nearest(name, names);
+    return NotFound("no pipeline '{}'{}", name, nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest));
+  }
+  RETURN_IF_ERROR(state_->control->AppendPlain(paused ? "paused" : "resumed", "pipelines." + name, who));
+  pipeline->SetPaused(paused);
+  return OkStatus();
+}
+
+Status Engine::SetSourcePaused(const std::string& name, bool paused, const std::string& who) {
+  std::shared_ptr<const Project> live = project();
+  if (!live->sources.contains(name)) {
+    std::vector<std::string> names;
+    for (const auto& [each, config] : live->sources) names.push_back(each);
+    std::string nearest = Nearest(name, names);
+    return NotFound("no source '{}'{}", name, nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest));
+  }
+  RETURN_IF_ERROR(state_->control->AppendPlain(paused ? "paused" : "resumed", "sources." + name, who));
+  std::shared_lock lock(state_->mutex);
+  auto source = state_->sources.find(name);
+  if (source != state_->sources.end()) source->second->runner.SetPaused(paused);
+  return OkStatus();
+}
+
+Status Engine::DropTable(const std::string& name, const std::string& who) {
+  if (!state_->tables->Find(name)) return NotFound("no table '{}'", name);
+  for (const auto& [table, spec] : TablesOf(*project()))
+    if (table == name) return Conflict("table '{}' is written by a pipeline; remove its sink first", name);
+  RETURN_IF_ERROR(state_->control->AppendPlain("table_dropped", "tables." + name, who));
+  return state_->tables->Drop(name);
+}
+
+Status Engine::Wait(const Position& position, const std::vector<std::string>& tables, int64_t timeout_us, std::stop_token stop) {
+  State& s = *state_;
+  if (s.log->Find(position.stream) == nullptr) return NotFound("no stream '{}'", position.stream);
+  int64_t until_ns = s.options.clock->MonotonicNs() + timeout_us * 1000;
+  while (true) {
+    Position reached{position.stream, {}};
+    bool is_there = true;
+    {
+      std::shared_lock lock(s.mutex);
+      for (const auto& [name, pipeline] : s.pipelines) {
+        if (pipeline->config().stream != position.stream) continue;
+        for (const SinkConfig& sink : pipeline->config().sinks) {
+          if (!tables.empty() && (sink.kind != "table" || std::find(tables.begin(), tables.end(), s.TableOf(sink)) == tables.end())) continue;
+          auto delivered = pipeline->Delivered(sink.id);
+          for (const auto& [partition, offset] : position.offsets) {
+            uint64_t next = delivered[partition];
+            auto [it, is_new] = reached.offsets.try_emplace(partition, next == 0 ? 0 : next - 1);
+            if (!is_new) it->second = std::min(it->second, next == 0 ? 0 : next - 1);
+            if (next <= offset) is_there = false;
+          }
+        }
+      }
+    }
+    if (is_there) return OkStatus();
+    if (stop.stop_requested()) return Cancelled("the wait was ended");
+    if (s.options.clock->MonotonicNs() >= until_ns) return Deadline("not delivered within the time; reached {}", reached.ToString());
+    std::this_thread::sleep_for(std::chrono::microseconds(kWaitPollUs));
+  }
+}
+
+std::vector<Position> Engine::TablePositions(const std::string& table) const {
+  std::map<std::string, Position> positions;
+  std::shared_lock lock(state_->mutex);
+  for (const auto& [name, pipeline] : state_->pipelines) {
+    for (const SinkConfig& sink : pipeline->config().sinks) {
+      if (sink.kind != "table" || state_->TableOf(sink) != table) continue;
+      Position& position = positions[pipeline->config().stream];
+      position.stream = pipeline->config().stream;
+      for (const auto& [partition, next] : pipeline->Delivered(sink.id)) {
+        if (next == 0) continue;
+        auto [it, is_new] = position.offsets.try_emplace(partition, next - 1);
+        if (!is_new) it->second = std::min(it->second, next - 1);
+      }
+    }
+  }
+  std::vector<Position> list;
+  for (auto& [stream, position] : positions) list.push_back(std::move(position));
+  return list;
+}
+
+EngineStatus Engine::TakeStatus() const {
+  State& s = *state_;
+  EngineStatus status = s.Count();
+  status.url = s.url;
+  status.up_us = (s.options.clock->MonotonicNs() - s.opened_ns) / 1000;
+  status.rss_bytes = ResidentBytes();
+  if (auto space = s.options.fs->Space(s.options.data_directory)) status.free_bytes = space->free_bytes;
+  s.FillRates(status);
+  return status;
+}
+
+Status Engine::State::DeliverToEnd(std::stop_token stop, const std::function<void()>& progress) {
+  int64_t shown_ns = 0;
+  while (!stop.stop_requested()) {
+    // A stream sink may have appended to a stream after its readers were looked at: all must be at the end twice without progress between.
+    auto look = [&] {
+      std::shared_lock lock(mutex);
+      uint64_t sum = 0;
+      bool at_end = true;
+      for (const auto& [name, pipeline] : pipelines) {
+        sum += pipeline->Progress();
+        at_end = at_end && pipeline->AtEnd();
+      }
+      return std::pair(at_end, sum);
+    };
+    auto before = look();
+    if (before.first && look() == before) break;
+    if (options.clock->MonotonicNs() - shown_ns > kProgressUs * 1000) {
+      progress();
+      shown_ns = options.clock->MonotonicNs();
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  std::shared_lock lock(mutex);
+  for (const auto& [name, pipeline] : pipelines) {
+    PipelineStatus status = pipeline->status();
+    if (status.state == "failed") return Unavailable("pipeline {}: {}", name, status.reason);
+  }
+  return OkStatus();
+}
+
+void Engine::State::Sample(std::stop_token stop) {
+  std::mutex wait_mutex;
+  std::condition_variable_any wake;
+  int64_t samples = 0;
+  while (!stop.stop_requested()) {
+    {
+      EngineStatus now = Count();
+      std::lock_guard lock(rates_mutex);
+      earlier = std::move(later);
+      earlier_ns = later_ns;
+      later = std::move(now);
+      later_ns = options.clock->MonotonicNs();
+    }
+    if (++samples % kRetainEverySamples == 0) {
+      SetLowWater();
+      if (auto status = log->Retain(); !status.ok() && options.logger != nullptr) options.logger->Warn("retention", {{"reason", status.message()}});
+    }
+    std::unique_lock lock(wait_mutex);
+    wake.wait_for(lock, stop, std::chrono::microseconds(kSampleUs), [] { return false; });
+  }
+}
+
+}  // namespace millstream

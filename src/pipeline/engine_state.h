@@ -1,0 +1,99 @@
+// Engine::State: what the Engine owns, in the order in which it is opened.
+//
+// Place: floor 5; private to the Engine (engine.cc, engine_open.cc, engine_status.cc).
+// Threads: `mutex` guards the maps and `project`; what they hold guards itself.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "pipeline/control_log.h"
+#include "pipeline/data_folder.h"
+#include "pipeline/engine.h"
+#include "pipeline/idempotency.h"
+#include "pipeline/pipeline_runtime.h"
+#include "pipeline/source_runner.h"
+#include "pipeline/stream_ingest.h"
+#include "pipeline/watchdog.h"
+
+namespace millstream {
+
+struct Engine::State {
+  explicit State(EngineOptions given) : options(std::move(given)), keys(*options.clock), opened_ns(options.clock->MonotonicNs()) {}
+
+  // engine_open.cc: the steps of a start
+  Status OpenStores();
+  Status ApplyFiles();
+  Status OpenStreams();
+  Status OpenPipelines();
+  Status OpenSources();
+  void StartPipelines();
+
+  // engine_status.cc
+  EngineStatus Count() const;
+  void FillRates(EngineStatus& status);
+  void SetLowWater();
+
+  // engine.cc
+  Status DeliverToEnd(std::stop_token stop, const std::function<void()>& progress);
+  void Sample(std::stop_token stop);
+
+  StreamIngest* FindIngest(const std::string& stream) {
+    std::shared_lock lock(mutex);
+    auto it = ingests.find(stream);
+    return it == ingests.end() ? nullptr : it->second.get();
+  }
+  PipelineRuntime* FindPipeline(const std::string& name) {
+    std::shared_lock lock(mutex);
+    auto it = pipelines.find(name);
+    return it == pipelines.end() ? nullptr : it->second.get();
+  }
+  std::vector<std::string> StreamNames() {
+    std::shared_lock lock(mutex);
+    std::vector<std::string> names;
+    for (const auto& [name, ingest] : ingests) names.push_back(name);
+    return names;
+  }
+  /// The table that a table sink writes.
+  std::string TableOf(const SinkConfig& sink) const { return options.registry->sinks().at(sink.kind).target(sink.options); }
+  RuntimeContext MakeRuntimeContext();
+
+  const EngineOptions options;
+  std::unique_ptr<DataFolder> folder;
+  std::unique_ptr<Log> log;
+  std::unique_ptr<ControlLog> control;
+  std::unique_ptr<Database> database;
+  std::unique_ptr<TableStore> tables;
+  std::unique_ptr<DeadLetters> dead_letters;
+  IdempotencyTable keys;
+  Watchdog watchdog;
+  std::vector<std::string> notices;
+  std::string url;
+
+  mutable std::shared_mutex mutex;
+  std::shared_ptr<const Project> project;
+  std::map<std::string, std::unique_ptr<StreamIngest>> ingests;
+  std::map<std::string, std::unique_ptr<PipelineRuntime>> pipelines;
+  struct RunningSource {
+    SourceRunner runner;
+    std::jthread thread;
+  };
+  std::map<std::string, std::unique_ptr<RunningSource>> sources;
+  std::map<std::string, std::string> broken_pipelines;  // name, why it does not run
+
+  bool pipelines_started = false;
+  bool stopped = false;
+  std::atomic<bool> stopping{false};
+  std::jthread sampler;
+  std::mutex rates_mutex;
+  EngineStatus earlier, later;  // samples, for rates
+  int64_t earlier_ns = 0, later_ns = 0;
+  const int64_t opened_ns;
+};
+
+}  // namespace millstream

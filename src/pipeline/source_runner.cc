@@ -1,0 +1,121 @@
+#include "pipeline/source_runner.h"
+
+namespace millstream {
+namespace {
+
+constexpr uint64_t kCommitEvents = 10'000;
+constexpr uint64_t kCommitBytes = 4 << 20;
+constexpr int64_t kFirstRetryUs = 100'000;
+constexpr int64_t kLastRetryUs = 30'000'000;
+
+}  // namespace
+
+SourceRunner::SourceRunner(SourceConfig config, StreamIngest& ingest, Clock& clock, Random& random)
+    : config_(std::move(config)), ingest_(ingest), clock_(clock), random_(random), origin_("source/" + config_.name), writer_(ingest, origin_) {}
+
+Status SourceRunner::Open(const Registry& registry, FileSystem& fs, const std::string& project_directory) {
+  auto kind = registry.sources().find(config_.kind);
+  if (kind == registry.sources().end()) return NotFound("no source kind '{}'", config_.kind);
+  SourceContext context{config_.name, config_.stream, project_directory, &fs, &clock_, this};
+  ASSIGN_OR_RETURN(source_, kind->second.make(config_.options, context));
+  return OkStatus();
+}
+
+SourceStatus SourceRunner::status() const {
+  std::lock_guard lock(mutex_);
+  return {config_.name, config_.kind, config_.stream, paused_ ? "paused" : state_, reason_, events_, 0};
+}
+
+void SourceRunner::SetState(const std::string& state, const std::string& reason) {
+  std::lock_guard lock(mutex_);
+  state_ = state;
+  reason_ = reason;
+}
+
+void SourceRunner::Sleep(int64_t us, std::stop_token stop) {
+  std::mutex mutex;
+  std::condition_variable_any wake;
+  std::unique_lock lock(mutex);
+  wake.wait_for(lock, stop, std::chrono::microseconds(us), [] { return false; });
+}
+
+void SourceRunner::Run(std::stop_token stop) {
+  uint32_t attempt = 0;
+  while (!stop.stop_requested()) {
+    if (paused_) {
+      Sleep(source_->poll_us(), stop);
+      continue;
+    }
+    auto worked = source_->Poll(stop);
+    if (worked) {
+      attempt = 0;
+      SetState("live", "");
+      if (!*worked) Sleep(source_->poll_us(), stop);
+      continue;
+    }
+    writer_.Drop();
+    marked_ = false;
+    Code code = worked.error().code();
+    if (code == Code::kCancelled) break;
+    if (code == Code::kCorrupt || code == Code::kInvalid || code == Code::kInternal) {
+      SetState("failed", worked.error().message());
+      return;
+    }
+    int64_t wait_us = std::min(kLastRetryUs, kFirstRetryUs << std::min(attempt++, 10u));
+    wait_us += static_cast<int64_t>(random_.Below(static_cast<uint64_t>(wait_us / 4)));
+    SetState("degraded", fmt::format("{}, try {} in {:.1f} s", worked.error().message(), attempt + 1, static_cast<double>(wait_us) / 1e6));
+    Sleep(wait_us, stop);
+  }
+}
+
+Status SourceRunner::RunToEnd(std::stop_token stop) {
+  while (!stop.stop_requested() && !paused_) {
+    auto worked = source_->Poll(stop);
+    if (!worked) {
+      SetState("failed", worked.error().message());
+      return worked.error().Within("source " + config_.name);
+    }
+    if (!*worked) return CommitPart(true);
+  }
+  return OkStatus();
+}
+
+Status SourceRunner::Take(const SourceEvent& event) {
+  if (event.part != part_) {
+    RETURN_IF_ERROR(CommitPart(true));
+    part_ = event.part;
+  }
+  Envelope envelope = event.envelope;
+  if (!envelope.source) envelope.source = config_.name;
+  writer_.Add(part_, envelope, event.data, event.sequence, event.at, true);
+  return OkStatus();
+}
+
+Status SourceRunner::Mark(const std::string& part, const std::string& position) {
+  if (part != part_) {
+    RETURN_IF_ERROR(CommitPart(true));
+    part_ = part;
+  }
+  position_ = position;
+  marked_ = true;
+  if (writer_.count() >= kCommitEvents || writer_.bytes() >= kCommitBytes) return CommitPart(false);
+  return OkStatus();
+}
+
+Status SourceRunner::Commit() { return CommitPart(false); }
+
+Status SourceRunner::CommitPart(bool everywhere) {
+  if (!marked_) return OkStatus();
+  marked_ = false;
+  auto answer = writer_.Commit(part_, position_, everywhere, false);
+  if (!answer) return answer.error().status;
+  events_ += answer->accepted;
+  return OkStatus();
+}
+
+std::optional<std::string> SourceRunner::Position(const std::string& part) {
+  auto receipt = ingest_.FindOrigin(origin_, part);
+  return receipt ? std::optional(receipt->position) : std::nullopt;
+}
+
+}  // namespace millstream

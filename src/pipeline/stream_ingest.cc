@@ -1,0 +1,609 @@
+#include "pipeline/stream_ingest.h"
+
+#include <charconv>
+#include <future>
+
+#include "event/cloudevents.h"
+#include "event/json_scan.h"
+
+namespace millstream {
+namespace {
+
+constexpr size_t kMaxFaults = 100;                        // in an answer
+constexpr size_t kMaxPooled = 16;                         // assemblers kept for reuse
+constexpr size_t kMaxDedupeKeys = 1'000'000;
+constexpr size_t kReceiptsBytes = 1 << 20;                // pieces from this size on carry receipts to every partition
+constexpr int64_t kReceiptsIntervalNs = 10'000'000'000;   // SEMANTICS, 5
+constexpr char kKeyOrigin[] = "key/";  // then the stream: the log keeps these for a window only
+
+uint64_t LeadingNumber(std::string_view text) {
+  uint64_t number = 0;
+  std::from_chars(text.data(), text.data() + text.size(), number);
+  return number;
+}
+
+}  // namespace
+
+/// A commit under way: what remains to become durable, and the answer that is filled meanwhile.
+struct StreamIngest::Commitment {
+  std::shared_ptr<PreparedIngest> prepared;
+  IngestDone done;
+  std::mutex mutex;
+  size_t remaining = 1;  // appends under way, one more while they are being queued
+  IngestAnswer answer;
+  Status failure;
+  std::vector<DedupeWindow::Identity> inserted;
+  uint64_t sequence = 0;
+  bool waits_for_earlier = false;  // has duplicates of events that may not be durable yet
+  bool durable = false;
+};
+
+/// Gathers events of one request, or of one stretch of an origin's part, into the assembler and remembers where each stood.
+class StreamIngest::Gatherer {
+ public:
+  Gatherer(StreamIngest& stream, std::shared_ptr<PreparedIngest> prepared, std::string subject)
+      : stream_(stream), prepared_(std::move(prepared)), subject_(std::move(subject)), where_(stream.stream_.partitions()) {
+    prepared_->stream = &stream;
+    prepared_->assembler = stream.TakeAssembler();
+    prepared_->batches.resize(stream.stream_.partitions());
+  }
+
+  PreparedIngest& prepared() { return *prepared_; }
+  const std::shared_ptr<PreparedIngest>& shared() const { return prepared_; }
+
+  /// Reads what an origin's receipts cover already.
+  void Cover(const std::string& origin, const std::string& part) {
+    for (uint32_t p = 0; p < stream_.stream_.partitions(); ++p) {
+      auto receipt = stream_.stream_.partition(p).FindReceipt(origin, part);
+      covered_.push_back(receipt ? LeadingNumber(receipt->position) : 0);
+    }
+    auto dead = stream_.dead_letters_.FindReceipt(stream_.config_.shape.name, origin, part);
+    covered_letters_ = dead ? LeadingNumber(dead->position) : 0;
+    prepared_->repeatable = true;
+  }
+
+  struct Place {
+    uint64_t index = 0;     // in the request
+    uint64_t line = 0;      // 0: none
+    uint64_t sequence = 0;  // in the origin's part
+    std::string_view at;    // of a source; valid during Add
+  };
+
+  std::optional<Rejection> Add(const Envelope& envelope, std::string_view data, const Place& place) {
+    Envelope filled = envelope;
+    std::string id;
+    if (!subject_.empty()) {
+      if (!filled.subject) filled.subject = subject_;
+      if (!filled.id) filled.id = id = fmt::format("{}#{}", subject_, place.line);
+    }
+    ++prepared_->events;
+    uint32_t partition = 0;
+    auto rejection = prepared_->assembler->Add(filled, data, &partition);
+    if (rejection) return rejection;
+    where_[partition].push_back({place.index, place.line, place.sequence, {}});
+    if (!place.at.empty()) ats_[partition].emplace_back(place.at);
+    return std::nullopt;
+  }
+
+  void Quarantine(const Place& place, std::string_view data, Rejection rejection) {
+    ++prepared_->quarantined;
+    size_t fault = SIZE_MAX;
+    if (prepared_->faults.size() < kMaxFaults) {
+      fault = prepared_->faults.size();
+      prepared_->faults.push_back({place.index, place.line, rejection.code, rejection.path, rejection.message, std::nullopt});
+    }
+    if (place.sequence > 0 && place.sequence <= covered_letters_) return;
+    DeadLetter letter;
+    letter.at = "ingest";
+    letter.code = std::move(rejection.code);
+    if (!place.at.empty()) {
+      letter.event = place.at;
+    } else if (!subject_.empty()) {
+      letter.event = fmt::format("{}#{}", subject_, place.line);
+    } else {
+      letter.event = place.line > 0 ? fmt::format("line {}", place.line) : fmt::format("event {}", place.index);
+    }
+    letter.path = std::move(rejection.path);
+    letter.reason = letter.path.empty() ? rejection.message : fmt::format("{}: {}", letter.path, rejection.message);
+    letter.data = data;
+    prepared_->letters.push_back(std::move(letter));
+    prepared_->letter_faults.push_back(fault);
+  }
+
+  /// Takes gathered events of a partition away again, as refused.
+  void Withdraw(uint32_t partition, const std::vector<ContractChecks::Violation>& violations) {
+    std::vector<uint32_t> rows;
+    for (const ContractChecks::Violation& violation : violations) {
+      Place place = where_[partition][violation.row];
+      if (auto ats = ats_.find(partition); ats != ats_.end()) place.at = ats->second[violation.row];
+      Quarantine(place, prepared_->assembler->DataOf(partition, violation.row), {"contract", violation.path, violation.message});
+      rows.push_back(violation.row);
+    }
+    Remove(partition, rows);
+  }
+
+  /// Takes away what an earlier attempt has made durable.
+  void SkipCovered() {
+    for (uint32_t p = 0; p < covered_.size(); ++p) {
+      if (where_[p].empty() || where_[p].front().sequence > covered_[p]) continue;
+      std::vector<uint32_t> rows;
+      for (uint32_t row = 0; row < where_[p].size(); ++row)
+        if (where_[p][row].sequence <= covered_[p]) rows.push_back(row);
+      prepared_->skipped += rows.size();
+      Remove(p, rows);
+    }
+  }
+
+  /// Faults in the order of the request.
+  void SortFaults() {
+    std::vector<IngestFault>& faults = prepared_->faults;
+    std::vector<size_t> order(faults.size());
+    for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return faults[a].index < faults[b].index; });
+    std::vector<size_t> moved_to(order.size());
+    std::vector<IngestFault> sorted;
+    for (size_t i = 0; i < order.size(); ++i) {
+      moved_to[order[i]] = i;
+      sorted.push_back(std::move(faults[order[i]]));
+    }
+    faults = std::move(sorted);
+    for (size_t& fault : prepared_->letter_faults)
+      if (fault != SIZE_MAX) fault = moved_to[fault];
+  }
+
+ private:
+  void Remove(uint32_t partition, const std::vector<uint32_t>& rows) {
+    prepared_->assembler->Remove(partition, rows);
+    EraseRows(where_[partition], rows);
+    if (auto ats = ats_.find(partition); ats != ats_.end()) EraseRows(ats->second, rows);
+  }
+  template <typename T>
+  static void EraseRows(std::vector<T>& values, const std::vector<uint32_t>& rows) {
+    size_t next = 0, kept = 0;
+    for (size_t row = 0; row < values.size(); ++row) {
+      if (next < rows.size() && rows[next] == row) {
+        ++next;
+      } else {
+        if (kept != row) values[kept] = std::move(values[row]);
+        ++kept;
+      }
+    }
+    values.resize(kept);
+  }
+
+  StreamIngest& stream_;
+  std::shared_ptr<PreparedIngest> prepared_;
+  const std::string subject_;
+  std::vector<std::vector<Place>> where_;                // by partition, one a gathered event
+  std::map<uint32_t, std::vector<std::string>> ats_;     // by partition, of sources
+  std::vector<uint64_t> covered_;                        // by partition: up to which sequence it is durable there
+  uint64_t covered_letters_ = 0;
+};
+
+PreparedIngest::~PreparedIngest() {
+  if (assembler) stream->ReturnAssembler(std::move(assembler));
+}
+
+StreamIngest::StreamIngest(const StreamConfig& config, Stream& stream, DeadLetters& dead_letters, Database& database, IdempotencyTable& keys,
+                           Clock& clock)
+    : config_(config),
+      stream_(stream),
+      dead_letters_(dead_letters),
+      database_(database),
+      keys_(keys),
+      clock_(clock),
+      default_source_("/v1/streams/" + config.shape.name) {
+  if (!config_.dedupe_by.empty())
+    dedupe_ = std::make_unique<DedupeWindow>(config_.dedupe_by, config_.dedupe_window_us, kMaxDedupeKeys, default_source_);
+}
+
+StreamIngest::~StreamIngest() = default;
+
+Status StreamIngest::Recover() {
+  if (!dedupe_) return OkStatus();
+  int64_t now_us = clock_.WallUs();
+  for (uint32_t p = 0; p < stream_.partitions(); ++p) {
+    ASSIGN_OR_RETURN(uint64_t from, stream_.partition(p).OffsetForTime(now_us - dedupe_->window_us()));
+    Bounds bounds = stream_.partition(p).bounds();
+    uint64_t share = dedupe_->max_keys() / stream_.partitions();
+    if (bounds.durable_end - from > share) from = bounds.durable_end - share;
+    ASSIGN_OR_RETURN(auto reader, stream_.partition(p).Read(from));
+    while (true) {
+      ASSIGN_OR_RETURN(auto batch, reader->Next());
+      if (batch == nullptr) break;
+      ASSIGN_OR_RETURN(auto identities, dedupe_->Identify(*batch, config_.shape.contract));
+      for (uint32_t row = 0; row < batch->count(); ++row)
+        if (identities[row] != DedupeWindow::Identity{}) dedupe_->Insert(identities[row], batch->IngestedAtUs(row));
+    }
+  }
+  return OkStatus();
+}
+
+std::unique_ptr<Assembler> StreamIngest::TakeAssembler() {
+  std::lock_guard lock(pool_mutex_);
+  if (assemblers_.empty()) return std::make_unique<Assembler>(config_.shape);
+  auto assembler = std::move(assemblers_.back());
+  assemblers_.pop_back();
+  return assembler;
+}
+
+void StreamIngest::ReturnAssembler(std::unique_ptr<Assembler> assembler) {
+  if (assembler->count() > 0) return;  // a refused request's events lie in it still
+  std::lock_guard lock(pool_mutex_);
+  if (assemblers_.size() < kMaxPooled) assemblers_.push_back(std::move(assembler));
+}
+
+std::shared_ptr<PreparedIngest> StreamIngest::Prepare(const IngestRequest& request) {
+  Gatherer gatherer(*this, std::make_shared<PreparedIngest>(), request.subject);
+  PreparedIngest& prepared = gatherer.prepared();
+  if (request.idempotency_key) {
+    prepared.key = Hash128(config_.shape.name + "\n" + *request.idempotency_key);
+    prepared.body_hash = Hash128(request.body);
+    prepared.receipts.push_back({kKeyOrigin + config_.shape.name, prepared.key, prepared.body_hash, 0, UINT32_MAX, 0});
+    prepared.repeatable = true;
+  }
+  if (request.origin) {
+    prepared.receipts.push_back({request.origin->origin, request.origin->part, request.origin->position, 0, UINT32_MAX, 0});
+    prepared.everywhere = ReceiptsDue(request.origin->origin, request.origin->part, request.body.empty() ? SIZE_MAX : request.body.size());
+    gatherer.Cover(request.origin->origin, request.origin->part);
+  }
+  Split(request, gatherer);
+  if (!prepared.refusal) Lay(gatherer, request.reject.value_or(config_.reject));
+  return gatherer.shared();
+}
+
+void StreamIngest::Lay(Gatherer& gatherer, bool reject) {
+  PreparedIngest& prepared = gatherer.prepared();
+  RunChecks(gatherer);
+  if (prepared.refusal) return;
+  gatherer.SortFaults();
+  if (prepared.quarantined > 0 && reject) {
+    prepared.refusal = IngestRefusal{
+        Invalid("{} of {} events are at fault; nothing of the request was appended", prepared.quarantined, prepared.events), prepared.faults};
+    return;
+  }
+  gatherer.SkipCovered();
+  if (!dedupe_) Encode(prepared);
+}
+
+bool StreamIngest::ReceiptsDue(const std::string& origin, const std::string& part, size_t bytes) {
+  int64_t now = clock_.MonotonicNs();
+  std::lock_guard lock(pool_mutex_);
+  int64_t& last = receipts_written_ns_[origin + "\n" + part];
+  if (bytes < kReceiptsBytes && last != 0 && now - last < kReceiptsIntervalNs) return false;
+  last = now;
+  return true;
+}
+
+OriginWriter::OriginWriter(StreamIngest& ingest, std::string origin) : ingest_(ingest), origin_(std::move(origin)) {}
+
+OriginWriter::~OriginWriter() = default;
+
+std::optional<Rejection> OriginWriter::Add(const std::string& part, const Envelope& envelope, std::string_view data, uint64_t sequence,
+                                           std::string_view at, bool quarantine) {
+  if (!gatherer_) {
+    gatherer_ = std::make_unique<StreamIngest::Gatherer>(ingest_, std::make_shared<PreparedIngest>(), "");
+    gatherer_->Cover(origin_, part);
+  }
+  StreamIngest::Gatherer::Place place{gatherer_->prepared().events, 0, sequence, at};
+  auto rejection = gatherer_->Add(envelope, data, place);
+  if (rejection && quarantine) gatherer_->Quarantine(place, data, *rejection);
+  return rejection;
+}
+
+uint64_t OriginWriter::count() const { return gatherer_ ? gatherer_->prepared().events : 0; }
+uint64_t OriginWriter::bytes() const { return gatherer_ ? gatherer_->prepared().assembler->data_bytes() : 0; }
+void OriginWriter::Drop() { gatherer_.reset(); }
+
+tl::expected<IngestAnswer, IngestRefusal> OriginWriter::Commit(const std::string& part, const std::string& position, bool everywhere, bool reject) {
+  if (!gatherer_) {
+    gatherer_ = std::make_unique<StreamIngest::Gatherer>(ingest_, std::make_shared<PreparedIngest>(), "");
+    gatherer_->prepared().repeatable = true;
+  }
+  auto gatherer = std::move(gatherer_);
+  PreparedIngest& prepared = gatherer->prepared();
+  prepared.receipts.push_back({origin_, part, position, 0, UINT32_MAX, 0});
+  prepared.everywhere = ingest_.ReceiptsDue(origin_, part, everywhere ? SIZE_MAX : prepared.assembler->data_bytes());
+  ingest_.Lay(*gatherer, reject);
+  std::promise<tl::expected<IngestAnswer, IngestRefusal>> promise;
+  ingest_.Commit(gatherer->shared(), [&](tl::expected<IngestAnswer, IngestRefusal> answer) { promise.set_value(std::move(answer)); });
+  return promise.get_future().get();
+}
+
+void StreamIngest::Split(const IngestRequest& request, Gatherer& gatherer) {
+  PreparedIngest& prepared = gatherer.prepared();
+  const uint64_t first = request.origin ? request.origin->first : 0;
+  auto add = [&](const Envelope& envelope, std::string_view data, uint64_t line) {
+    Gatherer::Place place{prepared.events, line, request.origin ? first + prepared.events + 1 : 0, {}};
+    if (auto rejection = gatherer.Add(envelope, data, place)) gatherer.Quarantine(place, data, std::move(*rejection));
+  };
+  auto refuse = [&](Status status) { prepared.refusal = IngestRefusal{std::move(status), {}}; };
+  std::string_view body = request.body;
+  switch (request.format) {
+    case BodyFormat::kNdjson: {
+      uint64_t line = request.first_line;
+      while (!body.empty()) {
+        size_t end = body.find('\n');
+        std::string_view text = body.substr(0, end);
+        body.remove_prefix(end == std::string_view::npos ? body.size() : end + 1);
+        if (!text.empty() && text.back() == '\r') text.remove_suffix(1);
+        if (text.find_first_not_of(" \t") != std::string_view::npos) add(request.envelope, text, line);
+        ++line;
+      }
+      return;
+    }
+    case BodyFormat::kCloudEventBinary: add(request.envelope, body, 0); return;
+    case BodyFormat::kJson: {
+      size_t begin = body.find_first_not_of(" \t\r\n");
+      if (begin == std::string_view::npos || body[begin] != '[') {
+        if (begin != std::string_view::npos) add(request.envelope, body, 0);
+        return;
+      }
+      if (auto error = ValidateJson(body, config_.shape.max_depth + 1))
+        return refuse(Invalid("the body is not a JSON array: {} at byte {}", error->message, error->position));
+      uint64_t line = request.subject.empty() ? 0 : request.first_line;
+      for (std::string_view element : *JsonElements(body)) {
+        add(request.envelope, element, line);
+        if (line > 0) ++line;
+      }
+      return;
+    }
+    case BodyFormat::kCloudEvent:
+    case BodyFormat::kCloudEventBatch: {
+      std::vector<std::string_view> elements{body};
+      if (request.format == BodyFormat::kCloudEventBatch) {
+        if (auto error = ValidateJson(body, config_.shape.max_depth + 2))
+          return refuse(Invalid("the body is not a JSON array of CloudEvents: {} at byte {}", error->message, error->position));
+        auto found = JsonElements(body);
+        if (!found) return refuse(Invalid("a CloudEvents batch is a JSON array"));
+        elements = std::move(*found);
+      }
+      for (std::string_view element : elements) {
+        auto event = ParseCloudEvent(element);
+        if (event) {
+          add(event->envelope, event->data, 0);
+        } else if (event.error().code() == Code::kInvalid && (request.format == BodyFormat::kCloudEventBatch || !config_.reject)) {
+          Gatherer::Place place{prepared.events++, 0, 0, {}};
+          gatherer.Quarantine(place, element, {"json", "", event.error().message()});
+        } else {
+          return refuse(event.error());
+        }
+      }
+      return;
+    }
+  }
+}
+
+void StreamIngest::RunChecks(Gatherer& gatherer) {
+  PreparedIngest& prepared = gatherer.prepared();
+  if (!ContractChecks::Needed(config_.shape.contract) || prepared.assembler->count() == 0) return;
+  std::unique_ptr<ContractChecks> checks;
+  {
+    std::lock_guard lock(pool_mutex_);
+    if (!checks_.empty()) {
+      checks = std::move(checks_.back());
+      checks_.pop_back();
+    }
+  }
+  auto run = [&]() -> Status {
+    if (!checks) {
+      ASSIGN_OR_RETURN(checks, ContractChecks::Make(database_, config_.shape.name, config_.shape.contract));
+    }
+    for (uint32_t p = 0; p < stream_.partitions(); ++p) {
+      if (prepared.assembler->count(p) == 0) continue;
+      ASSIGN_OR_RETURN(auto batch, prepared.assembler->Preview(p));
+      ASSIGN_OR_RETURN(auto violations, checks->Run(*batch));
+      if (!violations.empty()) gatherer.Withdraw(p, violations);
+    }
+    return OkStatus();
+  };
+  Status status = run();
+  if (!status.ok()) {
+    prepared.refusal = IngestRefusal{status.Within("evaluating the contract's checks"), {}};
+    return;
+  }
+  std::lock_guard lock(pool_mutex_);
+  if (checks_.size() < kMaxPooled) checks_.push_back(std::move(checks));
+}
+
+void StreamIngest::Encode(PreparedIngest& prepared) {
+  for (uint32_t p = 0; p < stream_.partitions(); ++p) {
+    if (prepared.assembler->count(p) > 0) {
+      prepared.batches[p] = prepared.assembler->Finish(p, prepared.receipts);
+    } else if (prepared.everywhere) {
+      prepared.batches[p] = EncodeReceipts(prepared.receipts);
+    }
+  }
+}
+
+Status StreamIngest::DropDuplicates(PreparedIngest& prepared, Commitment& commitment) {
+  int64_t now_us = clock_.WallUs();
+  for (uint32_t p = 0; p < stream_.partitions(); ++p) {
+    if (prepared.assembler->count(p) == 0) continue;
+    ASSIGN_OR_RETURN(auto batch, prepared.assembler->Preview(p));
+    ASSIGN_OR_RETURN(auto identities, dedupe_->Identify(*batch, config_.shape.contract));
+    std::vector<uint32_t> duplicates;
+    for (uint32_t row = 0; row < identities.size(); ++row) {
+      if (identities[row] == DedupeWindow::Identity{}) continue;
+      if (dedupe_->Insert(identities[row], now_us)) {
+        commitment.inserted.push_back(identities[row]);
+      } else {
+        duplicates.push_back(row);
+      }
+    }
+    commitment.answer.duplicates += duplicates.size();
+    batch.reset();
+    if (!duplicates.empty()) prepared.assembler->Remove(p, duplicates);
+  }
+  commitment.waits_for_earlier = commitment.answer.duplicates > 0;
+  return OkStatus();
+}
+
+bool StreamIngest::AnswerFromReceipts(PreparedIngest& prepared, Commitment& commitment, IngestRefusal& refusal) {
+  for (uint32_t p = 0; p < stream_.partitions(); ++p) {
+    auto receipt = stream_.partition(p).FindReceipt(kKeyOrigin + config_.shape.name, prepared.key);
+    if (!receipt) continue;
+    if (receipt->position != prepared.body_hash) {
+      refusal.status = Invalid("this Idempotency-Key was used with another body");
+      return false;
+    }
+    commitment.answer.replayed = true;
+    prepared.batches[p] = {};
+    if (receipt->events == 0) continue;
+    commitment.answer.partitions.push_back({p, receipt->first_offset, receipt->first_offset + receipt->events - 1});
+    commitment.answer.accepted += receipt->events;
+  }
+  if (dead_letters_.FindReceipt(config_.shape.name, kKeyOrigin + config_.shape.name, prepared.key)) prepared.letters.clear();
+  return true;
+}
+
+void StreamIngest::Commit(std::shared_ptr<PreparedIngest> prepared, IngestDone done) {
+  if (prepared->refusal) return done(tl::unexpected(*prepared->refusal));
+  auto commitment = std::make_shared<Commitment>();
+  commitment->prepared = prepared;
+  commitment->answer.duplicates = prepared->skipped;
+  commitment->answer.ack = config_.ack;
+  if (!prepared->key.empty()) {
+    auto begin = keys_.Enter(prepared->key, prepared->body_hash, done);
+    if (begin == IdempotencyTable::Begin::kReplay) return;
+    IngestRefusal refusal{Invalid("this Idempotency-Key was used with another body"), {}};
+    if (begin == IdempotencyTable::Begin::kMismatch) return done(tl::unexpected(refusal));
+    commitment->done = [this, key = prepared->key, done](tl::expected<IngestAnswer, IngestRefusal> answer) {
+      if (answer) {
+        keys_.Finish(key, *answer);
+      } else {
+        keys_.Abandon(key, answer.error());
+      }
+      done(std::move(answer));
+    };
+    if (!AnswerFromReceipts(*prepared, *commitment, refusal)) return commitment->done(tl::unexpected(refusal));
+  } else {
+    commitment->done = std::move(done);
+  }
+  commitment->answer.quarantined = prepared->quarantined;
+  // A letter of a request that may come again is durable before its events are appended, so that receipts beside events cover it too. It is waited for
+  // here, so that pieces of an origin stay in order.
+  if (prepared->repeatable && !prepared->letters.empty()) {
+    auto first = dead_letters_.AppendAndWait(config_.shape.name, prepared->letters, prepared->receipts);
+    if (first) {
+      NumberFaults(*prepared, *first);
+    } else {
+      commitment->failure = first.error();
+    }
+  }
+  AppendEvents(commitment);
+}
+
+void StreamIngest::NumberFaults(PreparedIngest& prepared, uint64_t first) {
+  for (size_t i = 0; i < prepared.letters.size(); ++i)
+    if (size_t fault = prepared.letter_faults[i]; fault != SIZE_MAX) prepared.faults[fault].dead = first + i;
+}
+
+void StreamIngest::AppendEvents(const std::shared_ptr<Commitment>& commitment) {
+  PreparedIngest& prepared = *commitment->prepared;
+  if (commitment->failure.ok()) {
+    std::lock_guard lock(commit_mutex_);
+    if (dedupe_ && !commitment->answer.replayed) {
+      commitment->failure = DropDuplicates(prepared, *commitment);
+      if (commitment->failure.ok()) Encode(prepared);
+      commitment->sequence = next_sequence_++;
+      in_flight_.emplace(commitment->sequence, commitment);
+    }
+    for (uint32_t p = 0; p < prepared.batches.size() && commitment->failure.ok(); ++p) {
+      EncodedBatch& batch = prepared.batches[p];
+      if (batch.payload.empty()) continue;
+      {
+        std::lock_guard inner(commitment->mutex);
+        ++commitment->remaining;
+      }
+      bytes_in_.fetch_add(batch.data_bytes, std::memory_order_relaxed);
+      stream_.partition(p).Append(std::move(batch), config_.ack, [this, commitment, p](Result<Appended> appended) {
+        {
+          std::lock_guard inner(commitment->mutex);
+          if (!appended) {
+            commitment->failure = appended.error();
+          } else if (appended->count > 0) {
+            commitment->answer.partitions.push_back({p, appended->first_offset, appended->first_offset + appended->count - 1});
+            commitment->answer.accepted += appended->count;
+          }
+        }
+        Finished(commitment);
+      });
+    }
+    if (!prepared.repeatable && !prepared.letters.empty()) {
+      {
+        std::lock_guard inner(commitment->mutex);
+        ++commitment->remaining;
+      }
+      dead_letters_.Append(config_.shape.name, prepared.letters, {}, [this, commitment](Result<uint64_t> first) {
+        {
+          std::lock_guard inner(commitment->mutex);
+          if (first) {
+            NumberFaults(*commitment->prepared, *first);
+          } else {
+            commitment->failure = first.error();
+          }
+        }
+        Finished(commitment);
+      });
+    }
+  }
+  Finished(commitment);
+}
+
+void StreamIngest::Finished(const std::shared_ptr<Commitment>& commitment) {
+  {
+    std::lock_guard lock(commitment->mutex);
+    if (--commitment->remaining > 0) return;
+  }
+  if (!dedupe_ || commitment->answer.replayed) return Complete(commitment);
+  // Answers with duplicates wait until all that was queued before them is durable: the event that they repeat may be among it.
+  std::vector<std::shared_ptr<Commitment>> ready;
+  {
+    std::lock_guard lock(commit_mutex_);
+    commitment->durable = true;
+    if (!commitment->failure.ok()) {
+      for (const auto& identity : commitment->inserted) dedupe_->Erase(identity);
+      for (auto& [sequence, later] : in_flight_)
+        if (sequence > commitment->sequence && later->waits_for_earlier && later->failure.ok())
+          later->failure = Unavailable("an event that this request repeats could not be stored; send it again");
+    }
+    bool all_before_durable = true;
+    for (auto it = in_flight_.begin(); it != in_flight_.end();) {
+      Commitment& each = *it->second;
+      if (each.durable && (all_before_durable || !each.waits_for_earlier)) {
+        ready.push_back(it->second);
+        it = in_flight_.erase(it);
+      } else {
+        if (!each.durable) all_before_durable = false;
+        ++it;
+      }
+    }
+  }
+  for (const auto& each : ready) Complete(each);
+}
+
+void StreamIngest::Complete(const std::shared_ptr<Commitment>& commitment) {
+  if (!commitment->failure.ok()) return commitment->done(tl::unexpected(IngestRefusal{commitment->failure, {}}));
+  IngestAnswer& answer = commitment->answer;
+  events_in_.fetch_add(answer.accepted, std::memory_order_relaxed);
+  std::sort(answer.partitions.begin(), answer.partitions.end(), [](const auto& a, const auto& b) { return a.partition < b.partition; });
+  answer.position.stream = config_.shape.name;
+  for (const PartitionRange& range : answer.partitions) answer.position.offsets[range.partition] = range.last;
+  answer.faults = std::move(commitment->prepared->faults);
+  commitment->done(std::move(answer));
+}
+
+std::optional<Receipt> StreamIngest::FindOrigin(const std::string& origin, const std::string& part) const {
+  std::optional<Receipt> least;
+  for (uint32_t p = 0; p < stream_.partitions(); ++p) {
+    auto receipt = stream_.partition(p).FindReceipt(origin, part);
+    if (!receipt) return std::nullopt;
+    if (!least || LeadingNumber(receipt->position) < LeadingNumber(least->position)) least = std::move(receipt);
+  }
+  return least;
+}
+
+int64_t StreamIngest::dedupe_window_us() const { return dedupe_ ? dedupe_->effective_window_us() : 0; }
+
+}  // namespace millstream
