@@ -80,7 +80,7 @@ struct AppendValue {
 
 }  // namespace
 
-Logger::Logger(const LogOptions& options) : level_(options.level), format_(options.format) {
+Logger::Logger(const LoggerOptions& options) : level_(options.level), format_(options.format) {
   auto sink = std::make_shared<spdlog::sinks::ansicolor_sink<spdlog::details::console_mutex>>(
       options.to, ColorMode(options.color));
   sink_ = std::make_shared<spdlog::logger>("", std::move(sink));

@@ -51,7 +51,7 @@ struct LogField {
       : name(n), value(static_cast<uint64_t>(v)) {}
 };
 
-struct LogOptions {
+struct LoggerOptions {
   LogLevel level = LogLevel::kInfo;
   LogFormat format = LogFormat::kConsole;
   LogColor color = LogColor::kAuto;
@@ -63,7 +63,7 @@ class Logger {
   using Fields = std::initializer_list<LogField>;
 
   Logger() = default;
-  explicit Logger(const LogOptions& options);
+  explicit Logger(const LoggerOptions& options);
 
   /// A logger that adds these fields to every line.
   Logger With(Fields fields) const;
