@@ -49,11 +49,11 @@ lint:            ## clang-tidy over src/
 	@$(PYTHON) tools/lint.py --build $(BUILD) --jobs $(JOBS)
 
 asan:            ## tests and examples under AddressSanitizer and UndefinedBehaviorSanitizer
-	$(call build,build-asan,-DMILLSTREAM_SANITIZE=address$(comma)undefined,all)
+	$(call build,build-asan,-DMILLSTREAM_SANITIZE=address$(comma)undefined,tests)
 	@$(PYTHON) tools/test.py --build build-asan --jobs $(JOBS) --examples
 
 tsan:            ## tests under ThreadSanitizer
-	$(call build,build-tsan,-DMILLSTREAM_SANITIZE=thread,all)
+	$(call build,build-tsan,-DMILLSTREAM_SANITIZE=thread,tests)
 	@$(PYTHON) tools/test.py --build build-tsan --jobs $(JOBS)
 
 bench: setup     ## benchmarks; bench/README.md says what they mean
