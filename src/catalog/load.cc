@@ -87,6 +87,15 @@ std::string HashOf(const std::map<std::string, std::string>& texts) {
 
 }  // namespace
 
+void SortFaults(Faults& faults, size_t begin) {
+  auto rank = [](const Fault& fault) {
+    return std::make_tuple(fault.file != kProjectFile, std::string_view(fault.file), fault.line,
+                           fault.column);
+  };
+  std::stable_sort(faults.begin() + static_cast<std::ptrdiff_t>(begin), faults.end(),
+                   [&](const Fault& a, const Fault& b) { return rank(a) < rank(b); });
+}
+
 Project LoadProject(FileSystem& fs, const std::string& directory, const Registry& registry, Faults& faults) {
   Project project;
   project.directory = directory;
@@ -101,6 +110,7 @@ Project LoadProject(FileSystem& fs, const std::string& directory, const Registry
       fault.hint = yml ? "rename millstream.yml" : "'millstream init DIR' makes a project; -C DIR names one";
     }
     faults.push_back(std::move(fault));
+    project.sound = false;
     return project;
   }
   std::map<std::string, std::string> texts;
@@ -117,6 +127,8 @@ Project LoadProject(FileSystem& fs, const std::string& directory, const Registry
   for (const auto& [file, unused] : texts)
     if (file != kProjectFile) project.files.push_back(file);
   project.hash = HashOf(texts);
+  project.sound = faults.size() == faults_before;
+  SortFaults(faults, faults_before);
   return project;
 }
 

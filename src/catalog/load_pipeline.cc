@@ -65,7 +65,8 @@ void Loader::LoadPipeline(const std::string& name, const Node& node) {
 
   if (settings.filters.kind == Node::Kind::kSequence) {
     for (size_t i = 0; i < settings.filters.items.size(); ++i)
-      LoadFilter(settings.filters.items[i], fmt::format("{}.filters.{}", path, i), pipeline);
+      if (!LoadFilter(settings.filters.items[i], fmt::format("{}.filters.{}", path, i), pipeline))
+        pipeline.filters.emplace_back();
   } else if (settings.filters.kind != Node::Kind::kNull) {
     AddFault(settings.filters, path + ".filters", "expected a list, because the order counts",
              "begin each filter with '- ', as in '- NAME: SELECT …'");
@@ -83,24 +84,24 @@ void Loader::LoadPipeline(const std::string& name, const Node& node) {
   project_.pipelines.emplace(name, std::move(pipeline));
 }
 
-void Loader::LoadFilter(const Node& item, const std::string& path, PipelineConfig& pipeline) {
+bool Loader::LoadFilter(const Node& item, const std::string& path, PipelineConfig& pipeline) {
   if (item.kind != Node::Kind::kMap || item.members.size() != 1) {
     std::string found = item.kind == Node::Kind::kMap ? "found the keys " + KeysOf(item) : "";
     if (item.IsScalar()) found = "this one has no name";
     AddFault(item, path, found.empty() ? "a filter is one entry" : "a filter is one entry; " + found,
              "write '- NAME: SELECT … FROM input', or '- NAME: {KIND: options}'");
-    return;
+    return false;
   }
   const auto& [name, value] = item.members.front();
   std::string filter_path = fmt::format("pipelines.{}.filters.{}", pipeline.name, name);
   if (Status status = CheckName(name); !status.ok()) {
     faults_.push_back(FaultAtKey(value, filter_path, status.message()));
-    return;
+    return false;
   }
   for (const FilterConfig& other : pipeline.filters) {
     if (other.name != name) continue;
     faults_.push_back(FaultAtKey(value, filter_path, "two filters of this pipeline have this name"));
-    return;
+    return false;
   }
   FilterConfig filter;
   filter.name = name;
@@ -115,18 +116,18 @@ void Loader::LoadFilter(const Node& item, const std::string& path, PipelineConfi
              value.kind == Node::Kind::kNull ? "has no SQL" : "expected SQL, or one kind of filter",
              "e.g. 'SELECT * FROM input', or {exec: {command: […]}}; SQL that begins with '{' or '[' needs "
              "quotes");
-    return;
+    return false;
   }
   if (filter.kind == "sql") {
     if (!sql->IsScalar() || Trim(sql->scalar).empty()) {
       AddFault(*sql, filter_path, "has no SQL", "e.g. 'SELECT * FROM input'");
-      return;
+      return false;
     }
     if (sql->comment_follows) {
       AddFault(*sql, filter_path,
                "YAML cuts plain text at ' #', so the rest of the line is not part of the SQL",
                "put the SQL in quotes or write it as a '|' block; a comment goes on a line of its own");
-      return;
+      return false;
     }
     filter.sql = sql->scalar;
     filter.node = *sql;
@@ -136,12 +137,15 @@ void Loader::LoadFilter(const Node& item, const std::string& path, PipelineConfi
       std::vector<std::string> known = KindNames(registry_.filters());
       known.push_back("sql");
       UnknownKind(StageKind::kFilter, filter.kind, filter.options, filter_path, std::move(known));
-      return;
+      return false;
     }
+    size_t faults_before = faults_.size();
     if (found->second.check) found->second.check(filter.options, At(filter_path + "." + filter.kind));
+    if (faults_.size() > faults_before) return false;
     filter.node = value;
   }
   pipeline.filters.push_back(std::move(filter));
+  return true;
 }
 
 void Loader::LoadSink(const Node& item, const std::string& path, PipelineConfig& pipeline) {

@@ -25,6 +25,19 @@ bool IsReserved(const std::string& name) {
 
 constexpr const char* kAttributeColumns[] = {"ce_id", "ce_source", "ce_type", "ce_subject", "ce_time"};
 
+// A field whose type is at fault keeps its name, so that filters which use it are not blamed too.
+Field GuessField(const std::string& name, const std::string& message) {
+  Field field;
+  field.name = name;
+  field.pointer = EscapePointer(name);
+  constexpr std::string_view kMark = "did you mean '";
+  size_t begin = message.find(kMark), end = message.rfind("'?");
+  if (begin == std::string::npos || end == std::string::npos || end < begin + kMark.size()) return field;
+  auto type = ParseType(std::string_view(message).substr(begin + kMark.size(), end - begin - kMark.size()));
+  if (type) field.type = *type;
+  return field;
+}
+
 }  // namespace
 
 std::string PointerOf(const std::string& text, const Contract& contract) {
@@ -33,7 +46,7 @@ std::string PointerOf(const std::string& text, const Contract& contract) {
   return field >= 0 ? contract.fields[static_cast<size_t>(field)].pointer : EscapePointer(text);
 }
 
-void Loader::LoadContract(const Node& node, const std::string& path, Contract& contract) {
+void Loader::LoadContract(const Node& node, const std::string& path, StreamConfig& stream) {
   if (node.kind == Node::Kind::kNull) return;
   if (node.kind != Node::Kind::kMap) {
     AddFault(node, path, "expected a map of fields",
@@ -58,11 +71,16 @@ void Loader::LoadContract(const Node& node, const std::string& path, Contract& c
     }
     size_t faults_before = faults_.size();
     ContractFieldSettings settings = ContractFieldSettingsSpec().Parse(value, At(field_path));
-    if (faults_.size() > faults_before) continue;
+    if (faults_.size() > faults_before) {
+      stream.doubtful = true;
+      continue;
+    }
     const Node* from = value.Find("from");
     auto field = ParseField(name, settings.type.text);
     if (!field) {
       AddFault(settings.type.node, field_path, field.error().message());
+      stream.doubtful = true;
+      stream.shape.contract.fields.push_back(GuessField(name, field.error().message()));
       continue;
     }
     if (from != nullptr && !settings.from.starts_with('/')) {
@@ -71,7 +89,7 @@ void Loader::LoadContract(const Node& node, const std::string& path, Contract& c
       continue;
     }
     if (from != nullptr) field->pointer = settings.from;
-    contract.fields.push_back(std::move(*field));
+    stream.shape.contract.fields.push_back(std::move(*field));
   }
 }
 
@@ -98,7 +116,7 @@ void Loader::LoadStream(const std::string& name, const Node& node) {
   shape.name = name;
   shape.partitions = settings.partitions;
   shape.codec = settings.codec == "none" ? Codec::kNone : Codec::kLz4;
-  LoadContract(settings.contract, path + ".contract", shape.contract);
+  LoadContract(settings.contract, path + ".contract", stream);
   for (const std::string& key : settings.key) shape.key.push_back(PointerOf(key, shape.contract));
   shape.id_from = PointerOf(settings.envelope.id, shape.contract);
   shape.source_from = PointerOf(settings.envelope.source, shape.contract);

@@ -62,8 +62,10 @@ void Loader::CheckStream(const std::string& stream, const Node& node, const std:
 
 void Loader::Load() {
   const Node& root = project_.root;
+  size_t faults_before = faults_.size();
   if (root.kind != Node::Kind::kMap) {
     AddFault(root, "", "a project is a map", "begin with 'streams:'");
+    project_.sound = false;
     return;
   }
   ProjectSettings settings = ProjectSettingsSpec(registry_).Parse(root, At(""));
@@ -72,6 +74,7 @@ void Loader::Load() {
   for (const auto& [name, node] : Named(settings.sources, "sources")) LoadSource(name, *node);
   for (const auto& [name, node] : Named(settings.pipelines, "pipelines")) LoadPipeline(name, *node);
   CheckSinkTargets();
+  project_.sound = project_.sound && faults_.size() == faults_before;
 }
 
 void Loader::LoadServer(const ServerSettings& settings, const Node* node) {

@@ -28,12 +28,13 @@ class Loader {
 
   void LoadServer(const ServerSettings& settings, const Node* node);
   void LoadStream(const std::string& name, const Node& node);
-  void LoadContract(const Node& node, const std::string& path, Contract& contract);
+  void LoadContract(const Node& node, const std::string& path, StreamConfig& stream);
   void CheckDedupe(const StreamConfig& stream, const Node& node, const std::string& path);
   void LoadSource(const std::string& name, const Node& node);
   void LoadPipeline(const std::string& name, const Node& node);
   void LoadStart(const std::string& text, const Node& node, PipelineConfig& pipeline);
-  void LoadFilter(const Node& item, const std::string& path, PipelineConfig& pipeline);
+  /// False if it is at fault.
+  bool LoadFilter(const Node& item, const std::string& path, PipelineConfig& pipeline);
   void LoadSink(const Node& item, const std::string& path, PipelineConfig& pipeline);
   void CheckTableSink(const SinkConfig& sink, const std::string& path);
   void CheckSinkTargets();
@@ -47,6 +48,9 @@ class Loader {
   const Registry& registry_;
   Faults& faults_;
 };
+
+/// Orders faults from `begin` on as their places stand: millstream.yaml first.
+void SortFaults(Faults& faults, size_t begin);
 
 /// A JSON pointer from "field" or "/pointer".
 std::string PointerOf(const std::string& text, const Contract& contract);

@@ -53,8 +53,9 @@ struct StreamConfig {
   Retention retention;
   std::vector<std::string> dedupe_by;  // empty: none
   int64_t dedupe_window_us = 24ll * 3600 * 1'000'000;
-  bool reject = false;  // on_violation: reject
-  Node node;            // as written
+  bool reject = false;    // on_violation: reject
+  bool doubtful = false;  // a field of the contract is at fault: its type is a guess
+  Node node;              // as written
 };
 
 struct SourceConfig {
@@ -67,7 +68,7 @@ struct SourceConfig {
 
 struct FilterConfig {
   std::string name;
-  std::string kind;  // "sql" or a FilterKind
+  std::string kind;  // "sql" or a FilterKind; empty: at fault
   std::string sql;   // sql
   Node options;      // other kinds
   Node node;         // as written; for a .sql path: the text, with file = that path and line = 1
@@ -104,6 +105,7 @@ struct Project {
   std::map<std::string, PipelineConfig> pipelines;
   std::vector<std::string> files;  // that it was read from
   std::string hash;                // over all files' texts
+  bool sound = true;               // no fault was found while loading
   Node root;  // as written, .sql files inlined, `${…}` unresolved: what `_control` keeps
 
   const StreamConfig* FindStream(const std::string& name) const {
@@ -120,7 +122,8 @@ Project ParseProject(const Node& root, const std::string& directory, const Regis
                      Faults& faults);
 /// Binds every pipeline's filters and sinks against each other in a database without data (made here): SQL
 /// faults with the user's text and a caret, tables' keys and columns, cycles, a filter that reads its own
-/// pipeline's table, missing order, volatile functions. `warnings` get what is legal but doubtful.
+/// pipeline's table, missing order, volatile functions. `warnings` get what is legal but doubtful. A project
+/// that was loaded with faults may be given too: what is at fault already is left out.
 void CheckProject(const Project& project, const Registry& registry, Faults& faults, Faults& warnings);
 /// The spec of a table sink's target, over all pipelines that write it.
 std::map<std::string, TableSpec> TablesOf(const Project& project);

@@ -1,0 +1,233 @@
+// CheckProject: contracts and filters bound in a database without data.
+#include "base/text.h"
+#include "catalog/checker.h"
+#include "catalog/loader.h"
+#include "sql/filter_chain.h"
+
+namespace millstream {
+namespace {
+
+constexpr uint64_t kMemoryBytes = 256ull << 20;
+constexpr const char* kTimestamptz = "TIMESTAMP WITH TIME ZONE";
+
+// Complaints that hold whatever type a doubtful field has.
+bool HoldsWithoutTypes(const SqlFault& fault) {
+  for (const char* part : {"Referenced column \"", "Function with name ", "syntax error"})
+    if (fault.message.find(part) != std::string::npos) return true;
+  return fault.kind == "Parser Error";
+}
+
+std::vector<ColumnInfo> InputColumns(const StreamConfig& stream) {
+  std::vector<ColumnInfo> columns;
+  for (const Field& field : stream.shape.contract.fields) columns.push_back({field.name, field.type.ToSql()});
+  return columns;
+}
+
+// Declared types as DuckDB writes them.
+std::vector<ColumnInfo> Normal(std::vector<ColumnInfo> columns) {
+  for (ColumnInfo& column : columns)
+    if (auto type = ParseType(column.type)) column.type = type->ToSql();
+  return columns;
+}
+
+}  // namespace
+
+std::string QuoteName(const std::string& name) {
+  std::string quoted = "\"";
+  for (char c : name) quoted.append(c == '"' ? 2 : 1, c);
+  return quoted + "\"";
+}
+
+std::string ColumnList(const std::vector<ColumnInfo>& columns) {
+  std::string list;
+  for (const ColumnInfo& column : columns)
+    list += fmt::format("{}{} {}", list.empty() ? "" : ", ", QuoteName(column.name), column.type);
+  return list;
+}
+
+std::vector<ColumnInfo> ReservedColumns() {
+  std::vector<ColumnInfo> columns;
+  for (const char* name : kReservedColumns) {
+    std::string_view view = name;
+    const char* type = view == "data"                                ? "JSON"
+                       : view == "ce_time" || view == "_ingested_at" ? kTimestamptz
+                       : view == "_offset"                           ? "BIGINT"
+                       : view == "_partition" || view == "_ordinal"  ? "INTEGER"
+                                                                     : "VARCHAR";
+    columns.push_back({name, type});
+  }
+  return columns;
+}
+
+const ColumnInfo* FindColumn(const std::vector<ColumnInfo>& columns, const std::string& name) {
+  auto same = [](unsigned char a, unsigned char b) { return std::tolower(a) == std::tolower(b); };
+  for (const ColumnInfo& column : columns)
+    if (std::equal(column.name.begin(), column.name.end(), name.begin(), name.end(), same)) return &column;
+  return nullptr;
+}
+
+std::vector<std::string> NamesOf(const std::vector<ColumnInfo>& columns) {
+  std::vector<std::string> names;
+  for (const ColumnInfo& column : columns) names.push_back(column.name);
+  return names;
+}
+
+void Checker::AddSqlFault(const Node& sql, const std::string& path, const SqlFault& fault,
+                          const SqlNames& names, const std::string& expected, bool doubtful) {
+  if (doubtful && !HoldsWithoutTypes(fault)) return;
+  // A sink that is at fault may be the one that makes the table.
+  if (!project_.sound && fault.message.starts_with("Table with name ")) return;
+  faults_.push_back(ExplainSql(sql, path, fault, names, expected));
+}
+
+void Checker::CheckContract(const StreamConfig& stream) {
+  if (stream.doubtful) return;
+  const Node* contract = stream.node.Find("contract");
+  if (contract == nullptr) return;
+  SqlNames names{NamesOf(InputColumns(stream)), "the contract", {}};
+  Status made =
+      connection_->Run(fmt::format("CREATE OR REPLACE TABLE _check ({})", ColumnList(InputColumns(stream))));
+  for (const Field& field : stream.shape.contract.fields) {
+    if (field.check.empty() || !made.ok()) continue;
+    constexpr std::string_view kBefore = "SELECT (";
+    auto statement = connection_->Prepare(fmt::format("{}{})::BOOLEAN FROM _check", kBefore, field.check));
+    if (statement) continue;
+    const Node* node = contract->Find(field.name);
+    const Node* type = node != nullptr && node->kind == Node::Kind::kMap ? node->Find("type") : node;
+    if (type == nullptr) continue;
+    // The position counts in the check's text; the user's text holds it after the type.
+    SqlFault fault = connection_->fault();
+    size_t at = type->scalar.find(field.check);
+    if (fault.position >= 0)
+      fault.position = at == std::string::npos
+                           ? -1
+                           : fault.position - static_cast<int>(kBefore.size()) + static_cast<int>(at);
+    faults_.push_back(ExplainSql(*type, fmt::format("streams.{}.contract.{}", stream.shape.name, field.name),
+                                 fault, names));
+  }
+}
+
+void Checker::WarnOfFlags(const FilterConfig& filter, const std::string& path, const FilterFlags& flags) {
+  if (!flags.is_volatile) return;
+  std::string functions = fmt::format("{}()", fmt::join(flags.volatile_functions, "(), "));
+  warnings_.push_back(FaultAt(filter.node, path,
+                              fmt::format("{} gives other values when events are replayed", functions),
+                              "use ce_time or _ingested_at, which a replay repeats"));
+}
+
+void Checker::MakeTables(const Plan& plan) {
+  for (const auto& reads : plan.reads) {
+    for (const std::string& name : reads) {
+      auto table = tables_.find(name);
+      if (table == tables_.end() || table->second.made || !table->second.known) continue;
+      std::vector<ColumnInfo> columns = table->second.columns;
+      if (table->second.options.values.empty())
+        columns.push_back({"_partition", "INTEGER"}), columns.push_back({"_offset", "BIGINT"});
+      Status status =
+          connection_->Run(fmt::format("CREATE TABLE {} ({})", QuoteName(name), ColumnList(columns)));
+      table->second.made = status.ok();
+      table->second.known = status.ok();
+    }
+  }
+}
+
+// Filters [begin, end) are all SQL. False if one is at fault.
+bool Checker::BindChain(Plan& plan, size_t begin, size_t end, const StreamConfig& stream) {
+  ChainInput input;
+  input.stream = stream.shape.name;
+  input.defaults = {"", stream.shape.name};
+  SqlNames names;
+  if (begin == 0) {
+    input.contract = stream.shape.contract;
+    names.columns = NamesOf(InputColumns(stream));
+    if (names.columns.empty()) names.columns = NamesOf(ReservedColumns());
+  } else {
+    input.rows = plan.columns;
+    names.columns = NamesOf(plan.columns);
+    for (ColumnInfo& column : ReservedColumns())
+      if (FindColumn(input.rows, column.name) == nullptr) input.rows.push_back(std::move(column));
+  }
+  for (const auto& [name, table] : tables_) names.tables.push_back(name);
+  std::vector<SqlFilter> filters;
+  for (size_t i = begin; i < end; ++i)
+    filters.push_back({plan.pipeline->filters[i].name, plan.pipeline->filters[i].sql});
+  ChainDescription description = DescribeChain(*database_, input, filters);
+  auto path_of = [&](const FilterConfig& filter) {
+    return fmt::format("pipelines.{}.filters.{}", plan.pipeline->name, filter.name);
+  };
+  for (const SqlFilterFault& fault : description.faults) {
+    size_t index = begin + static_cast<size_t>(std::max(fault.filter, 0));
+    if (index >= end) index = end - 1;
+    const FilterConfig& filter = plan.pipeline->filters[index];
+    SqlNames here = names;
+    size_t before = index - begin;
+    if (before > 0 && before - 1 < description.after.size())
+      here.columns = NamesOf(description.after[before - 1]);
+    AddSqlFault(filter.node, path_of(filter), fault.fault, here, fault.expected, stream.doubtful);
+  }
+  for (size_t i = 0; i < description.flags.size() && begin + i < end; ++i)
+    WarnOfFlags(plan.pipeline->filters[begin + i], path_of(plan.pipeline->filters[begin + i]),
+                description.flags[i]);
+  plan.columns = description.columns;
+  return description.faults.empty();
+}
+
+void Checker::BindPipeline(Plan& plan) {
+  const StreamConfig* stream = project_.FindStream(plan.pipeline->stream);
+  if (stream == nullptr) return;
+  for (const auto& reads : plan.reads) {
+    for (const std::string& name : reads) {
+      auto table = tables_.find(name);
+      if (plan.tables.contains(name) || (table != tables_.end() && !table->second.known)) return;
+    }
+  }
+  MakeTables(plan);
+  const std::vector<FilterConfig>& filters = plan.pipeline->filters;
+  size_t i = 0;
+  do {
+    size_t end = i;
+    while (end < filters.size() && filters[end].kind == "sql") ++end;
+    if ((end > i || filters.empty()) && !BindChain(plan, i, end, *stream)) return;
+    if (end == filters.size()) break;
+    if (filters[end].kind.empty()) return;
+    const FilterKind& kind = registry_.filters().at(filters[end].kind);
+    std::vector<ColumnInfo> output =
+        kind.output ? Normal(kind.output(filters[end].options)) : std::vector<ColumnInfo>();
+    if (!output.empty()) {
+      plan.columns = std::move(output);
+    } else if (end == 0 && !BindChain(plan, 0, 0, *stream)) {
+      return;  // its result has the columns of its input
+    }
+    i = end + 1;
+  } while (i < filters.size());
+  plan.bound = !stream->doubtful;
+}
+
+Status Checker::Check() {
+  DatabaseOptions options;
+  options.memory_bytes = kMemoryBytes;
+  ASSIGN_OR_RETURN(database_, Database::Open("", options));
+  ASSIGN_OR_RETURN(connection_, database_->Connect());
+  size_t faults_before = faults_.size(), warnings_before = warnings_.size();
+  for (const auto& [name, stream] : project_.streams) CheckContract(stream);
+  MakePlans();
+  for (const auto& [name, plan] : plans_) FaultOwnTables(plan);
+  for (const std::string& name : Order()) {
+    Plan& plan = plans_.at(name);
+    BindPipeline(plan);
+    CheckSinks(plan);
+  }
+  SortFaults(faults_, faults_before);
+  SortFaults(warnings_, warnings_before);
+  return OkStatus();
+}
+
+void CheckProject(const Project& project, const Registry& registry, Faults& faults, Faults& warnings) {
+  Status status = Checker(project, registry, faults, warnings).Check();
+  if (status.ok()) return;
+  Fault fault;
+  fault.message = "SQL could not be checked: " + status.ToString();
+  faults.push_back(std::move(fault));
+}
+
+}  // namespace millstream

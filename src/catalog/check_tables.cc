@@ -1,0 +1,222 @@
+// Sinks against the rows that reach them: keys, aggregates, tables with several writers, order.
+#include "base/text.h"
+#include "catalog/checker.h"
+#include "catalog/sql_tree.h"
+
+namespace millstream {
+namespace {
+
+constexpr const char* kAggregates[] = {"count", "count_star", "sum", "min", "max", "last"};
+
+const Node& OptionNode(const Node& options, const char* option) {
+  const Node* node = options.Find(option);
+  return node != nullptr ? *node : options;
+}
+
+std::vector<std::string> Lower(std::vector<std::string> names) {
+  for (std::string& name : names)
+    for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return names;
+}
+
+// The contract's field at a pointer, or "" if none is.
+std::string FieldAt(const Contract& contract, const std::string& pointer) {
+  for (const Field& field : contract.fields)
+    if (field.pointer == pointer) return field.name;
+  return "";
+}
+
+std::string Tuple(const std::vector<std::string>& names) {
+  return names.empty() ? "no key" : fmt::format("key ({})", fmt::join(names, ", "));
+}
+
+}  // namespace
+
+bool KeyReaches(Connection& connection, const StreamConfig& stream, const PipelineConfig& pipeline,
+                const std::vector<std::string>& columns) {
+  if (stream.shape.partitions == 1) return true;
+  if (stream.shape.key.empty()) return false;
+  std::vector<std::string> wanted = Lower(columns);
+  for (const std::string& pointer : stream.shape.key) {
+    std::vector<std::string> field = Lower({FieldAt(stream.shape.contract, pointer)});
+    if (field[0].empty() || std::find(wanted.begin(), wanted.end(), field[0]) == wanted.end()) return false;
+    for (const FilterConfig& filter : pipeline.filters) {
+      auto tree = filter.kind == "sql" ? SqlTree(connection, filter.sql) : std::nullopt;
+      if (!tree || !PassesUnchanged(*tree, field[0])) return false;
+    }
+  }
+  return true;
+}
+
+void Checker::CheckSinks(Plan& plan) {
+  for (const SinkConfig& sink : plan.pipeline->sinks) {
+    std::string path = fmt::format("pipelines.{}.to.{}", plan.pipeline->name, sink.id);
+    if (sink.kind == "table") CheckTable(plan, sink, path);
+    if (sink.kind == "stream") WarnOfChain(plan, sink, path);
+  }
+}
+
+bool Checker::CheckColumns(const Plan& plan, const Node& options, const char* option, const std::string& path,
+                           const std::vector<std::string>& wanted) {
+  const Node& node = OptionNode(options, option);
+  bool good = true;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    if (FindColumn(plan.columns, wanted[i]) != nullptr) continue;
+    const Node& at = node.kind == Node::Kind::kSequence && i < node.items.size() ? node.items[i] : node;
+    std::vector<std::string> names = NamesOf(plan.columns);
+    std::string nearest = Nearest(wanted[i], names);
+    std::string hint = nearest.empty() ? "" : fmt::format("did you mean '{}'? ", nearest);
+    hint += fmt::format("the rows have {}", fmt::join(names, ", "));
+    faults_.push_back(FaultAt(at, path + "." + option,
+                              fmt::format("no column '{}' in the pipeline's rows", wanted[i]), hint));
+    good = false;
+  }
+  return good;
+}
+
+std::vector<ColumnInfo> Checker::BindValues(const Plan& plan, const TableOptions& table, const Node& options,
+                                            const std::string& path) {
+  std::vector<ColumnInfo> columns;
+  for (const std::string& key : table.key) columns.push_back(*FindColumn(plan.columns, key));
+  std::string keys;
+  for (const std::string& key : table.key) keys += (keys.empty() ? "" : ", ") + QuoteName(key);
+  const Node& values = OptionNode(options, "values");
+  SqlNames names{NamesOf(plan.columns), "the pipeline's result", {}};
+  for (const auto& [name, expression] : table.values) {
+    const Node* node = values.Find(name);
+    std::string value_path = path + ".values." + name;
+    if (node == nullptr) continue;
+    if (FindColumn(columns, name) != nullptr) {
+      faults_.push_back(FaultAtKey(*node, value_path, fmt::format("the table has two columns '{}'", name),
+                                   "give the value a name of its own"));
+      continue;
+    }
+    constexpr std::string_view kBefore = "SELECT ";
+    auto statement =
+        connection_->Prepare(fmt::format("{}{} FROM _check GROUP BY {}", kBefore, expression, keys));
+    if (!statement) {
+      SqlFault fault = connection_->fault();
+      if (fault.position >= 0) fault.position -= static_cast<int>(kBefore.size());
+      faults_.push_back(ExplainSql(*node, value_path, fault, names));
+      continue;
+    }
+    std::string function = OutermostFunction(*connection_, expression);
+    if (std::find(std::begin(kAggregates), std::end(kAggregates), function) == std::end(kAggregates)) {
+      faults_.push_back(FaultAt(
+          *node, value_path, fmt::format("'{}' is not an aggregate that a table can keep", expression),
+          "count(*), count(x), sum(x), min(x), max(x) and last(x) can; for an average keep "
+          "sum and count, and divide when you read"));
+      continue;
+    }
+    if ((*statement)->columns().size() == 1) columns.push_back({name, (*statement)->columns()[0].type});
+  }
+  return columns;
+}
+
+void Checker::BindDeleteWhen(const TableOptions& table, const std::string& path, const SqlNames& names) {
+  if (table.delete_when.text.empty() || table.delete_when.node.line == 0) return;
+  constexpr std::string_view kBefore = "SELECT (";
+  auto statement =
+      connection_->Prepare(fmt::format("{}{})::BOOLEAN FROM _check", kBefore, table.delete_when.text));
+  if (statement) return;
+  SqlFault fault = connection_->fault();
+  if (fault.position >= 0) fault.position -= static_cast<int>(kBefore.size());
+  faults_.push_back(ExplainSql(table.delete_when.node, path + ".delete_when", fault, names));
+}
+
+void Checker::CheckTable(Plan& plan, const SinkConfig& sink, const std::string& path) {
+  Faults ignored;  // the loader has reported them
+  TableOptions options = TableOptionsSpec().Parse(sink.options, {path, project_.directory, &ignored});
+  if (!plan.bound) {
+    Table& table = tables_[options.name];
+    table.known = false;
+    return;
+  }
+  std::vector<ColumnInfo> columns = plan.columns, all = plan.columns;
+  for (ColumnInfo& column : ReservedColumns())
+    if (FindColumn(all, column.name) == nullptr) all.push_back(std::move(column));
+  Status made = connection_->Run(fmt::format("CREATE OR REPLACE TABLE _check ({})", ColumnList(all)));
+  bool good = made.ok() && CheckColumns(plan, sink.options, "key", path, options.key);
+  good = CheckColumns(plan, sink.options, "order_by", path, options.order_by) && good;
+  if (good) {
+    BindDeleteWhen(options, path, {NamesOf(all), "a row", {}});
+    if (!options.values.empty()) columns = BindValues(plan, options, sink.options, path);
+    WarnOfOrder(plan, options, sink.node, path);
+  }
+  MergeTable(plan, options, std::move(columns), sink.node, path);
+  if (!good) tables_[options.name].known = false;
+}
+
+void Checker::MergeTable(const Plan& plan, const TableOptions& options, std::vector<ColumnInfo> columns,
+                         const Node& node, const std::string& path) {
+  Table& table = tables_[options.name];
+  if (table.first == nullptr) {
+    table.first = plan.pipeline;
+    table.options = options;
+    table.columns = std::move(columns);
+    return;
+  }
+  const std::string& other = table.first->name;
+  auto differs = [&](const std::string& what) {
+    faults_.push_back(FaultAt(node, path, fmt::format("table '{}' {}", options.name, what),
+                              "pipelines that write one table agree on its key, values and types"));
+  };
+  if (Lower(table.options.key) != Lower(options.key))
+    differs(fmt::format("has {} here and {} in pipeline '{}'", Tuple(options.key), Tuple(table.options.key),
+                        other));
+  else if (table.options.values != options.values)
+    differs(fmt::format("has other values here than in pipeline '{}'", other));
+  else if (table.options.delete_when.text != options.delete_when.text)
+    differs(fmt::format("has another 'delete_when' here than in pipeline '{}'", other));
+  else if (Lower(table.options.order_by) != Lower(options.order_by))
+    differs(fmt::format("has another 'order_by' here than in pipeline '{}'", other));
+  for (ColumnInfo& column : columns) {
+    const ColumnInfo* known = FindColumn(table.columns, column.name);
+    if (known == nullptr) {
+      table.columns.push_back(std::move(column));
+    } else if (known->type != column.type) {
+      differs(fmt::format("has column '{}' as {} here and as {} in pipeline '{}'", column.name, column.type,
+                          known->type, other));
+    }
+  }
+}
+
+void Checker::WarnOfOrder(const Plan& plan, const TableOptions& table, const Node& node,
+                          const std::string& path) {
+  if (table.key.empty() || !table.values.empty() || !table.order_by.empty()) return;
+  const StreamConfig& stream = *project_.FindStream(plan.pipeline->stream);
+  if (KeyReaches(*connection_, stream, *plan.pipeline, table.key)) return;
+  std::string hint =
+      stream.shape.key.empty()
+          ? fmt::format("give stream '{}' a key that the table's key contains", stream.shape.name)
+          : fmt::format("let the table's key contain the stream's ({})", fmt::join(stream.shape.key, ", "));
+  warnings_.push_back(FaultAt(
+      node, path,
+      fmt::format("rows of one key ({}) may come from several partitions of '{}': the one appended last wins",
+                  fmt::join(table.key, ", "), stream.shape.name),
+      hint + ", or say with 'order_by' which row is newer"));
+}
+
+void Checker::WarnOfChain(const Plan& plan, const SinkConfig& sink, const std::string& path) {
+  const StreamConfig* from = project_.FindStream(plan.pipeline->stream);
+  const StreamConfig* to = project_.FindStream(registry_.sinks().at("stream").target(sink.options));
+  if (from == nullptr || to == nullptr || !plan.bound || from->shape.partitions == 1) return;
+  std::vector<std::string> key;
+  if (const Node* own = sink.options.Find("key")) {
+    if (own->IsScalar()) key.push_back(own->scalar);
+    for (const Node& item : own->items) key.push_back(item.scalar);
+  } else {
+    for (const std::string& pointer : to->shape.key) {
+      std::string field = FieldAt(to->shape.contract, pointer);
+      key.push_back(field.empty() ? pointer.substr(1) : field);
+    }
+  }
+  if (key.empty() || KeyReaches(*connection_, *from, *plan.pipeline, key)) return;
+  warnings_.push_back(FaultAt(
+      sink.node, path,
+      fmt::format("events of one key ({}) may come from several partitions of '{}' and lose their order",
+                  fmt::join(key, ", "), from->shape.name),
+      fmt::format("order holds if the key of '{}' contains that of '{}'", to->shape.name, from->shape.name)));
+}
+
+}  // namespace millstream

@@ -1,0 +1,96 @@
+// Checker: binds a project's SQL against each other in a database without data. Private to catalog/.
+//
+// Place: floor 4; used by CheckProject. Pipelines are taken in the order in which tables depend on each
+// other, so that a look-up binds to the columns that another pipeline's table will have. One object a check,
+// one thread.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "catalog/project.h"
+#include "catalog/sql_faults.h"
+#include "sql/database.h"
+#include "stage/table_options.h"
+
+namespace millstream {
+
+class Checker {
+ public:
+  Checker(const Project& project, const Registry& registry, Faults& faults, Faults& warnings)
+      : project_(project), registry_(registry), faults_(faults), warnings_(warnings) {}
+
+  Status Check();
+
+ private:
+  struct Plan {
+    const PipelineConfig* pipeline = nullptr;
+    std::vector<std::set<std::string>> reads;  // tables, of each filter
+    std::set<std::string> tables, streams;     // that it writes
+    bool bound = false;                        // its result's columns are known
+    std::vector<ColumnInfo> columns;
+  };
+  struct Table {
+    const PipelineConfig* first = nullptr;  // the pipeline that said first what it is
+    TableOptions options;
+    std::vector<ColumnInfo> columns;
+    bool known = true;  // every writer's columns are
+    bool made = false;  // in the database
+  };
+
+  // check_graph.cc
+  void MakePlans();
+  bool Reads(const Plan& reader, const Plan& writer) const;
+  /// Names in the order in which they can be bound; those of a cycle are left out and faulted.
+  std::vector<std::string> Order();
+  void FaultOwnTables(const Plan& plan);
+  void FaultCycle(const std::vector<std::string>& left);
+
+  // check.cc
+  void CheckContract(const StreamConfig& stream);
+  void BindPipeline(Plan& plan);
+  bool BindChain(Plan& plan, size_t begin, size_t end, const StreamConfig& stream);
+  void MakeTables(const Plan& plan);
+  void WarnOfFlags(const FilterConfig& filter, const std::string& path, const FilterFlags& flags);
+  void AddSqlFault(const Node& sql, const std::string& path, const SqlFault& fault, const SqlNames& names,
+                   const std::string& expected, bool doubtful);
+
+  // check_tables.cc
+  void CheckSinks(Plan& plan);
+  void CheckTable(Plan& plan, const SinkConfig& sink, const std::string& path);
+  bool CheckColumns(const Plan& plan, const Node& options, const char* option, const std::string& path,
+                    const std::vector<std::string>& wanted);
+  std::vector<ColumnInfo> BindValues(const Plan& plan, const TableOptions& table, const Node& options,
+                                     const std::string& path);
+  void BindDeleteWhen(const TableOptions& table, const std::string& path, const SqlNames& names);
+  void MergeTable(const Plan& plan, const TableOptions& options, std::vector<ColumnInfo> columns,
+                  const Node& node, const std::string& path);
+  void WarnOfOrder(const Plan& plan, const TableOptions& table, const Node& node, const std::string& path);
+  void WarnOfChain(const Plan& plan, const SinkConfig& sink, const std::string& path);
+
+  const Project& project_;
+  const Registry& registry_;
+  Faults& faults_;
+  Faults& warnings_;
+  std::unique_ptr<Database> database_;
+  std::unique_ptr<Connection> connection_;
+  std::map<std::string, Plan> plans_;
+  std::map<std::string, Table> tables_;
+};
+
+/// True if every field of the stream's key comes out of the pipeline's filters as it is, under its own name,
+/// and is one of `columns`: then all rows of these columns' values come from one partition.
+bool KeyReaches(Connection& connection, const StreamConfig& stream, const PipelineConfig& pipeline,
+                const std::vector<std::string>& columns);
+/// CREATE TABLE's list: "\"id\" VARCHAR, …".
+std::string ColumnList(const std::vector<ColumnInfo>& columns);
+std::string QuoteName(const std::string& name);
+/// Columns that pass from filter to filter unasked.
+std::vector<ColumnInfo> ReservedColumns();
+const ColumnInfo* FindColumn(const std::vector<ColumnInfo>& columns, const std::string& name);
+std::vector<std::string> NamesOf(const std::vector<ColumnInfo>& columns);
+
+}  // namespace millstream

@@ -1,0 +1,90 @@
+#include "catalog/sql_tree.h"
+
+namespace millstream {
+namespace {
+
+bool SameName(std::string_view a, std::string_view b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
+}
+
+void Collect(const JsonNode& node, std::set<std::string>& tables, std::set<std::string>& ctes) {
+  if (node.Text("type") == "BASE_TABLE") tables.insert(node.Text("table_name"));
+  const JsonNode& map = node["cte_map"]["map"];
+  for (const JsonNode& entry : map.items()) ctes.insert(entry.Text("key"));
+  for (const JsonNode& item : node.items()) Collect(item, tables, ctes);
+  for (const auto& [name, value] : node.members()) Collect(value, tables, ctes);
+}
+
+// Does a `*` or a plain reference in the select list hand the column on?
+bool Selects(const JsonNode& expression, const std::string& column) {
+  if (expression.Text("class") == "STAR") {
+    for (const char* list : {"exclude_list", "replace_list", "rename_list", "qualified_exclude_list"})
+      if (!expression[list].items().empty() || !expression[list].members().empty()) return false;
+    if (expression["columns"].IsTrue() || !expression["expr"].IsNull()) return false;
+    const std::string& relation = expression.Text("relation_name");
+    return relation.empty() || SameName(relation, "input");
+  }
+  if (expression.Text("class") != "COLUMN_REF") return false;
+  const auto& names = expression["column_names"].items();
+  if (names.empty() || !SameName(names.back().text(), column)) return false;
+  if (names.size() > 1 && !SameName(names.front().text(), "input")) return false;
+  const std::string& alias = expression.Text("alias");
+  return alias.empty() || SameName(alias, column);
+}
+
+// True if another select item has this name.
+bool IsAnother(const JsonNode& expression, const std::string& column) {
+  return SameName(expression.Text("alias"), column);
+}
+
+}  // namespace
+
+std::optional<JsonNode> SqlTree(Connection& connection, const std::string& sql) {
+  auto rows = connection.Query("SELECT json_serialize_sql($1::VARCHAR)::VARCHAR", {SqlValue(sql)});
+  if (!rows) return std::nullopt;
+  auto chunk = rows->Next();
+  if (!chunk || !*chunk || (*chunk)->rows() == 0 || (*chunk)->IsNull(0, 0)) return std::nullopt;
+  auto tree = ParseJsonTree((*chunk)->String(0, 0));
+  if (!tree || (*tree)["error"].IsTrue()) return std::nullopt;
+  return std::move(*tree);
+}
+
+std::set<std::string> TablesIn(const JsonNode& tree) {
+  std::set<std::string> tables, ctes;
+  Collect(tree, tables, ctes);
+  for (const std::string& cte : ctes) tables.erase(cte);
+  tables.erase("input");
+  return tables;
+}
+
+bool PassesUnchanged(const JsonNode& tree, const std::string& column) {
+  const auto& statements = tree["statements"].items();
+  if (statements.size() != 1) return false;
+  const JsonNode& select = statements.front()["node"];
+  if (select.Text("type") != "SELECT_NODE") return false;
+  const JsonNode& from = select["from_table"];
+  // One relation only: in a join `*` and plain names may be the other table's.
+  if (from.Text("type") != "BASE_TABLE" || !SameName(from.Text("table_name"), "input")) return false;
+  bool passes = false;
+  for (const JsonNode& expression : select["select_list"].items()) {
+    if (Selects(expression, column)) {
+      passes = true;
+    } else if (IsAnother(expression, column)) {
+      return false;
+    }
+  }
+  return passes;
+}
+
+std::string OutermostFunction(Connection& connection, const std::string& expression) {
+  auto tree = SqlTree(connection, "SELECT " + expression);
+  if (!tree) return "";
+  const auto& statements = (*tree)["statements"].items();
+  if (statements.size() != 1) return "";
+  const auto& list = statements.front()["node"]["select_list"].items();
+  if (list.size() != 1 || list.front().Text("class") != "FUNCTION") return "";
+  return list.front().Text("function_name");
+}
+
+}  // namespace millstream
