@@ -4,198 +4,270 @@
 
 #include "base/text.h"
 #include "catalog/digest.h"
-#include "event/json_scan.h"
 
 namespace millstream {
 namespace {
 
-constexpr const char* kSections[] = {"streams", "sources", "pipelines"};
+const std::string kNoEvent(64, '0');  // `prev` of the first event
 
-const std::string kNoText;
+constexpr std::pair<ControlKind, std::string_view> kKindNames[] = {
+    {ControlKind::kApply, "apply"},
+    {ControlKind::kActivated, "activated"},
+    {ControlKind::kPipelinePaused, "pipeline_paused"},
+    {ControlKind::kPipelineResumed, "pipeline_resumed"},
+    {ControlKind::kSourcePaused, "source_paused"},
+    {ControlKind::kSourceResumed, "source_resumed"},
+    {ControlKind::kTableDropped, "table_dropped"},
+    {ControlKind::kStarted, "started"},
+    {ControlKind::kStopped, "stopped"},
+};
 
-const std::string& Text(const Node& node, std::string_view name) {
-  const Node* found = node.Find(name);
-  return found != nullptr && found->IsScalar() ? found->scalar : kNoText;
+class ObjectWriter {
+ public:
+  explicit ObjectWriter(std::string& out) : out_(out) { out_ += '{'; }
+  ~ObjectWriter() { out_ += '}'; }
+  ObjectWriter(const ObjectWriter&) = delete;
+  std::string& Key(std::string_view name) {
+    if (!first_) out_ += ',';
+    first_ = false;
+    AppendJsonString(out_, name);
+    out_ += ':';
+    return out_;
+  }
+  void Text(std::string_view name, std::string_view text) { AppendJsonString(Key(name), text); }
+  void Number(std::string_view name, uint64_t number) { Key(name) += std::to_string(number); }
+
+ private:
+  std::string& out_;
+  bool first_ = true;
+};
+
+void AppendOffsets(std::string& out, const std::map<uint32_t, uint64_t>& offsets) {
+  ObjectWriter object(out);
+  for (const auto& [partition, offset] : offsets) object.Number(std::to_string(partition), offset);
 }
 
-uint64_t Number(const std::string& text) {
-  uint64_t number = 0;
-  std::from_chars(text.data(), text.data() + text.size(), number);
-  return number;
+template <typename T>
+Result<T> ReadNumber(std::string_view text) {
+  T value = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (text.empty() || error != std::errc() || end != text.data() + text.size())
+    return Fail(Corrupt("'{}' is not a number", text));
+  return value;
 }
 
-OffsetVector ToOffsets(const Node* node) {
-  OffsetVector offsets;
-  if (node == nullptr) return offsets;
-  for (const auto& [partition, offset] : node->members) offsets[static_cast<uint32_t>(Number(partition))] = Number(offset.scalar);
+std::string TextOf(const Node& node, std::string_view name) {
+  const Node* member = node.Find(name);
+  return member == nullptr ? "" : member->scalar;
+}
+
+Result<uint64_t> NumberOf(const Node& node, std::string_view name) {
+  const Node* member = node.Find(name);
+  return member == nullptr ? Result<uint64_t>(0) : ReadNumber<uint64_t>(member->scalar);
+}
+
+Result<std::map<uint32_t, uint64_t>> OffsetsOf(const Node& node, std::string_view name) {
+  std::map<uint32_t, uint64_t> offsets;
+  const Node* map = node.Find(name);
+  if (map == nullptr) return offsets;
+  for (const auto& [partition_text, offset_node] : map->members) {
+    ASSIGN_OR_FAIL(uint32_t partition, ReadNumber<uint32_t>(partition_text));
+    ASSIGN_OR_FAIL(uint64_t offset, ReadNumber<uint64_t>(offset_node.scalar));
+    offsets[partition] = offset;
+  }
   return offsets;
 }
 
-std::string OffsetsJson(const OffsetVector& offsets) {
-  std::string json = "{";
-  for (const auto& [partition, offset] : offsets) fmt::format_to(std::back_inserter(json), "{}\"{}\":{}", json.size() > 1 ? "," : "", partition, offset);
-  return json + "}";
-}
-
-std::string Quoted(std::string_view text) {
-  std::string json;
-  AppendJsonString(json, text);
-  return json;
-}
-
-/// The pipeline's own tree and those of the streams, as a project of its own.
-std::string Definition(const Node& root, const std::string& name, const Node& pipeline) {
-  Node project;
-  project.kind = Node::Kind::kMap;
-  if (const Node* streams = root.Find("streams")) {
-    Node named;
-    named.kind = Node::Kind::kMap;
-    const std::string& from = Text(pipeline, "from");
-    for (const auto& [stream, node] : streams->members)
-      if (stream == from) named.members.emplace_back(stream, node);
-    project.members.emplace_back("streams", std::move(named));
+Status ReadApply(const Node& node, ControlEvent& event) {
+  event.files_hash = TextOf(node, "files");
+  if (const Node* root = node.Find("root")) event.root = *root;
+  if (const Node* generations = node.Find("generations")) {
+    for (const auto& [name, value] : generations->members) {
+      ASSIGN_OR_RETURN(event.generations[name], ReadNumber<uint64_t>(value.scalar));
+    }
   }
-  Node pipelines;
-  pipelines.kind = Node::Kind::kMap;
-  pipelines.members.emplace_back(name, pipeline);
-  project.members.emplace_back("pipelines", std::move(pipelines));
-  return ToJson(project);
+  if (const Node* starts = node.Find("starts")) {
+    for (const auto& [name, value] : starts->members) {
+      Position& position = event.starts[name];
+      position.stream = TextOf(value, "stream");
+      ASSIGN_OR_RETURN(position.offsets, OffsetsOf(value, "next"));
+    }
+  }
+  if (const Node* changes = node.Find("changes")) {
+    for (const Node& change : changes->items)
+      event.changes.push_back(
+          {TextOf(change, "path"), TextOf(change, "change"), TextOf(change, "how"), TextOf(change, "note")});
+  }
+  return OkStatus();
+}
+
+void AppendApply(ObjectWriter& object, const ControlEvent& event) {
+  object.Text("files", event.files_hash);
+  object.Key("root") += ToJson(event.root);
+  {
+    ObjectWriter generations(object.Key("generations"));
+    for (const auto& [name, generation] : event.generations) generations.Number(name, generation);
+  }
+  {
+    ObjectWriter starts(object.Key("starts"));
+    for (const auto& [name, position] : event.starts) {
+      ObjectWriter start(starts.Key(name));
+      start.Text("stream", position.stream);
+      AppendOffsets(start.Key("next"), position.offsets);
+    }
+  }
+  std::string& out = object.Key("changes");
+  out += '[';
+  for (size_t i = 0; i < event.changes.size(); ++i) {
+    if (i > 0) out += ',';
+    const Change& change = event.changes[i];
+    ObjectWriter writer(out);
+    writer.Text("path", change.path);
+    writer.Text("change", change.change);
+    writer.Text("how", change.how);
+    if (!change.note.empty()) writer.Text("note", change.note);
+  }
+  out += ']';
+}
+
+// The event and its `prev`.
+struct Link {
+  ControlEvent event;
+  std::string prev;
+};
+
+Result<Link> ParseLink(std::string_view json) {
+  Faults faults;
+  Node node = ParseJson(json, "", faults);
+  if (!faults.empty()) return Fail(Corrupt("not a control event: {}", faults.front().message));
+  Link link;
+  ControlEvent& event = link.event;
+  std::string kind = TextOf(node, "kind");
+  auto known = std::find_if(std::begin(kKindNames), std::end(kKindNames),
+                            [&](const auto& entry) { return entry.second == kind; });
+  if (known == std::end(kKindNames))
+    return Fail(Corrupt("unknown kind of control event '{}': was it written by a newer version?", kind));
+  event.kind = known->first;
+  link.prev = TextOf(node, "prev");
+  event.who = TextOf(node, "who");
+  auto when = ParseTimeUs(TextOf(node, "when"));
+  if (!when) return Fail(Corrupt("control event without a time"));
+  event.when_us = *when;
+  event.name = TextOf(node, "name");
+  event.program = TextOf(node, "program");
+  ASSIGN_OR_FAIL(event.version, NumberOf(node, "version"));
+  ASSIGN_OR_FAIL(event.generation, NumberOf(node, "generation"));
+  ASSIGN_OR_FAIL(event.boundary, OffsetsOf(node, "boundary"));
+  if (event.kind == ControlKind::kApply) FAIL_IF_ERROR(ReadApply(node, event));
+  return link;
 }
 
 }  // namespace
 
-Status Catalog::Replay(std::string_view event) {
-  Faults faults;
-  Node node = ParseJson(event, "_control", faults);
-  if (!faults.empty() || node.kind != Node::Kind::kMap) return Corrupt("event {} of _control is not a JSON object", events_);
-  if (Text(node, "prev") != head_)
-    return Corrupt("event {} of _control does not follow the one before it: its prev is '{}', expected '{}'", events_, Text(node, "prev"), head_);
-  const std::string& kind = Text(node, "kind");
-  const std::string& item = Text(node, "item");
-  bool is_pause = kind == "paused";
-  if (kind == "apply") {
-    RETURN_IF_ERROR(ReplayApply(node));
-  } else if (kind == "activated") {
-    auto pipeline = pipelines_.find(Text(node, "pipeline"));
-    if (pipeline == pipelines_.end()) return Corrupt("event {} of _control activates a pipeline that was never applied", events_);
-    uint64_t number = Number(Text(node, "version"));
-    for (CatalogVersion& version : pipeline->second.versions) {
-      if (version.number != number) continue;
-      version.activated = true;
-      version.from = ToOffsets(node.Find("from"));
+std::string ControlEvent::ToJson(std::string_view prev) const {
+  std::string out;
+  {
+    ObjectWriter object(out);
+    auto named = std::find_if(std::begin(kKindNames), std::end(kKindNames),
+                              [&](const auto& entry) { return entry.first == kind; });
+    object.Text("kind", named->second);
+    object.Text("prev", prev.empty() ? std::string_view(kNoEvent) : prev);
+    object.Text("who", who);
+    object.Text("when", FormatTime(when_us));
+    if (!name.empty()) object.Text("name", name);
+    if (version != 0) object.Number("version", version);
+    if (kind == ControlKind::kApply) AppendApply(object, *this);
+    if (kind == ControlKind::kActivated) {
+      object.Number("generation", generation);
+      AppendOffsets(object.Key("boundary"), boundary);
     }
-  } else if ((is_pause || kind == "resumed") && item.starts_with("pipelines.")) {
-    auto pipeline = pipelines_.find(item.substr(10));
-    if (pipeline != pipelines_.end()) pipeline->second.paused = is_pause;
-  } else if ((is_pause || kind == "resumed") && item.starts_with("sources.")) {
-    if (is_pause) {
-      paused_sources_.insert(item.substr(8));
-    } else {
-      paused_sources_.erase(item.substr(8));
-    }
+    if (!program.empty()) object.Text("program", program);
   }
-  head_ = Sha256Hex(event);
+  return out;
+}
+
+Result<ControlEvent> ParseControlEvent(std::string_view json) {
+  ASSIGN_OR_FAIL(Link link, ParseLink(json));
+  return std::move(link.event);
+}
+
+uint64_t Catalog::LastGeneration(const std::string& pipeline) const {
+  auto found = last_generations_.find(pipeline);
+  return found == last_generations_.end() ? 0 : found->second;
+}
+
+void Catalog::Apply(const ControlEvent& event) {
+  version_ = event.version;
+  files_hash_ = event.files_hash;
+  root_ = event.root;
+  std::map<std::string, PipelineRecord> pipelines;
+  for (const auto& [name, generation] : event.generations) {
+    PipelineRecord& record = pipelines[name];
+    auto known = pipelines_.find(name);
+    if (known != pipelines_.end() && known->second.generation == generation) record = known->second;
+    record.generation = generation;
+    if (auto start = event.starts.find(name); start != event.starts.end()) record.start = start->second;
+    uint64_t& last = last_generations_[name];
+    last = std::max(last, generation);
+  }
+  pipelines_ = std::move(pipelines);
+  std::erase_if(paused_sources_, [&](const std::string& name) {
+    const Node* sources = root_.Find("sources");
+    return sources == nullptr || sources->Find(name) == nullptr;
+  });
+}
+
+Status Catalog::Replay(std::string_view event_json) {
+  auto link = ParseLink(event_json);
+  if (!link) return link.error().Within(fmt::format("_control, event {}", events_));
+  if (link->prev != (last_hash_.empty() ? kNoEvent : last_hash_))
+    return Corrupt(
+        "_control, event {}: it does not continue the chain: an event before it was changed, left out or put "
+        "in",
+        events_);
+  const ControlEvent& event = link->event;
+  switch (event.kind) {
+    case ControlKind::kApply:
+      if (event.version <= version_)
+        return Corrupt("_control, event {}: version {} after version {}", events_, event.version, version_);
+      Apply(event);
+      break;
+    case ControlKind::kActivated:
+      if (auto found = pipelines_.find(event.name);
+          found != pipelines_.end() && found->second.generation == event.generation) {
+        found->second.active_version = event.version;
+        found->second.boundary = event.boundary;
+      }
+      break;
+    case ControlKind::kPipelinePaused:
+    case ControlKind::kPipelineResumed:
+      if (auto found = pipelines_.find(event.name); found != pipelines_.end())
+        found->second.paused = event.kind == ControlKind::kPipelinePaused;
+      break;
+    case ControlKind::kSourcePaused:
+      paused_sources_.insert(event.name);
+      break;
+    case ControlKind::kSourceResumed:
+      paused_sources_.erase(event.name);
+      break;
+    case ControlKind::kTableDropped:
+      break;
+    case ControlKind::kStarted:
+      running_ = true;
+      break;
+    case ControlKind::kStopped:
+      running_ = false;
+      break;
+  }
+  last_hash_ = Sha256Hex(event_json);
   ++events_;
   return OkStatus();
 }
 
-Status Catalog::ReplayApply(const Node& event) {
-  const Node* project = event.Find("project");
-  if (project == nullptr) return Corrupt("event {} of _control is an apply without a project", events_);
-  version_ = Number(Text(event, "version"));
-  files_hash_ = Text(event, "files");
-  root_ = *project;
-  const Node* starts = event.Find("starts");
-  const Node* pipelines = root_.Find("pipelines");
-  for (auto& [name, entry] : pipelines_)
-    if (pipelines == nullptr || pipelines->Find(name) == nullptr) entry.removed = true;
-  if (pipelines == nullptr) return OkStatus();
-  for (const auto& [name, node] : pipelines->members) {
-    auto [it, is_new] = pipelines_.try_emplace(name);
-    CatalogPipeline& entry = it->second;
-    if (is_new || entry.removed) {
-      ++entry.generation;
-      entry.removed = false;
-      entry.paused = false;
-      entry.versions.clear();
-      entry.start = starts == nullptr ? OffsetVector{} : ToOffsets(starts->Find(name));
-    }
-    std::string definition = Definition(root_, name, node);
-    if (!entry.versions.empty() && entry.versions.back().definition == definition) continue;
-    // A version that never held is replaced by the next.
-    if (!entry.versions.empty() && !entry.versions.back().activated) entry.versions.pop_back();
-    entry.versions.push_back({version_, std::move(definition), false, {}});
-  }
+Status VerifyChain(const std::vector<std::string_view>& events) {
+  Catalog catalog;
+  for (std::string_view event : events) RETURN_IF_ERROR(catalog.Replay(event));
   return OkStatus();
-}
-
-std::vector<CatalogChange> Catalog::Diff(const Node& files_root) const {
-  std::vector<CatalogChange> changes;
-  for (const char* section : kSections) {
-    const Node* live = root_.Find(section);
-    const Node* files = files_root.Find(section);
-    if (files != nullptr) {
-      for (const auto& [name, node] : files->members) {
-        const Node* old = live == nullptr ? nullptr : live->Find(name);
-        if (old == nullptr) {
-          changes.push_back({CatalogChange::How::kAdd, fmt::format("{}.{}", section, name)});
-        } else if (!(*old == node)) {
-          changes.push_back({CatalogChange::How::kEdit, fmt::format("{}.{}", section, name)});
-        }
-      }
-    }
-    if (live == nullptr) continue;
-    for (const auto& [name, node] : live->members)
-      if (files == nullptr || files->Find(name) == nullptr) changes.push_back({CatalogChange::How::kKeep, fmt::format("{}.{}", section, name)});
-  }
-  return changes;
-}
-
-Node Catalog::Merge(const Node& files_root) const {
-  Node merged = files_root;
-  for (const char* section : kSections) {
-    const Node* live = root_.Find(section);
-    if (live == nullptr) continue;
-    Node* into = nullptr;
-    for (auto& [name, node] : merged.members)
-      if (name == section) into = &node;
-    if (into == nullptr) {
-      merged.members.emplace_back(section, Node{});
-      into = &merged.members.back().second;
-    }
-    into->kind = Node::Kind::kMap;
-    for (const auto& [name, node] : live->members)
-      if (into->Find(name) == nullptr) into->members.emplace_back(name, node);
-  }
-  return merged;
-}
-
-std::string Catalog::ApplyEvent(const Node& root, const std::string& files_hash, const std::vector<CatalogChange>& changes,
-                                const std::map<std::string, OffsetVector>& starts, const std::string& who, int64_t now_us) const {
-  std::string json = fmt::format("{{\"kind\":\"apply\",\"version\":{},\"who\":{},\"at\":\"{}\",\"files\":\"{}\",\"changes\":[", version_ + 1, Quoted(who),
-                                 FormatTime(now_us), files_hash);
-  bool is_first = true;
-  for (const CatalogChange& change : changes) {
-    const char* how = change.how == CatalogChange::How::kAdd ? "add" : change.how == CatalogChange::How::kEdit ? "edit" : "keep";
-    fmt::format_to(std::back_inserter(json), "{}{{\"path\":{},\"change\":\"{}\"}}", is_first ? "" : ",", Quoted(change.path), how);
-    is_first = false;
-  }
-  json += "],\"starts\":{";
-  is_first = true;
-  for (const auto& [name, start] : starts) {
-    fmt::format_to(std::back_inserter(json), "{}{}:{}", is_first ? "" : ",", Quoted(name), OffsetsJson(start));
-    is_first = false;
-  }
-  return json + fmt::format("}},\"project\":{},\"prev\":\"{}\"}}", ToJson(root), head_);
-}
-
-std::string Catalog::ActivatedEvent(const std::string& pipeline, uint64_t version, const OffsetVector& from, int64_t now_us) const {
-  return fmt::format("{{\"kind\":\"activated\",\"pipeline\":{},\"version\":{},\"from\":{},\"at\":\"{}\",\"prev\":\"{}\"}}", Quoted(pipeline), version,
-                     OffsetsJson(from), FormatTime(now_us), head_);
-}
-
-std::string Catalog::PlainEvent(const std::string& kind, const std::string& item, const std::string& who, int64_t now_us) const {
-  return fmt::format("{{\"kind\":\"{}\",\"item\":{},\"who\":{},\"at\":\"{}\",\"prev\":\"{}\"}}", kind, Quoted(item), Quoted(who), FormatTime(now_us), head_);
 }
 
 }  // namespace millstream

@@ -1,13 +1,11 @@
-// Control events and the Catalog: what exists, in which version, as `_control` tells it.
+// ControlEvent, Catalog: what `_control` tells: every change of configuration as an event, and what exists
+// now as the sum of them.
 //
-// Place: floor 4. `_control` is the truth about configuration (SEMANTICS, 6); files are proposals. Each event is one JSON document whose `prev` is the SHA-256 of
-// the document before it, so that an edit, a removal or a reorder shows. Pure: pipeline/control_log.h reads and appends.
-//   apply      version, files (their hash), project (all definitions, `${…}` unresolved), generations, starts of new pipelines, changes
-//   activated  pipeline, generation, version, from: the offset of each partition from which the version holds
-//   paused, resumed        item: "pipelines.NAME" or "sources.NAME"
-//   table_dropped          item: "tables.NAME"
-//   started, stopped       the program's version
-// Threads: a Catalog is guarded by its owner.
+// Place: floor 4. Pure: pipeline/ appends the JSON that Catalog::Seal makes to the stream `_control`, syncs
+// it, and then gives it to Replay; at start it replays the whole stream. Each event carries `prev`, the
+// SHA-256 of the bytes of the one before, so that an event cannot be changed, left out or put in afterwards
+// without being seen. Secrets stay `${…}` in events. Threads: a Catalog belongs to one thread. Failure:
+// kCorrupt for an event that does not continue the chain or cannot be read; the Catalog is then as it was.
 #pragma once
 
 #include <cstdint>
@@ -18,73 +16,104 @@
 #include <vector>
 
 #include "base/status.h"
-#include "catalog/project.h"
+#include "catalog/diff.h"
+#include "event/position.h"
 #include "stage/node.h"
 
 namespace millstream {
 
-using OffsetVector = std::map<uint32_t, uint64_t>;  // partition, next offset
-
-/// A version of one pipeline and what it ran: a project of one pipeline and the streams that it names.
-struct CatalogVersion {
-  uint64_t number = 0;
-  std::string definition;  // JSON: {"streams":{…},"pipelines":{NAME:…}}
-  bool activated = false;
-  OffsetVector from;       // once activated; a partition that is not named: from its start
+enum class ControlKind : uint8_t {
+  kApply,      // all definitions, a new version
+  kActivated,  // from `boundary` on a pipeline runs `version`
+  kPipelinePaused,
+  kPipelineResumed,
+  kSourcePaused,
+  kSourceResumed,
+  kTableDropped,
+  kStarted,  // a process opened the data folder
+  kStopped,  // and closed it
 };
 
-struct CatalogPipeline {
+/// One event of `_control`. Which members hold depends on the kind.
+struct ControlEvent {
+  ControlKind kind = ControlKind::kApply;
+  std::string who;       // a token's name, or "USER@HOST"
+  int64_t when_us = 0;   // wall clock
+  std::string name;      // of the pipeline, source or table
+  uint64_t version = 0;  // apply, activated
+  // apply
+  std::string files_hash;                       // Project::hash
+  Node root;                                    // Project::root after the merge
+  std::map<std::string, uint64_t> generations;  // of each pipeline in root
+  std::map<std::string, Position> starts;       // of each pipeline: next offsets from which it began
+  std::vector<Change> changes;
+  // activated
   uint64_t generation = 0;
-  OffsetVector start;
-  bool paused = false;
-  bool removed = false;
-  std::vector<CatalogVersion> versions;  // ascending
+  std::map<uint32_t, uint64_t> boundary;  // partition, first offset that the version owns
+  // started, stopped: the program's version
+  std::string program;
+
+  std::string ToJson(std::string_view prev) const;
 };
 
-/// One difference between what is live and what is proposed.
-struct CatalogChange {
-  enum class How : uint8_t { kAdd, kEdit, kKeep };  // kKeep: not in the files, stays
-  How how = How::kAdd;
-  std::string path;  // "streams.orders"
+Result<ControlEvent> ParseControlEvent(std::string_view json);
+
+struct PipelineRecord {
+  uint64_t generation = 0;
+  Position start;               // next offsets from which this generation began
+  uint64_t active_version = 0;  // 0: not yet activated
+  std::map<uint32_t, uint64_t> boundary;
+  bool paused = false;
 };
 
 class Catalog {
  public:
-  /// Takes the next event. kCorrupt if its `prev` is not the hash of the one before, or it cannot be read.
-  Status Replay(std::string_view event);
+  /// Takes the next event of `_control`.
+  Status Replay(std::string_view event_json);
+  /// The JSON of an event that continues the chain. Changes nothing: Replay it once it is durable.
+  std::string Seal(const ControlEvent& event) const { return event.ToJson(last_hash_); }
 
-  bool empty() const { return version_ == 0; }
+  /// 0: nothing was ever applied.
   uint64_t version() const { return version_; }
   const std::string& files_hash() const { return files_hash_; }
-  const Node& root() const { return root_; }  // of the last apply
-  const std::map<std::string, CatalogPipeline>& pipelines() const { return pipelines_; }
-  bool SourcePaused(const std::string& name) const { return paused_sources_.contains(name); }
+  /// The definitions that hold; ParseProject makes a Project of them.
+  const Node& root() const { return root_; }
+  const std::map<std::string, PipelineRecord>& pipelines() const { return pipelines_; }
+  const std::set<std::string>& paused_sources() const { return paused_sources_; }
+  /// The highest generation that a pipeline of this name ever had; 0 = none. Kept after its removal.
+  uint64_t LastGeneration(const std::string& pipeline) const;
   uint64_t events() const { return events_; }
-  /// Hash of the last event: what the next one's `prev` must be.
-  const std::string& head() const { return head_; }
-
-  /// What an apply of the files would change: items that the files lack are kept.
-  std::vector<CatalogChange> Diff(const Node& files_root) const;
-  /// The files' tree with what they lack of the live one.
-  Node Merge(const Node& files_root) const;
-
-  /// The event that makes `root` live. `starts` for pipelines that are new.
-  std::string ApplyEvent(const Node& root, const std::string& files_hash, const std::vector<CatalogChange>& changes,
-                         const std::map<std::string, OffsetVector>& starts, const std::string& who, int64_t now_us) const;
-  std::string ActivatedEvent(const std::string& pipeline, uint64_t version, const OffsetVector& from, int64_t now_us) const;
-  /// kind: paused, resumed, table_dropped, started, stopped.
-  std::string PlainEvent(const std::string& kind, const std::string& item, const std::string& who, int64_t now_us) const;
+  /// True after a `started` that no `stopped` followed.
+  bool running() const { return running_; }
 
  private:
-  Status ReplayApply(const Node& event);
-
-  uint64_t version_ = 0;
-  uint64_t events_ = 0;
-  std::string files_hash_;
-  std::string head_;
+  void Apply(const ControlEvent& event);
+  uint64_t version_ = 0, events_ = 0;
+  bool running_ = false;
+  std::string files_hash_, last_hash_;
   Node root_;
-  std::map<std::string, CatalogPipeline> pipelines_;
+  std::map<std::string, PipelineRecord> pipelines_;
+  std::map<std::string, uint64_t> last_generations_;
   std::set<std::string> paused_sources_;
 };
+
+/// Checks a whole `_control` stream. kCorrupt names the first event (from 0) that does not continue the
+/// chain.
+Status VerifyChain(const std::vector<std::string_view>& events);
+
+/// What `run` does about files and `_control` (SEMANTICS, 6).
+struct StartDecision {
+  bool apply = false;  // false: the catalog holds as it is
+  Node root;           // what holds then
+  uint64_t version = 0;
+  std::map<std::string, uint64_t> generations;  // of every pipeline in root
+  std::vector<std::string> new_pipelines;       // whose start is to be resolved
+  std::vector<Change> changes;
+  std::vector<std::string> notices;  // for the user, a line each
+  Faults refused;  // changes that cannot be made to what has events; the old definition stays in root
+};
+
+/// `files` has been loaded without faults. `live`: ParseProject of the catalog's root (empty at first).
+StartDecision DecideStart(const Project& files, const Project& live, const Catalog& catalog);
 
 }  // namespace millstream
