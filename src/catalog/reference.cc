@@ -68,7 +68,8 @@ std::optional<std::string> HelpFor(const Registry& registry, const std::string& 
   if (kind == "sql") AppendHelp(out, "filter", SpecHelp(SqlFilterInfo()));
   if (auto found = registry.sources().find(kind); found != registry.sources().end()) {
     SpecInfo info = found->second.spec;
-    for (const FieldInfo& field : CommonSourceSettingsSpec().info().fields) {
+    Spec<CommonSourceSettings> common = CommonSourceSettingsSpec();
+    for (const FieldInfo& field : common.info().fields) {
       auto same = [&](const FieldInfo& own) { return own.name == field.name; };
       if (std::none_of(info.fields.begin(), info.fields.end(), same)) info.fields.push_back(field);
     }
