@@ -99,8 +99,8 @@ std::vector<SegmentInfo> PartitionView::Describe() const {
 bool PartitionView::Wait(uint64_t offset, int64_t timeout_us, std::stop_token stop) const {
   std::unique_lock lock(mutex_);
   changed_.wait_for(lock, stop, std::chrono::microseconds(timeout_us),
-                    [&] { return closed_ || durable_end_ > offset; });
-  return durable_end_ > offset;
+                    [&] { return closed_ || last_end_ > offset; });
+  return last_end_ > offset;
 }
 
 void PartitionView::Start(std::vector<SegmentPtr> segments, const SegmentFooter& tail, uint64_t position,
@@ -112,6 +112,9 @@ void PartitionView::Start(std::vector<SegmentPtr> segments, const SegmentFooter&
   durable_position_ = written_position_ = position;
   durable_end_ = end_ = next_offset;
   epoch_ = epoch;
+  last_end_ = tail.events > 0        ? tail.end_offset
+              : segments_.size() > 1 ? segments_[segments_.size() - 2]->footer.end_offset
+                                     : segments_.front()->first_offset;
   for (const SegmentPtr& segment : segments_) sealed_bytes_ += segment->sealed ? segment->file_bytes : 0;
 }
 
@@ -134,6 +137,7 @@ void PartitionView::PublishDurable(const SegmentFooter& tail, uint64_t position,
     tail_.index = std::move(index);
     durable_position_ = written_position_ = position;
     durable_end_ = end_ = end;
+    if (tail.events > 0) last_end_ = tail.end_offset;
   }
   changed_.notify_all();
 }

@@ -64,6 +64,8 @@ Result<std::optional<BatchHeader>> DiskReader::NextHeader() {
       }
       cursor_->SetLimit(now);
     }
+    // A repair may have lost the newest events: then the durable end lies beyond all that there is.
+    if (cursor_->limit() == limit && segment_end_ == UINT64_MAX) return std::optional<BatchHeader>();
     if (cursor_->limit() == limit && segment_end_ == end) {
       return Fail(cursor_->Damaged(limit, Corrupt("no batch with offset {}", next_)));
     }

@@ -39,7 +39,7 @@ struct TailScan {
   SegmentTally tally;
   uint64_t end = 0;                // of the last sound batch
   uint64_t synced = 0;             // below it all is known to have been synced
-  Status damage{};                  // of what follows `end`; kOk at the end of the file
+  Status damage{};                 // of what follows `end`; kOk at the end of the file
   bool damage_was_synced = false;  // a later header proves that what is damaged had been synced
   std::vector<std::pair<uint64_t, BatchHeader>> with_receipts{};
 };
