@@ -1,0 +1,112 @@
+#include "cli/http_client.h"
+
+#include <curl/curl.h>
+
+#include <cctype>
+
+namespace millstream {
+namespace {
+
+constexpr long kConnectTimeoutMs = 3000;
+
+struct Receiving {
+  HttpAnswer answer;
+  const std::function<bool(std::string_view)>* on_data = nullptr;
+  CURL* curl = nullptr;
+  bool ended_by_caller = false;
+};
+
+size_t OnHeader(char* data, size_t size, size_t count, void* context) {
+  auto& receiving = *static_cast<Receiving*>(context);
+  std::string_view line(data, size * count);
+  if (line.starts_with("HTTP/")) {
+    receiving.answer.headers.clear();
+    return line.size();
+  }
+  size_t colon = line.find(':');
+  if (colon == std::string_view::npos) return line.size();
+  std::string name(line.substr(0, colon));
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::string_view value = line.substr(colon + 1);
+  while (!value.empty() && std::isspace(static_cast<unsigned char>(value.front()))) value.remove_prefix(1);
+  while (!value.empty() && std::isspace(static_cast<unsigned char>(value.back()))) value.remove_suffix(1);
+  receiving.answer.headers[name] = value;
+  return line.size();
+}
+
+size_t OnData(char* data, size_t size, size_t count, void* context) {
+  auto& receiving = *static_cast<Receiving*>(context);
+  std::string_view bytes(data, size * count);
+  long status = 0;
+  curl_easy_getinfo(receiving.curl, CURLINFO_RESPONSE_CODE, &status);
+  if (status == 200 && *receiving.on_data) {
+    if ((*receiving.on_data)(bytes)) return bytes.size();
+    receiving.ended_by_caller = true;
+    return 0;
+  }
+  receiving.answer.body.append(bytes);
+  return bytes.size();
+}
+
+}  // namespace
+
+struct HttpClient::State {
+  CURL* curl = curl_easy_init();
+  ~State() { curl_easy_cleanup(curl); }
+};
+
+HttpClient::HttpClient(std::string url, std::string token) : url_(std::move(url)), token_(std::move(token)), state_(std::make_unique<State>()) {}
+
+HttpClient::~HttpClient() = default;
+
+Result<HttpAnswer> HttpClient::Send(const Request& request) {
+  CURL* curl = state_->curl;
+  curl_easy_reset(curl);
+  std::string url = url_ + request.path;
+  Receiving receiving;
+  receiving.on_data = &request.on_data;
+  receiving.curl = curl;
+  curl_easy_setopt(curl, CURLOPT_URL, url.c_str());
+  curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(curl, CURLOPT_PROXY, "");
+  curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, kConnectTimeoutMs);
+  curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, static_cast<long>(request.timeout_ms));
+  curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, OnHeader);
+  curl_easy_setopt(curl, CURLOPT_HEADERDATA, &receiving);
+  curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, OnData);
+  curl_easy_setopt(curl, CURLOPT_WRITEDATA, &receiving);
+  if (request.method == "POST" || request.method == "PUT") {
+    curl_easy_setopt(curl, CURLOPT_POST, 1L);
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request.body.data() == nullptr ? "" : request.body.data());
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
+  }
+  curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, request.method.c_str());
+  curl_slist* headers = curl_slist_append(nullptr, "Expect:");
+  if (!token_.empty()) headers = curl_slist_append(headers, ("Authorization: Bearer " + token_).c_str());
+  for (const std::string& header : request.headers) headers = curl_slist_append(headers, header.c_str());
+  curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+  CURLcode code = curl_easy_perform(curl);
+  curl_slist_free_all(headers);
+  long status = 0;
+  curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+  receiving.answer.status = static_cast<int>(status);
+  if (code == CURLE_WRITE_ERROR && receiving.ended_by_caller) return std::move(receiving.answer);
+  if (code == CURLE_OPERATION_TIMEDOUT) return Fail(Deadline("{}: no answer within the time", url_));
+  if (code == CURLE_PARTIAL_FILE || code == CURLE_RECV_ERROR) return Fail(Unavailable("{}: the answer broke off: {}", url_, curl_easy_strerror(code)));
+  if (code != CURLE_OK) return Fail(Unavailable("cannot reach {}: {}", url_, curl_easy_strerror(code)));
+  return std::move(receiving.answer);
+}
+
+std::string UrlEncode(std::string_view text) {
+  std::string out;
+  for (char c : text) {
+    if (std::isalnum(static_cast<unsigned char>(c)) || std::strchr("-_.~", c) != nullptr) {
+      out += c;
+    } else {
+      fmt::format_to(std::back_inserter(out), "%{:02X}", static_cast<unsigned char>(c));
+    }
+  }
+  return out;
+}
+
+}  // namespace millstream

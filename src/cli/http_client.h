@@ -1,0 +1,53 @@
+// HttpClient: the verbs' way to a server, over libcurl.
+//
+// Place: floor 8. One connection, kept alive; belongs to one thread.
+// Failure: kUnavailable if the server cannot be reached; an HTTP status is no failure here.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+
+namespace millstream {
+
+struct HttpAnswer {
+  int status = 0;
+  std::map<std::string, std::string> headers;  // names in lower case
+  std::string body;
+};
+
+class HttpClient {
+ public:
+  /// `url`: "http://127.0.0.1:8410", without a path.
+  HttpClient(std::string url, std::string token);
+  ~HttpClient();
+
+  const std::string& url() const { return url_; }
+
+  struct Request {
+    std::string method = "GET";
+    std::string path;                  // "/v1/…", encoded
+    std::vector<std::string> headers;  // "Name: value"
+    std::string_view body;
+    /// Gets the body as it comes, instead of HttpAnswer::body, if the status is 200; false ends the request.
+    std::function<bool(std::string_view)> on_data;
+    int64_t timeout_ms = 0;  // 0 = none
+  };
+  Result<HttpAnswer> Send(const Request& request);
+
+ private:
+  struct State;
+  const std::string url_;
+  const std::string token_;
+  std::unique_ptr<State> state_;
+};
+
+/// Percent-encodes a part of a path or a query.
+std::string UrlEncode(std::string_view text);
+
+}  // namespace millstream

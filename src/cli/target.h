@@ -1,0 +1,57 @@
+// Target: which server or data folder a verb works on (SURFACE, "Which server").
+//
+// Place: floor 8.
+//   --server or MILLSTREAM_SERVER if given (down: exit 3). Else the project: its lock names the running server's URL, and with no lock the verb opens the
+//   data folder itself. No project: http://127.0.0.1:8410; nothing there: exit 3, naming -C.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/clock.h"
+#include "base/file_system.h"
+#include "base/logging.h"
+#include "base/random.h"
+#include "catalog/project.h"
+#include "cli/http_client.h"
+#include "cli/verb.h"
+#include "pipeline/engine.h"
+
+namespace millstream {
+
+/// The machine, for an Engine in this process.
+struct Machine {
+  PosixFileSystem fs;
+  SystemClock clock;
+  SystemRandom random;
+};
+
+struct Target {
+  std::unique_ptr<HttpClient> server;  // null: there is none, use the project's data folder
+  std::string project_directory;       // empty: no project
+  std::string data_directory;
+};
+
+/// The project's folder: -C, or the nearest folder upwards with millstream.yaml; empty if there is none.
+std::string FindProject(const Everywhere& everywhere);
+/// kUnavailable (exit 3) if there is neither a server nor a project.
+Result<Target> FindTarget(const Everywhere& everywhere);
+
+/// Loads the project's files; prints every fault on stderr. kInvalid if there was one.
+Result<Project> LoadProjectOrComplain(const Everywhere& everywhere, Machine& machine, const std::string& directory, bool bind);
+/// Where the project keeps its data.
+std::string DataDirectory(const Everywhere& everywhere, const Project& project);
+/// "USER@HOST".
+std::string WhoAmI();
+
+/// An Engine in this process over the project's data folder.
+Result<std::unique_ptr<Engine>> OpenEngine(const Everywhere& everywhere, Machine& machine, const Logger& logger,
+                                           const std::string& project_directory, bool read_only);
+
+/// Calls a JSON route of the server; a problem document becomes a Status with its detail and faults.
+Result<std::string> CallServer(HttpClient& server, const std::string& method, const std::string& path, const std::string& body = "",
+                               const std::string& content_type = "application/json");
+/// The status that a problem document stands for.
+Status StatusOfProblem(const HttpAnswer& answer);
+
+}  // namespace millstream

@@ -1,0 +1,23 @@
+// All verbs, in the order in which help shows them.
+//
+// Place: floor 8.
+#pragma once
+
+#include <vector>
+
+#include "cli/verb.h"
+
+namespace millstream {
+
+std::vector<Verb> AllVerbs();
+
+Verb InitVerb();
+Verb CheckVerb();
+Verb RunVerb();
+Verb IngestVerb();
+Verb QueryVerb();
+
+/// Parses and runs the command line. `registry` must live as long.
+int RunCommandLine(int argc, char** argv, const Registry& registry);
+
+}  // namespace millstream
