@@ -84,6 +84,7 @@ int RunCommandLine(int argc, char** argv, const Registry& registry) {
   CLI::App app(kAbout, "millstream");
   app.require_subcommand(1);
   app.set_help_all_flag("--help-all", "help of all verbs");
+  AddEverywhere(app, everywhere);
   int exit_code = kExitDone;
   for (const Verb& verb : verbs) AddVerb(app, verb, everywhere, exit_code);
   // `millstream help VERB` is `millstream VERB --help`; help for kinds of stages is a verb of its own.

@@ -80,6 +80,13 @@ std::string LayOut(const std::vector<std::string>& heading, const std::vector<st
   return out;
 }
 
+std::string CsvCell(const std::string& cell) {
+  if (cell.find_first_of(",\"\r\n") == std::string::npos) return cell;
+  std::string quoted = "\"";
+  for (char c : cell) quoted += c == '"' ? "\"\"" : std::string(1, c);
+  return quoted + "\"";
+}
+
 std::string ProgressText(const EngineStatus& status) {
   std::string text;
   for (const StreamStatus& stream : status.streams)

@@ -31,6 +31,9 @@ bool WantsColor(const std::string& when, int descriptor);
 /// Lines of cells under a heading, columns as wide as they need. A column whose cells are all numbers is set right.
 std::string LayOut(const std::vector<std::string>& heading, const std::vector<std::vector<std::string>>& lines);
 
+/// A cell as CSV: quoted if it has to be (RFC 4180).
+std::string CsvCell(const std::string& cell);
+
 /// "orders 1,204 in, revenue 1,100 delivered": for a progress line.
 std::string ProgressText(const EngineStatus& status);
 /// What each stream and pipeline has, on stderr, at the end of a run.

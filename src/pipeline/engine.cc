@@ -271,6 +271,31 @@ std::vector<Position> Engine::TablePositions(const std::string& table) const {
   return list;
 }
 
+std::vector<Engine::TableLag> Engine::TableLags() const {
+  State& s = *state_;
+  std::vector<TableLag> lags;
+  Catalog catalog = s.control->catalog();
+  for (const auto& [name, pipeline] : project()->pipelines) {
+    Stream* stream = s.log->Find(pipeline.stream);
+    auto entry = catalog.pipelines().find(name);
+    if (stream == nullptr || entry == catalog.pipelines().end()) continue;
+    for (const SinkConfig& sink : pipeline.sinks) {
+      if (sink.kind != "table") continue;
+      TableLag lag{s.TableOf(sink), pipeline.stream, 0};
+      auto offsets = s.tables->Offsets({name, entry->second.generation, sink.id});
+      for (uint32_t p = 0; p < stream->partitions(); ++p) {
+        uint64_t end = stream->partition(p).bounds().durable_end;
+        auto stored = offsets.find(p);
+        auto start = entry->second.start.find(p);
+        uint64_t next = stored != offsets.end() ? stored->second.next : start != entry->second.start.end() ? start->second : 0;
+        lag.events += end > next ? end - next : 0;
+      }
+      lags.push_back(std::move(lag));
+    }
+  }
+  return lags;
+}
+
 EngineStatus Engine::TakeStatus() const {
   State& s = *state_;
   EngineStatus status = s.Count();

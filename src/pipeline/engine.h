@@ -109,6 +109,13 @@ class Engine {
   /// How far a table's writers are: for each stream the position of the last delivered event.
   std::vector<Position> TablePositions(const std::string& table) const;
 
+  struct TableLag {
+    std::string table, stream;
+    uint64_t events = 0;  // in the log, not yet in the table
+  };
+  /// How far each table that a pipeline writes is behind its stream, as stored.
+  std::vector<TableLag> TableLags() const;
+
  private:
   explicit Engine(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
