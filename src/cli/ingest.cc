@@ -1,0 +1,357 @@
+// millstream ingest: files and stdin into a stream, through a server or straight into the data folder.
+#include <boost/json.hpp>
+#include <condition_variable>
+#include <cstdio>
+#include <future>
+#include <memory>
+#include <mutex>
+
+#include "base/text.h"
+#include "cli/event_feed.h"
+#include "cli/signals.h"
+#include "cli/target.h"
+#include "cli/terminal.h"
+#include "cli/verbs.h"
+#include "event/json_scan.h"
+
+namespace millstream {
+namespace {
+
+constexpr size_t kMaxPieces = 4;         // prepared or being prepared at once
+constexpr size_t kMaxCommits = 8;        // queued in the log at once
+constexpr int64_t kProgressNs = 100'000'000;
+
+struct IngestOptions {
+  std::string stream, format, records;
+  std::vector<std::string> files, csv;
+  bool strict = false, again = false, no_deliver = false;
+};
+
+/// What came of a file.
+struct Totals {
+  uint64_t read = 0, accepted = 0, quarantined = 0, duplicates = 0;
+  Position position;
+  void Add(const IngestAnswer& answer) {
+    accepted += answer.accepted;
+    quarantined += answer.quarantined;
+    duplicates += answer.duplicates;
+    position.stream = answer.position.stream;
+    for (const auto& [partition, offset] : answer.position.offsets) position.offsets[partition] = offset;
+  }
+};
+
+/// Where pieces go: an Engine here or a server.
+class Destination {
+ public:
+  virtual ~Destination() = default;
+  /// Stored position of a file, or nothing.
+  virtual Result<std::string> Stored(const std::string& stream, const std::string& part) = 0;
+  /// The stream's contract, for CSV.
+  virtual Result<Contract> ContractOf(const std::string& stream) = 0;
+  /// Hands a piece over; pieces are appended in this order. Earlier failures come out here.
+  virtual Status Send(IngestRequest request, std::shared_ptr<FeedPiece> piece, Totals& totals) = 0;
+  /// Waits until all is durable.
+  virtual Status Finish() = 0;
+};
+
+class EngineDestination final : public Destination {
+ public:
+  explicit EngineDestination(Engine& engine) : engine_(engine) {}
+  ~EngineDestination() override { (void)Finish(); }
+
+  Result<std::string> Stored(const std::string& stream, const std::string& part) override {
+    ASSIGN_OR_FAIL(auto found, engine_.FindOrigin(stream, "file/" + stream, part));
+    return found ? found->position : "";
+  }
+
+  Result<Contract> ContractOf(const std::string& stream) override {
+    const StreamConfig* config = engine_.project()->FindStream(stream);
+    if (config != nullptr) return config->shape.contract;
+    std::vector<std::string> names;
+    for (const auto& [name, each] : engine_.project()->streams) names.push_back(name);
+    std::string nearest = Nearest(stream, names);
+    return Fail(NotFound("no stream '{}'{}", stream, nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest)));
+  }
+
+  Status Send(IngestRequest request, std::shared_ptr<FeedPiece> piece, Totals& totals) override {
+    totals_ = &totals;
+    preparing_.push_back(std::async(std::launch::async, [this, request = std::move(request), piece] { return engine_.Prepare(request); }));
+    while (preparing_.size() >= kMaxPieces) CommitFirst();
+    std::lock_guard lock(mutex_);
+    return failure_;
+  }
+
+  Status Finish() override {
+    while (!preparing_.empty()) CommitFirst();
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return commits_ == 0; });
+    return failure_;
+  }
+
+ private:
+  void CommitFirst() {
+    auto prepared = preparing_.front().get();
+    preparing_.pop_front();
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [&] { return commits_ < kMaxCommits; });
+      if (!failure_.ok()) return;
+      ++commits_;
+    }
+    engine_.Commit(std::move(prepared), [this](tl::expected<IngestAnswer, IngestRefusal> answer) {
+      std::lock_guard lock(mutex_);
+      --commits_;
+      if (answer) {
+        totals_->Add(*answer);
+      } else if (failure_.ok()) {
+        failure_ = answer.error().status;
+      }
+      changed_.notify_all();
+    });
+  }
+
+  Engine& engine_;
+  std::deque<std::future<std::shared_ptr<PreparedIngest>>> preparing_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  size_t commits_ = 0;
+  Status failure_;
+  Totals* totals_ = nullptr;
+};
+
+class ServerDestination final : public Destination {
+ public:
+  explicit ServerDestination(HttpClient& server) : server_(server) {}
+
+  Result<std::string> Stored(const std::string& stream, const std::string& part) override {
+    ASSIGN_OR_FAIL(std::string body, CallServer(server_, "GET", fmt::format("/v1/streams/{}/origins?origin={}&part={}", UrlEncode(stream),
+                                                                            UrlEncode("file/" + stream), UrlEncode(part))));
+    return Member(body, "position");
+  }
+
+  Result<Contract> ContractOf(const std::string& stream) override {
+    ASSIGN_OR_FAIL(std::string body, CallServer(server_, "GET", "/v1/streams/" + UrlEncode(stream)));
+    Contract contract;
+    boost::json::error_code error;
+    boost::json::value root = boost::json::parse(body, error);
+    if (error || !root.is_object()) return Fail(Internal("the server's answer about stream '{}' is no JSON object", stream));
+    const auto* definition = root.as_object().if_contains("definition");
+    const auto* fields = definition != nullptr && definition->is_object() ? definition->as_object().if_contains("contract") : nullptr;
+    if (fields == nullptr || !fields->is_object()) return contract;
+    for (const auto& [name, value] : fields->as_object()) {
+      const boost::json::value* text = &value;
+      if (value.is_object()) text = value.as_object().if_contains("type");
+      if (text == nullptr || !text->is_string()) continue;
+      ASSIGN_OR_FAIL(Field field, ParseField(std::string(name), std::string_view(text->as_string())));
+      contract.fields.push_back(std::move(field));
+    }
+    return contract;
+  }
+
+  Status Send(IngestRequest request, std::shared_ptr<FeedPiece> piece, Totals& totals) override {
+    HttpClient::Request http;
+    http.method = "POST";
+    http.path = fmt::format("/v1/streams/{}/events", UrlEncode(request.stream));
+    http.headers = {request.format == BodyFormat::kNdjson ? "Content-Type: application/x-ndjson" : "Content-Type: application/json",
+                    fmt::format("Millstream-Line: {}", request.first_line)};
+    if (!request.subject.empty()) http.headers.push_back("Millstream-Subject: " + UrlEncode(request.subject));
+    if (request.origin) {
+      http.headers.push_back("Millstream-Origin: " + UrlEncode(request.origin->origin));
+      http.headers.push_back("Millstream-Origin-Part: " + UrlEncode(request.origin->part));
+      http.headers.push_back(fmt::format("Millstream-Origin-First: {}", request.origin->first));
+      http.headers.push_back("Millstream-Origin-Position: " + UrlEncode(request.origin->position));
+    }
+    http.body = request.body;
+    ASSIGN_OR_RETURN(HttpAnswer answer, server_.Send(http));
+    if (answer.status != 200) return StatusOfProblem(answer);
+    (void)piece;
+    IngestAnswer counted;
+    for (auto [name, to] : {std::pair("accepted", &counted.accepted), std::pair("quarantined", &counted.quarantined), std::pair("duplicates", &counted.duplicates)})
+      *to = std::strtoull(Member(answer.body, name).c_str(), nullptr, 10);
+    if (auto position = ParsePosition(Member(answer.body, "position"))) counted.position = std::move(*position);
+    totals.Add(counted);
+    return OkStatus();
+  }
+
+  Status Finish() override { return OkStatus(); }
+
+ private:
+  static std::string Member(const std::string& json, std::string_view name) {
+    for (const auto& [key, value] : JsonMembers(json).value_or(std::vector<std::pair<std::string, std::string_view>>{})) {
+      if (key != name) continue;
+      std::string scratch;
+      JsonValue text{value.starts_with('"') ? JsonKind::kString : JsonKind::kNumber, value.find('\\') != std::string_view::npos, value};
+      return text.kind == JsonKind::kString ? std::string(JsonStringValue(text, scratch)) : value == "null" ? "" : std::string(value);
+    }
+    return "";
+  }
+  HttpClient& server_;
+};
+
+std::string RateText(uint64_t events, double seconds) {
+  double rate = seconds > 0 ? static_cast<double>(events) / seconds : 0;
+  return rate >= 1e6 ? fmt::format("{:.1f} M/s", rate / 1e6) : fmt::format("{}/s", FormatCount(static_cast<uint64_t>(rate)));
+}
+
+/// One file, or stdin as "-".
+Status IngestFile(const Everywhere& everywhere, const IngestOptions& given, Machine& machine, Destination& destination, const std::string& path,
+                  StopSignals& signals, Totals& sum) {
+  FeedOptions options;
+  options.path = path;
+  options.format = given.format;
+  options.records = given.records;
+  for (const std::string& setting : given.csv) {
+    size_t equals = setting.find('=');
+    if (equals == std::string::npos) return Invalid("--csv {}: expected NAME=VALUE with delimiter, header, quote or null", setting);
+    options.csv[setting.substr(0, equals)] = setting.substr(equals + 1);
+  }
+  ASSIGN_OR_RETURN(options.contract, destination.ContractOf(given.stream));
+  std::string part, resume;
+  if (path != "-") {
+    ASSIGN_OR_RETURN(part, FileIdentity(machine.fs, path));
+    if (given.again) part += fmt::format("|again {}", machine.clock.WallUs());
+    ASSIGN_OR_RETURN(resume, destination.Stored(given.stream, part));
+    if (resume.ends_with(" done")) {
+      if (!everywhere.quiet) std::fprintf(stderr, "%s: is in %s already (--again takes it once more)\n", path.c_str(), given.stream.c_str());
+      return OkStatus();
+    }
+    if (!resume.empty() && !everywhere.quiet)
+      std::fprintf(stderr, "%s: going on after %s events\n", path.c_str(), FormatCount(std::strtoull(resume.c_str(), nullptr, 10)).c_str());
+  }
+  ASSIGN_OR_RETURN(auto feed, EventFeed::Open(machine.fs, options, resume));
+  ProgressLine progress(everywhere.quiet);
+  Totals totals;
+  int64_t begun_ns = machine.clock.MonotonicNs(), shown_ns = begun_ns;
+  uint64_t first_bytes = 0;
+  std::string position = resume;
+  auto request_of = [&](const FeedPiece& piece) {
+    IngestRequest request;
+    request.stream = given.stream;
+    request.format = piece.format;
+    request.body = std::string_view(piece.body.data(), piece.size);
+    request.first_line = piece.first_line;
+    request.reject = false;
+    if (path != "-") {
+      request.subject = path;
+      request.origin = OriginRange{"file/" + given.stream, part, piece.first_event, piece.position};
+    }
+    return request;
+  };
+  Status status;
+  while (status.ok() && !signals.received()) {
+    auto piece = feed->Next();
+    if (!piece) {
+      status = piece.error();
+      break;
+    }
+    if (!*piece) break;
+    auto shared = std::make_shared<FeedPiece>(std::move(**piece));
+    totals.read += shared->events;
+    position = shared->position;
+    if (first_bytes == 0) first_bytes = shared->bytes_read - shared->size;
+    uint64_t bytes = shared->bytes_read;
+    status = destination.Send(request_of(*shared), shared, totals);
+    int64_t now_ns = machine.clock.MonotonicNs();
+    if (now_ns - shown_ns < kProgressNs) continue;
+    shown_ns = now_ns;
+    double seconds = static_cast<double>(now_ns - begun_ns) / 1e9;
+    std::string left;
+    if (feed->total_bytes() > 0 && bytes > first_bytes) {
+      double done = static_cast<double>(bytes - first_bytes), all = static_cast<double>(feed->total_bytes() - first_bytes);
+      left = fmt::format("  {:3.0f}%  {} left", 100.0 * static_cast<double>(bytes) / static_cast<double>(feed->total_bytes()),
+                         FormatDuration(static_cast<int64_t>(seconds * (all - done) / done * 1e6)));
+    }
+    progress.Show(fmt::format("{}: {} events  {}{}", path, FormatCount(totals.read), RateText(totals.read, seconds), left));
+  }
+  if (status.ok()) status = destination.Finish();
+  if (status.ok() && path != "-" && !signals.received()) {
+    // The mark that the file is done goes to every partition.
+    FeedPiece last;
+    last.first_event = std::strtoull(position.c_str(), nullptr, 10);
+    last.position = (position.empty() ? "0" : position) + " done";
+    last.body.resize(64);
+    auto shared = std::make_shared<FeedPiece>(std::move(last));
+    status = destination.Send(request_of(*shared), shared, totals);
+    Status finished = destination.Finish();
+    if (status.ok()) status = finished;
+  }
+  progress.Clear();
+  double seconds = static_cast<double>(machine.clock.MonotonicNs() - begun_ns) / 1e9;
+  if (everywhere.json) {
+    std::printf("{\"file\":\"%s\",\"read\":%llu,\"accepted\":%llu,\"quarantined\":%llu,\"duplicates\":%llu,\"position\":\"%s\"}\n", path.c_str(),
+                static_cast<unsigned long long>(totals.read), static_cast<unsigned long long>(totals.accepted),
+                static_cast<unsigned long long>(totals.quarantined), static_cast<unsigned long long>(totals.duplicates),
+                totals.position.offsets.empty() ? "" : totals.position.ToString().c_str());
+  } else if (!everywhere.quiet) {
+    std::string line = fmt::format("{}: {} read, {} accepted", path == "-" ? "stdin" : path, FormatCount(totals.read), FormatCount(totals.accepted));
+    if (totals.quarantined > 0)
+      line += fmt::format(", {} quarantined (millstream dead list {})", FormatCount(totals.quarantined), given.stream);
+    if (totals.duplicates > 0) line += fmt::format(", {} duplicates", FormatCount(totals.duplicates));
+    line += fmt::format(", {:.1f} s, {}", seconds, RateText(totals.read, seconds));
+    if (!totals.position.offsets.empty()) line += ", durable at " + totals.position.ToString();
+    std::fprintf(stderr, "%s\n", line.c_str());
+  }
+  sum.quarantined += totals.quarantined;
+  return status;
+}
+
+int Ingest(const Everywhere& everywhere, const IngestOptions& given) {
+  StopSignals signals;
+  Machine machine;
+  auto target = FindTarget(everywhere);
+  if (!target) return Complain(target.error());
+  Logger logger;
+  std::unique_ptr<Engine> engine;
+  std::unique_ptr<Destination> destination;
+  if (target->server) {
+    destination = std::make_unique<ServerDestination>(*target->server);
+  } else {
+    auto opened = OpenEngine(everywhere, machine, logger, target->project_directory, false);
+    if (!opened) return Complain(opened.error());
+    engine = std::move(*opened);
+    destination = std::make_unique<EngineDestination>(*engine);
+  }
+  Totals sum;
+  Status status;
+  std::vector<std::string> files = given.files.empty() ? std::vector<std::string>{"-"} : given.files;
+  for (const std::string& file : files) {
+    status = IngestFile(everywhere, given, machine, *destination, file, signals, sum);
+    if (!status.ok() || signals.received()) break;
+  }
+  destination.reset();
+  if (engine) {
+    if (status.ok() && !given.no_deliver && !signals.received()) {
+      ProgressLine progress(everywhere.quiet);
+      status = engine->DeliverAll(signals.token(), [&](const EngineStatus& now) { progress.Show(ProgressText(now)); });
+    }
+    Status stopped = engine->Stop();
+    if (status.ok()) status = stopped;
+  }
+  if (!status.ok()) return Complain(status);
+  if (signals.received()) return kExitInterrupted;
+  return given.strict && sum.quarantined > 0 ? kExitNo : kExitDone;
+}
+
+}  // namespace
+
+Verb IngestVerb() {
+  auto given = std::make_shared<IngestOptions>();
+  Verb verb("ingest", "take events from files or stdin into a stream");
+  verb.Argument("STREAM", &given->stream, "the stream")
+      .Arguments("FILE", &given->files, "files, or - for stdin (default)")
+      .Option("--format", &given->format, "FORMAT", "ndjson, json or csv (default: by name)")
+      .Option("--records", &given->records, "POINTER", "the events' place in a JSON document, e.g. /entry/*/resource")
+      .Option("--csv", &given->csv, "NAME=VALUE", "delimiter, header, quote or null of CSV")
+      .Flag("--strict", &given->strict, "exit with 1 if an event was quarantined")
+      .Flag("--again", &given->again, "take a file that was taken before")
+      .Flag("--no-deliver", &given->no_deliver, "without a server: only append, do not deliver")
+      .About("A file is known by its path, its size and a hash of its beginning: one that was interrupted goes on where it stopped, one that is\n"
+             "done is not taken twice. Without a server the events are appended and then delivered, as `run --once` does.")
+      .Example("millstream ingest orders orders.ndjson", "a file")
+      .Example("kcat -C -b localhost -t orders -e | millstream ingest orders -", "from Kafka, today")
+      .Example("millstream ingest users users.csv --csv delimiter=';'", "CSV, typed by the stream's contract")
+      .Run([given](const Everywhere& everywhere) { return Ingest(everywhere, *given); });
+  return verb;
+}
+
+}  // namespace millstream
