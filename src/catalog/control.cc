@@ -200,6 +200,7 @@ void Catalog::Apply(const ControlEvent& event) {
   version_ = event.version;
   files_hash_ = event.files_hash;
   root_ = event.root;
+  shared_root_ = std::make_shared<const Node>(root_);
   std::map<std::string, PipelineRecord> pipelines;
   for (const auto& [name, generation] : event.generations) {
     PipelineRecord& record = pipelines[name];
@@ -237,6 +238,7 @@ Status Catalog::Replay(std::string_view event_json) {
           found != pipelines_.end() && found->second.generation == event.generation) {
         found->second.active_version = event.version;
         found->second.boundary = event.boundary;
+        found->second.versions.push_back({event.version, event.boundary, shared_root_});
       }
       break;
     case ControlKind::kPipelinePaused:

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <string_view>
@@ -58,11 +59,19 @@ struct ControlEvent {
 
 Result<ControlEvent> ParseControlEvent(std::string_view json);
 
+/// A version of a pipeline that was activated, and the definitions of its apply.
+struct ActivatedVersion {
+  uint64_t version = 0;
+  std::map<uint32_t, uint64_t> boundary;  // partition, first offset that it owns
+  std::shared_ptr<const Node> root;
+};
+
 struct PipelineRecord {
   uint64_t generation = 0;
   Position start;               // next offsets from which this generation began
   uint64_t active_version = 0;  // 0: not yet activated
   std::map<uint32_t, uint64_t> boundary;
+  std::vector<ActivatedVersion> versions;  // ascending, the last is the active one
   bool paused = false;
 };
 
@@ -92,6 +101,7 @@ class Catalog {
   bool running_ = false;
   std::string files_hash_, last_hash_;
   Node root_;
+  std::shared_ptr<const Node> shared_root_;  // root_, as versions hold it
   std::map<std::string, PipelineRecord> pipelines_;
   std::map<std::string, uint64_t> last_generations_;
   std::set<std::string> paused_sources_;

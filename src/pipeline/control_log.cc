@@ -6,6 +6,7 @@ namespace millstream {
 namespace {
 
 constexpr uint32_t kMaxEventBytes = 64 << 20;  // a whole project lies in one
+constexpr size_t kReadablePast = 64;           // what the assembler may read after an event
 
 StreamShape ControlShape() {
   StreamShape shape;
@@ -29,21 +30,26 @@ Result<std::unique_ptr<ControlLog>> ControlLog::Open(Log& log, Clock& clock) {
   return control;
 }
 
-Status ControlLog::Append(const std::function<std::string(const Catalog&, int64_t)>& make) {
+Status ControlLog::Append(ControlEvent event) {
   std::lock_guard lock(mutex_);
-  std::string event = make(catalog_, clock_.WallUs());
+  event.when_us = clock_.WallUs();
+  std::string json = catalog_.Seal(event);
+  json.reserve(json.size() + kReadablePast);
   StreamShape shape = ControlShape();
   Assembler assembler(shape);
-  event.reserve(event.size() + 64);
-  Envelope envelope;
-  if (auto rejection = assembler.Add(envelope, event)) return Invalid("the configuration cannot be kept: {}", rejection->message);
+  if (auto rejection = assembler.Add(Envelope(), json)) return Invalid("the configuration cannot be kept: {}", rejection->message);
   ASSIGN_OR_RETURN(Appended appended, partition_.AppendAndWait(assembler.Finish(0, {})));
   (void)appended;
-  return catalog_.Replay(event);
+  return catalog_.Replay(json);
 }
 
-Status ControlLog::AppendPlain(const std::string& kind, const std::string& item, const std::string& who) {
-  return Append([&](const Catalog& catalog, int64_t now_us) { return catalog.PlainEvent(kind, item, who, now_us); });
+Status ControlLog::Append(ControlKind kind, const std::string& name, const std::string& who) {
+  ControlEvent event;
+  event.kind = kind;
+  event.name = name;
+  event.who = who;
+  if (kind == ControlKind::kStarted || kind == ControlKind::kStopped) event.program = MILLSTREAM_VERSION;
+  return Append(std::move(event));
 }
 
 Catalog ControlLog::catalog() const {

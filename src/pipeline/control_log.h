@@ -4,7 +4,7 @@
 // Failure: kCorrupt where the chain does not hold; kIo, kExhausted of the log.
 #pragma once
 
-#include <functional>
+#include <memory>
 #include <mutex>
 #include <string>
 
@@ -20,10 +20,10 @@ class ControlLog {
  public:
   static Result<std::unique_ptr<ControlLog>> Open(Log& log, Clock& clock);
 
-  /// Appends what `make` builds from the catalog as it stands, and replays it. Durable on return.
-  Status Append(const std::function<std::string(const Catalog&, int64_t now_us)>& make);
-  /// `paused`, `resumed`, `table_dropped`, `started`, `stopped`.
-  Status AppendPlain(const std::string& kind, const std::string& item, const std::string& who);
+  /// Seals the event (its time is set here), appends it and replays it. Durable on return.
+  Status Append(ControlEvent event);
+  /// An event that has no more than a kind, a name and who.
+  Status Append(ControlKind kind, const std::string& name, const std::string& who);
 
   /// The catalog now.
   Catalog catalog() const;

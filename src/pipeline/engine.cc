@@ -44,12 +44,12 @@ Result<std::unique_ptr<Engine>> Engine::Open(EngineOptions options) {
 
 Status Engine::Start() {
   State& s = *state_;
-  RETURN_IF_ERROR(s.control->AppendPlain("started", "", s.options.who));
+  RETURN_IF_ERROR(s.control->Append(ControlKind::kStarted, "", s.options.who));
   RETURN_IF_ERROR(s.OpenSources());
   s.StartPipelines();
   Catalog catalog = s.control->catalog();
   for (auto& [name, source] : s.sources) {
-    source->runner.SetPaused(catalog.SourcePaused(name));
+    source->runner.SetPaused(catalog.paused_sources().contains(name));
     source->thread = std::jthread([runner = &source->runner](std::stop_token stop) { runner->Run(stop); });
   }
   s.sampler = std::jthread([&s](std::stop_token stop) { s.Sample(stop); });
@@ -104,7 +104,7 @@ Status Engine::Stop(int64_t deadline_us) {
     for (auto& [name, pipeline] : s.pipelines) pipeline->Stop();
   }
   Status status;
-  if (was_started && !s.options.read_only) status = s.control->AppendPlain("stopped", "", s.options.who);
+  if (was_started && !s.options.read_only) status = s.control->Append(ControlKind::kStopped, "", s.options.who);
   if (s.tables && !s.options.read_only) {
     Status checkpointed = s.tables->Checkpoint();
     if (status.ok()) status = checkpointed;
@@ -193,7 +193,7 @@ Status Engine::SetPipelinePaused(const std::string& name, bool paused, const std
     std::string nearest = Nearest(name, names);
     return NotFound("no pipeline '{}'{}", name, nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest));
   }
-  RETURN_IF_ERROR(state_->control->AppendPlain(paused ? "paused" : "resumed", "pipelines." + name, who));
+  RETURN_IF_ERROR(state_->control->Append(paused ? ControlKind::kPipelinePaused : ControlKind::kPipelineResumed, name, who));
   pipeline->SetPaused(paused);
   return OkStatus();
 }
@@ -206,7 +206,7 @@ Status Engine::SetSourcePaused(const std::string& name, bool paused, const std::
     std::string nearest = Nearest(name, names);
     return NotFound("no source '{}'{}", name, nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest));
   }
-  RETURN_IF_ERROR(state_->control->AppendPlain(paused ? "paused" : "resumed", "sources." + name, who));
+  RETURN_IF_ERROR(state_->control->Append(paused ? ControlKind::kSourcePaused : ControlKind::kSourceResumed, name, who));
   std::shared_lock lock(state_->mutex);
   auto source = state_->sources.find(name);
   if (source != state_->sources.end()) source->second->runner.SetPaused(paused);
@@ -217,7 +217,7 @@ Status Engine::DropTable(const std::string& name, const std::string& who) {
   if (!state_->tables->Find(name)) return NotFound("no table '{}'", name);
   for (const auto& [table, spec] : TablesOf(*project()))
     if (table == name) return Conflict("table '{}' is written by a pipeline; remove its sink first", name);
-  RETURN_IF_ERROR(state_->control->AppendPlain("table_dropped", "tables." + name, who));
+  RETURN_IF_ERROR(state_->control->Append(ControlKind::kTableDropped, name, who));
   return state_->tables->Drop(name);
 }
 
@@ -286,8 +286,8 @@ std::vector<Engine::TableLag> Engine::TableLags() const {
       for (uint32_t p = 0; p < stream->partitions(); ++p) {
         uint64_t end = stream->partition(p).bounds().durable_end;
         auto stored = offsets.find(p);
-        auto start = entry->second.start.find(p);
-        uint64_t next = stored != offsets.end() ? stored->second.next : start != entry->second.start.end() ? start->second : 0;
+        auto start = entry->second.start.offsets.find(p);
+        uint64_t next = stored != offsets.end() ? stored->second.next : start != entry->second.start.offsets.end() ? start->second : 0;
         lag.events += end > next ? end - next : 0;
       }
       lags.push_back(std::move(lag));

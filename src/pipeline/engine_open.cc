@@ -6,10 +6,16 @@
 namespace millstream {
 namespace {
 
-/// Pipelines of a tree whose source trees differ from the catalog's last version, or that it lacks.
-bool IsNewPipeline(const Catalog& catalog, const std::string& name) {
-  auto it = catalog.pipelines().find(name);
-  return it == catalog.pipelines().end() || it->second.removed;
+/// The trees of a pipeline and of the stream that it reads: what decides whether two versions differ.
+std::string Definition(const Node& root, const std::string& pipeline, const std::string& stream) {
+  std::string text;
+  for (const auto& [section, name] : {std::pair("pipelines", pipeline), std::pair("streams", stream)}) {
+    const Node* items = root.Find(section);
+    const Node* item = items == nullptr ? nullptr : items->Find(name);
+    if (item != nullptr) text += ToJson(*item);
+    text += '\n';
+  }
+  return text;
 }
 
 }  // namespace
@@ -33,65 +39,59 @@ Status Engine::State::OpenStores() {
 
 Status Engine::State::ApplyFiles() {
   Catalog catalog = control->catalog();
-  if (options.read_only || (!catalog.empty() && catalog.files_hash() == options.project.hash)) {
-    if (catalog.empty()) {
-      project = std::make_shared<Project>(options.project);
-      return OkStatus();
-    }
-    Faults faults;
-    auto live = std::make_shared<Project>(ParseProject(catalog.root(), options.project.directory, *options.registry, faults));
-    if (!faults.empty()) return Invalid("what `_control` holds does not parse: {}", faults[0].ToString());
+  Faults faults;
+  auto live = std::make_shared<Project>();
+  if (catalog.version() > 0) *live = ParseProject(catalog.root(), options.project.directory, *options.registry, faults);
+  if (!faults.empty()) return Invalid("what `_control` holds does not parse: {}", faults[0].ToString());
+  StartDecision decision = DecideStart(options.project, *live, catalog);
+  if (options.read_only || !decision.apply) {
+    if (catalog.version() == 0) *live = options.project;
     live->server = options.project.server;
     project = std::move(live);
     return OkStatus();
   }
-  std::vector<CatalogChange> changes = catalog.Diff(options.project.root);
-  Node merged = catalog.Merge(options.project.root);
-  Faults faults;
-  auto live = std::make_shared<Project>(ParseProject(merged, options.project.directory, *options.registry, faults));
+  notices = decision.notices;
+  for (const Fault& fault : decision.refused) notices.push_back(fault.ToString());
+  auto next = std::make_shared<Project>(ParseProject(decision.root, options.project.directory, *options.registry, faults));
   if (!faults.empty()) return Invalid("the files together with what is live do not parse: {}", faults[0].ToString());
-  live->server = options.project.server;
-  // What cannot be changed once events are there is refused before anything is.
-  for (const auto& [name, stream] : live->streams) {
-    if (log->Find(name) == nullptr) continue;
-    if (log->Find(name)->partitions() != stream.shape.partitions)
-      return Conflict("streams.{}.partitions: the stream has {} partitions and that is fixed once made; replay it into a new stream", name,
-                      log->Find(name)->partitions());
+  next->server = options.project.server;
+  ControlEvent event;
+  event.kind = ControlKind::kApply;
+  event.who = options.who;
+  event.version = decision.version;
+  event.files_hash = options.project.hash;
+  event.root = decision.root;
+  event.generations = decision.generations;
+  event.changes = decision.changes;
+  for (const std::string& name : decision.new_pipelines) {
+    const PipelineConfig& pipeline = next->pipelines.at(name);
+    ASSIGN_OR_RETURN(event.starts[name], ResolveStart(pipeline, next->streams.at(pipeline.stream)));
   }
-  std::map<std::string, OffsetVector> starts;
-  for (const auto& [name, pipeline] : live->pipelines) {
-    if (!IsNewPipeline(catalog, name)) continue;
-    OffsetVector start;
-    const StreamConfig& stream = live->streams.at(pipeline.stream);
-    Stream* existing = log->Find(pipeline.stream);
-    for (uint32_t p = 0; p < stream.shape.partitions; ++p) {
-      Bounds bounds = existing == nullptr ? Bounds{} : existing->partition(p).bounds();
-      uint64_t offset = bounds.start;
-      if (pipeline.start.from == StartConfig::From::kLatest) {
-        offset = bounds.durable_end;
-      } else if (pipeline.start.from == StartConfig::From::kTime && existing != nullptr) {
-        ASSIGN_OR_RETURN(offset, existing->partition(p).OffsetForTime(pipeline.start.time_us));
-      } else if (pipeline.start.from == StartConfig::From::kPosition) {
-        auto given = pipeline.start.position.offsets.find(p);
-        if (given != pipeline.start.position.offsets.end()) offset = given->second;
-      }
-      start[p] = offset;
-    }
-    starts[name] = std::move(start);
-  }
-  bool is_first = catalog.empty();
-  RETURN_IF_ERROR(control->Append([&](const Catalog& now, int64_t now_us) {
-    return now.ApplyEvent(merged, options.project.hash, changes, starts, options.who, now_us);
-  }));
-  for (const CatalogChange& change : changes) {
-    if (change.how == CatalogChange::How::kKeep) {
-      notices.push_back(change.path + ": not in the files, stays as it is");
-    } else if (!is_first) {
-      notices.push_back(change.path + (change.how == CatalogChange::How::kAdd ? ": added" : ": changed"));
-    }
-  }
-  project = std::move(live);
+  RETURN_IF_ERROR(control->Append(std::move(event)));
+  if (catalog.version() > 0)
+    for (const Change& change : decision.changes)
+      if (change.how != "kept" && change.how != "refused") notices.push_back(fmt::format("{}: {} ({})", change.path, change.change, change.how));
+  project = std::move(next);
   return OkStatus();
+}
+
+Result<Position> Engine::State::ResolveStart(const PipelineConfig& pipeline, const StreamConfig& config) {
+  Position start{pipeline.stream, {}};
+  Stream* stream = log->Find(pipeline.stream);
+  for (uint32_t p = 0; p < config.shape.partitions; ++p) {
+    Bounds bounds = stream == nullptr ? Bounds{} : stream->partition(p).bounds();
+    uint64_t offset = bounds.start;
+    if (pipeline.start.from == StartConfig::From::kLatest) {
+      offset = bounds.durable_end;
+    } else if (pipeline.start.from == StartConfig::From::kTime && stream != nullptr) {
+      ASSIGN_OR_FAIL(offset, stream->partition(p).OffsetForTime(pipeline.start.time_us));
+    } else if (pipeline.start.from == StartConfig::From::kPosition) {
+      auto given = pipeline.start.position.offsets.find(p);
+      if (given != pipeline.start.position.offsets.end()) offset = given->second;
+    }
+    start.offsets[p] = offset;
+  }
+  return start;
 }
 
 Status Engine::State::OpenStreams() {
@@ -127,52 +127,58 @@ RuntimeContext Engine::State::MakeRuntimeContext() {
   return context;
 }
 
+std::vector<std::shared_ptr<const PipelineVersion>> Engine::State::VersionsOf(const PipelineConfig& pipeline, const PipelineRecord& record,
+                                                                                uint64_t version) {
+  std::vector<std::shared_ptr<const PipelineVersion>> versions;
+  for (const ActivatedVersion& past : record.versions) {
+    Faults faults;
+    Project old = ParseProject(*past.root, project->directory, *options.registry, faults);
+    auto found = old.pipelines.find(pipeline.name);
+    if (found == old.pipelines.end()) continue;
+    versions.push_back(std::make_shared<PipelineVersion>(PipelineVersion{past.version, found->second, old.streams.at(found->second.stream), past.boundary}));
+  }
+  std::string definition = Definition(control->catalog().root(), pipeline.name, pipeline.stream);
+  if (record.versions.empty() || Definition(*record.versions.back().root, pipeline.name, pipeline.stream) != definition)
+    versions.push_back(std::make_shared<PipelineVersion>(PipelineVersion{version, pipeline, project->streams.at(pipeline.stream), {}}));
+  return versions;
+}
+
 Status Engine::State::OpenPipelines() {
   if (options.read_only) return OkStatus();
   Catalog catalog = control->catalog();
   for (const auto& [name, config] : project->pipelines) {
-    const CatalogPipeline& entry = catalog.pipelines().at(name);
-    std::vector<std::shared_ptr<const PipelineVersion>> versions;
-    for (const CatalogVersion& version : entry.versions) {
-      auto made = std::make_shared<PipelineVersion>();
-      made->number = version.number;
-      made->from = version.from;
-      if (&version == &entry.versions.back()) {
-        made->config = config;
-        made->stream = project->streams.at(config.stream);
-      } else {
-        Faults tree_faults, faults;
-        Project old = ParseProject(ParseJson(version.definition, "_control", tree_faults), project->directory, *options.registry, faults);
-        auto pipeline = old.pipelines.find(name);
-        if (pipeline == old.pipelines.end()) continue;
-        made->config = pipeline->second;
-        made->stream = old.streams.at(pipeline->second.stream);
-      }
-      versions.push_back(std::move(made));
-    }
-    auto runtime = std::make_unique<PipelineRuntime>(MakeRuntimeContext(), entry.generation, versions, entry.start);
+    const PipelineRecord& record = catalog.pipelines().at(name);
+    std::vector<std::shared_ptr<const PipelineVersion>> versions = VersionsOf(config, record, catalog.version());
+    bool is_new = versions.size() > record.versions.size();
+    auto runtime = std::make_unique<PipelineRuntime>(MakeRuntimeContext(), record.generation, versions, record.start.offsets);
     Status status = runtime->Open();
+    if (status.code() == Code::kCorrupt || status.code() == Code::kIo) return status;
     if (!status.ok()) {
-      if (status.code() == Code::kCorrupt || status.code() == Code::kIo) return status;
       broken_pipelines[name] = status.message();
       notices.push_back(status.message());
       continue;
     }
-    if (!entry.versions.back().activated) {
-      // Boundary: 1 + the highest offset that any sink has committed (SEMANTICS, "Hot change").
-      OffsetVector from;
-      for (const SinkConfig& sink : config.sinks)
-        for (const auto& [partition, next] : runtime->Delivered(sink.id)) from[partition] = std::max(from[partition], next);
-      bool is_first_version = entry.versions.size() == 1;
-      if (is_first_version) from.clear();
-      RETURN_IF_ERROR(control->Append([&, number = entry.versions.back().number](const Catalog& now, int64_t now_us) {
-        return now.ActivatedEvent(name, number, from, now_us);
-      }));
-      auto activated = std::make_shared<PipelineVersion>(*versions.back());
-      activated->from = from;
-      versions.back() = std::move(activated);
-      runtime = std::make_unique<PipelineRuntime>(MakeRuntimeContext(), entry.generation, versions, entry.start);
-      RETURN_IF_ERROR(runtime->Open());
+    if (is_new) {
+      // Boundary: 1 + the highest offset that any sink has committed (SEMANTICS, "Hot change"). The first version owns all.
+      ControlEvent activated;
+      activated.kind = ControlKind::kActivated;
+      activated.who = options.who;
+      activated.name = name;
+      activated.version = versions.back()->number;
+      activated.generation = record.generation;
+      if (versions.size() > 1)
+        for (const SinkConfig& sink : config.sinks)
+          for (const auto& [partition, next] : runtime->Delivered(sink.id))
+            activated.boundary[partition] = std::max(activated.boundary[partition], next);
+      auto owned = std::make_shared<PipelineVersion>(*versions.back());
+      owned->from = activated.boundary;
+      versions.back() = std::move(owned);
+      RETURN_IF_ERROR(control->Append(std::move(activated)));
+      if (versions.size() > 1) {
+        runtime->Stop();
+        runtime = std::make_unique<PipelineRuntime>(MakeRuntimeContext(), record.generation, versions, record.start.offsets);
+        RETURN_IF_ERROR(runtime->Open());
+      }
     }
     pipelines[name] = std::move(runtime);
   }

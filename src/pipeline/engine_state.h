@@ -30,6 +30,8 @@ struct Engine::State {
   Status OpenStores();
   Status ApplyFiles();
   Status OpenStreams();
+  Result<Position> ResolveStart(const PipelineConfig& pipeline, const StreamConfig& config);
+  std::vector<std::shared_ptr<const PipelineVersion>> VersionsOf(const PipelineConfig& pipeline, const PipelineRecord& record, uint64_t version);
   Status OpenPipelines();
   Status OpenSources();
   void StartPipelines();
