@@ -1,10 +1,10 @@
 // Assembler: checks events and gathers them into one encoded batch a partition. The ingest side's hot loop.
 //
 // Place: floor 1. Used by pipeline/ingest for every source, by stream sinks, by `ingest` without a server.
-// Every byte is parsed and checked once, here: full JSON syntax, UTF-8, depth, size, the contract's types; the values of flat
-// contract fields become columns beside the raw bytes, so that nothing downstream parses JSON again.
-// Threads: one thread at a time. Bounds: limits in StreamShape.
-// Failure: Add answers a Rejection for a bad event and is then as if it had not been called.
+// Every byte is parsed and checked once, here: full JSON syntax, UTF-8, depth, size, the contract's types;
+// the values of flat contract fields become columns beside the raw bytes, so that nothing downstream parses
+// JSON again. Threads: one thread at a time. Bounds: limits in StreamShape. Failure: Add answers a Rejection
+// for a bad event and is then as if it had not been called.
 #pragma once
 
 #include <cstdint>
@@ -48,23 +48,27 @@ class Assembler {
   explicit Assembler(const StreamShape& shape);
   ~Assembler();
 
-  /// Takes one event. `data` is its JSON text (surrounding white space is not kept) and is copied. On success the event lies at
-  /// the end of partition *partition. Not every reader may look past data's end: up to 64 bytes after it must be readable.
-  std::optional<Rejection> Add(const Envelope& envelope, std::string_view data, uint32_t* partition = nullptr);
+  /// Takes one event. `data` is its JSON text (surrounding white space is not kept) and is copied. On success
+  /// the event lies at the end of partition *partition. Not every reader may look past data's end: up to 64
+  /// bytes after it must be readable.
+  std::optional<Rejection> Add(const Envelope& envelope, std::string_view data,
+                               uint32_t* partition = nullptr);
 
   /// Events and raw data bytes gathered since the last Finish, over all partitions.
   uint32_t count() const;
   uint64_t data_bytes() const;
   uint32_t count(uint32_t partition) const;
 
-  /// Uncompressed columns of what was gathered for one partition, so that `check (…)` can be run before Finish.
+  /// Uncompressed columns of what was gathered for one partition, so that `check (…)` can be run before
+  /// Finish.
   Result<std::unique_ptr<EventBatch>> Preview(uint32_t partition);
   /// Removes events (ascending indexes) of one partition, e.g. those that failed a check.
   void Remove(uint32_t partition, const std::vector<uint32_t>& rows);
   /// Attribute and data views of a gathered event (valid until the next call that is not const).
   std::string_view DataOf(uint32_t partition, uint32_t row) const;
 
-  /// Encodes what was gathered for one partition and empties it. `receipts` are stored with it; a receipt with events == UINT32_MAX covers all.
+  /// Encodes what was gathered for one partition and empties it. `receipts` are stored with it; a receipt
+  /// with events == UINT32_MAX covers all.
   EncodedBatch Finish(uint32_t partition, Receipts receipts);
 
  private:
@@ -75,7 +79,8 @@ class Assembler {
 /// A batch of receipts alone.
 EncodedBatch EncodeReceipts(Receipts receipts);
 
-/// The partition of a key: XXH3-64 (seed 0) of its bytes, modulo the number of partitions (docs/log-format.md).
+/// The partition of a key: XXH3-64 (seed 0) of its bytes, modulo the number of partitions
+/// (docs/log-format.md).
 uint32_t PartitionOf(std::string_view key, uint32_t partitions);
 
 }  // namespace millstream

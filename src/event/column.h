@@ -5,12 +5,13 @@
 //   kAbsent      every value is NULL
 //   kConstant    every value is the first of `fixed` or of the strings
 //   kFlat        fixed width: `fixed` has rows * width bytes. Strings: value i is bytes[ends[i-1], ends[i])
-//   kDictionary  strings only: value i is dictionary entry codes[i]; the entries are bytes[ends[...]] as above
-//   kNested      struct: children are the members, row for row. list: children[0] holds the elements, row i owns
+//   kDictionary  strings only: value i is dictionary entry codes[i]; the entries are bytes[ends[...]] as
+//   above kNested      struct: children are the members, row for row. list: children[0] holds the elements,
+//   row i owns
 //                [list_ends[i-1], list_ends[i])
 // A Column may own its memory or borrow it from the EventBatch that holds it.
-// NULL: bit i of `validity` (64-bit words, bit set = valid, DuckDB's mask) is clear; an empty mask = no NULLs. The fixed
-// bytes of a NULL are zero. A NULL struct's members are NULL too.
+// NULL: bit i of `validity` (64-bit words, bit set = valid, DuckDB's mask) is clear; an empty mask = no
+// NULLs. The fixed bytes of a NULL are zero. A NULL struct's members are NULL too.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,8 @@
 // Position: where one stands in a stream: a next offset for each partition that is named.
 //
-// Place: floor 1. Text form (SURFACE): STREAM/PARTITION:OFFSET[,PARTITION:OFFSET…], e.g. "orders/0:17,1:9". In an answer and in `wait` the offset is
-// that of an event ("up to and with it"); conversions to "next" are the caller's.
+// Place: floor 1. Text form (SURFACE): STREAM/PARTITION:OFFSET[,PARTITION:OFFSET…], e.g. "orders/0:17,1:9".
+// In an answer and in `wait` the offset is that of an event ("up to and with it"); conversions to "next" are
+// the caller's.
 #pragma once
 
 #include <cstdint>

@@ -20,9 +20,30 @@ struct Field;
 /// "struct(sku varchar, qty integer)[]", "varchar[]".
 struct Type {
   enum class Kind : uint8_t {
-    kBoolean, kTinyint, kSmallint, kInteger, kBigint, kUtinyint, kUsmallint, kUinteger, kUbigint, kHugeint,
-    kFloat, kDouble, kDecimal, kVarchar, kDate, kTime, kTimestamp, kTimestamptz, kUuid, kBlob, kJson, kEnum,
-    kStruct, kList,
+    kBoolean,
+    kTinyint,
+    kSmallint,
+    kInteger,
+    kBigint,
+    kUtinyint,
+    kUsmallint,
+    kUinteger,
+    kUbigint,
+    kHugeint,
+    kFloat,
+    kDouble,
+    kDecimal,
+    kVarchar,
+    kDate,
+    kTime,
+    kTimestamp,
+    kTimestamptz,
+    kUuid,
+    kBlob,
+    kJson,
+    kEnum,
+    kStruct,
+    kList,
   };
   Kind kind = Kind::kVarchar;
   uint8_t width = 0;                 // decimal: total digits, 1 to 38
@@ -38,8 +59,8 @@ struct Type {
   bool IsFlat() const { return kind != Kind::kStruct && kind != Kind::kList; }
   /// True where DuckDB's physical form is a string (varchar, blob, json).
   bool IsString() const { return kind == Kind::kVarchar || kind == Kind::kBlob || kind == Kind::kJson; }
-  /// Bytes of one value in DuckDB's physical layout (decimal by width: 2, 4, 8, 16; enum by its size: 1, 2, 4); 0 for
-  /// strings, structs and lists.
+  /// Bytes of one value in DuckDB's physical layout (decimal by width: 2, 4, 8, 16; enum by its size: 1, 2,
+  /// 4); 0 for strings, structs and lists.
   uint32_t FixedBytes() const;
   bool operator==(const Type&) const;
 };
@@ -48,11 +69,13 @@ struct Field {
   std::string name;
   Type type;
   bool not_null = false;
-  std::optional<std::string> default_literal;  // as written in the contract, e.g. 'open' without its quotes, or 12.50
-  std::string check;                           // SQL over the contract's fields; empty = none
-  std::string pointer;                         // JSON pointer of the value; "/NAME" unless `from:` says otherwise
+  std::optional<std::string>
+      default_literal;  // as written in the contract, e.g. 'open' without its quotes, or 12.50
+  std::string check;    // SQL over the contract's fields; empty = none
+  std::string pointer;  // JSON pointer of the value; "/NAME" unless `from:` says otherwise
 
-  /// 64 bits over (pointer, type, default, decoder version): a stored column is used only if its fingerprint equals this.
+  /// 64 bits over (pointer, type, default, decoder version): a stored column is used only if its fingerprint
+  /// equals this.
   uint64_t Fingerprint() const;
   bool operator==(const Field&) const;
 };
@@ -65,9 +88,11 @@ struct Contract {
   bool operator==(const Contract&) const;
 };
 
-/// Parses "TYPE". kInvalid names what was wrong and the nearest type, e.g. "unknown type 'decmal(12,2)'; did you mean 'decimal(12,2)'?"
+/// Parses "TYPE". kInvalid names what was wrong and the nearest type, e.g. "unknown type 'decmal(12,2)'; did
+/// you mean 'decimal(12,2)'?"
 Result<Type> ParseType(std::string_view text);
-/// Parses "TYPE [not null] [default LITERAL] [check (EXPR)]" for a field `name`; checks that the default converts.
+/// Parses "TYPE [not null] [default LITERAL] [check (EXPR)]" for a field `name`; checks that the default
+/// converts.
 Result<Field> ParseField(std::string name, std::string_view text);
 
 /// Raised when decoding changes what it makes of the same bytes.
