@@ -55,6 +55,10 @@ class TreeBuilder final : public YAML::EventHandler {
     faults_.push_back(std::move(fault));
   }
   bool flow_fault() const { return flow_fault_; }
+  /// The innermost `{` or `[` that is still open; null if none is.
+  const Node* OpenFlow() const {
+    return frames_.empty() || !frames_.back().flow ? nullptr : &frames_.back().node;
+  }
 
   void OnDocumentStart(const YAML::Mark&) override {}
   void OnDocumentEnd() override {}
@@ -298,7 +302,8 @@ class TreeBuilder final : public YAML::EventHandler {
 
 // yaml-cpp's words in ours. `line` is where it stopped.
 void ExplainError(TreeBuilder& builder, const YAML::ParserException& error) {
-  int line0 = std::max(error.mark.line, 0), column0 = std::max(error.mark.column, 0);
+  int line0 = std::max(error.mark.line, 0);
+  int column0 = std::clamp(error.mark.column, 0, static_cast<int>(builder.Line(line0).size()));
   std::string_view line = builder.Line(line0), text = TrimLeft(line);
   std::string_view indent = line.substr(0, line.size() - text.size());
   const std::string& message = error.msg;
@@ -313,7 +318,9 @@ void ExplainError(TreeBuilder& builder, const YAML::ParserException& error) {
     builder.AddFault(line0, column0, "'[' inside {…} begins a list for YAML",
                      "put the value in quotes, e.g. \"varchar[]\"");
   } else if (contains("flow")) {
-    builder.AddFault(line0, column0, "a '{' or '[' is not closed, or its text needs quotes",
+    const Node* open = builder.OpenFlow();
+    builder.AddFault(open != nullptr ? open->line - 1 : line0, open != nullptr ? open->column - 1 : column0,
+                     "a '{' or '[' is not closed, or its text needs quotes",
                      "close it, or put a value that holds '{', '[' or ',' in quotes");
   } else if (contains("illegal map value")) {
     builder.AddFault(line0, column0, "': ' inside a plain value begins a map for YAML",
