@@ -176,6 +176,7 @@ class Database {
  private:
   friend class BatchScan;
   friend class RowScan;
+  friend class FilterChain;
   struct State;  // shared with DuckDB's callbacks: slots of scans and tallies
   Database();
   std::unique_ptr<State> state_;

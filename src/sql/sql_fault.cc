@@ -151,6 +151,7 @@ Status StatusOf(const SqlFault& fault) {
       code = Code::kInvalid;
       break;
   }
+  if (fault.kind == kNotAllowed) code = Code::kInvalid;
   return Status(code, fault.kind.empty() ? fault.message : fault.kind + ": " + fault.message);
 }
 
