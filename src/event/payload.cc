@@ -129,6 +129,10 @@ EncodedBatch EncodeBatch(const BatchColumns& columns, Codec codec) {
     writer.Add(SectionKind::kAttribute, std::string_view(&attribute, 1));
   }
   EncodedBatch batch;
+  if (columns.receipts != nullptr) batch.receipts = *columns.receipts;
+  for (Receipt& receipt : batch.receipts) {
+    if (receipt.events == UINT32_MAX) receipt.first_event = 0, receipt.events = columns.count;
+  }
   if (columns.count > 0) {
     EncodeColumn(*columns.data, writer.body());
     writer.Add(SectionKind::kData, "");
