@@ -61,7 +61,7 @@ bench: setup     ## benchmarks; bench/README.md says what they mean
 	@$(PYTHON) tools/bench.py --build $(BUILD)
 
 fuzz: setup-check ## each fuzz target for FOR seconds (60)
-	$(call build,build-fuzz,-DMILLSTREAM_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_C_COMPILER=clang,fuzz)
+	$(call build,build-fuzz,-DMILLSTREAM_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++-16 -DCMAKE_C_COMPILER=clang-16,fuzz)
 	@tools/fuzz.sh build-fuzz $(or $(FOR),60)
 
 docs: build      ## write the reference pages of docs/ from the binary's own Specs

@@ -64,15 +64,15 @@ def main():
         return
 
     precompiled = folder / "precompiled.pch"
-    subprocess.run(["clang++", *FLAGS, "-Xclang", "-emit-pch", "-x", "c++-header", str(ROOT / "src/base/precompiled.h"),
+    subprocess.run(["clang++-16", *FLAGS, "-Xclang", "-emit-pch", "-x", "c++-header", str(ROOT / "src/base/precompiled.h"),
                     "-o", str(precompiled)], check=True)
     (folder / "compile_commands.json").write_text(json.dumps([
         {"directory": str(ROOT), "file": str(path),
-         "arguments": ["clang++", *FLAGS, "-include-pch", str(precompiled), *sources[path], "-c", str(path)]}
+         "arguments": ["clang++-16", *FLAGS, "-include-pch", str(precompiled), *sources[path], "-c", str(path)]}
         for path in changed]))
 
     def run(path):
-        return path, subprocess.run(["clang-tidy", "--quiet", "-p", str(folder), str(path)], capture_output=True, text=True)
+        return path, subprocess.run(["clang-tidy-16", "--quiet", "-p", str(folder), str(path)], capture_output=True, text=True)
 
     failed = 0
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:

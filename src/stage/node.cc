@@ -201,6 +201,13 @@ Node ReadJson(std::string_view whole, std::string_view text, const std::string& 
 
 }  // namespace
 
+Node::Node() = default;
+Node::Node(const Node&) = default;
+Node::Node(Node&&) noexcept = default;
+Node& Node::operator=(const Node&) = default;
+Node& Node::operator=(Node&&) noexcept = default;
+Node::~Node() = default;
+
 const Node* Node::Find(std::string_view name) const {
   for (const auto& [key, value] : members)
     if (key == name) return &value;

@@ -40,6 +40,14 @@ struct Node {
   const Node* Find(std::string_view name) const;
   bool IsScalar() const { return kind == Kind::kScalar; }
   bool operator==(const Node& other) const;  // content, not places
+
+  // Defined in node.cc: clang would instantiate them here, where the members' type is not complete yet.
+  Node();
+  Node(const Node&);
+  Node(Node&&) noexcept;
+  Node& operator=(const Node&);
+  Node& operator=(Node&&) noexcept;
+  ~Node();
 };
 
 /// Parses one YAML document. Faults name line and column and have a sentence for YAML's own traps (flow maps
