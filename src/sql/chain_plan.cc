@@ -237,7 +237,8 @@ std::string ChainPlan::Fused(const std::vector<uint64_t>& tally_ids,
   }
   sql += " SELECT ";
   for (const ColumnInfo& column : description.columns) sql += QuoteIdentifier(column.name) + ", ";
-  for (const std::string& name : reserved) sql += name + ", ";
+  for (std::string_view name : std::span(kReservedColumns).first(std::size(kReservedColumns) - 3))
+    if (std::find(reserved.begin(), reserved.end(), name) != reserved.end()) sql += fmt::format("{}, ", name);
   return sql + fmt::format("_partition, _offset, _ordinal FROM _f{}", filters.size());
 }
 

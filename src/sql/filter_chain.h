@@ -49,8 +49,8 @@ struct ChainInput {
 };
 
 struct ChainOptions {
-  std::vector<std::string>
-      reserved;  // which of kReservedColumns the sink asks for beside _partition, _offset, _ordinal
+  std::vector<std::string> reserved =
+      {};  // which of kReservedColumns the sink asks for beside _partition, _offset, _ordinal
   /// Upsert from change data: an event that a WHERE drops, or an `_op` of 'd', passes as a row with `_op` 'd'
   /// (SEMANTICS, "Tables"), where `_op` is not NULL.
   bool keep_deletes = false;
