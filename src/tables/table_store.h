@@ -100,8 +100,9 @@ class TableStore {
   };
   Counters counters() const;
 
+  struct State;  // tables/store_state.h; of this room only
+
  private:
-  struct State;
   explicit TableStore(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };

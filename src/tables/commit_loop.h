@@ -1,0 +1,116 @@
+// CommitLoop: the one thread that writes tables, offsets and layouts.
+//
+// Place: floor 3, inside tables/. It takes all deliveries that gathered while it committed the last ones,
+// inserts the rows of each and stores all offsets in one transaction; layout changes run between such groups.
+// Failure: after a failed statement the transaction is rolled back, never committed (a COMMIT of an aborted
+// one answers success). A data error answers the delivery at fault, and the rest of its group runs again; out
+// of memory and conflicts are tried again with back-off, first together, then alone; kIo stops the store.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "sql/scan.h"
+#include "tables/store_state.h"
+
+namespace millstream {
+
+class CommitLoop {
+ public:
+  static constexpr uint64_t kMaxQueuedBytes = 256ull << 20;
+  static constexpr uint64_t kMaxGroupRows = 400'000;
+  static constexpr int kMaxTries = 12;
+  static constexpr int64_t kOffsetDelayMs = 100;  // an offset without rows is stored this late at most
+
+  CommitLoop(TableStore::State& state, std::unique_ptr<Connection> connection, int64_t last_at,
+             uint64_t offset_rows);
+  ~CommitLoop();
+
+  /// Blocks until committed.
+  Status Deliver(const Writer& writer, std::shared_ptr<Table> table, const RowBatch& rows);
+  /// Takes an offset that no row belongs to; it is committed with the next rows, or soon.
+  void TakeOffset(const Writer& writer, const std::string& table, uint32_t partition, StoredOffset offset);
+  /// Offsets of TakeOffset that are not committed yet.
+  std::map<uint32_t, StoredOffset> Pending(const Writer& writer);
+  /// Forgets such offsets of a writer.
+  void ForgetPending(const Writer& writer);
+  /// Runs a layout change on the writer's thread, between groups, and forgets what is prepared for `table`
+  /// (may be null). The task brings its own transaction.
+  Status Run(const Table* table, std::function<Status(Connection&)> task);
+  /// Checkpoints between groups; offsets that survive a power cut follow.
+  Status Checkpoint();
+
+ private:
+  struct Delivery {
+    const Writer* writer = nullptr;
+    std::shared_ptr<Table> table;
+    const RowBatch* rows = nullptr;
+    uint64_t bytes = 0;
+    uint64_t inserted = 0;
+  };
+  struct Job {
+    std::unique_ptr<Delivery> delivery;  // or a task
+    const Table* table = nullptr;
+    std::function<Status(Connection&)> task;
+    Status status;
+    bool done = false;
+  };
+  struct Insert {
+    std::vector<ColumnInfo> columns;
+    std::unique_ptr<RowScan> scan;
+    std::unique_ptr<Statement> statement;
+    bool takes_pipeline = false;
+  };
+  struct Outcome {
+    Status status;
+    int index = -1;  // of the delivery at fault; -1: BEGIN, offsets or COMMIT
+  };
+  struct PendingOffset {
+    std::string table;
+    StoredOffset offset;
+  };
+  using PendingOffsets = std::map<std::pair<Writer, uint32_t>, PendingOffset>;
+
+  void Loop();
+  Status Wait(Job& job);
+  void Finish(Job& job, Status status);
+  void CommitGroup(std::vector<Job*> group);
+  Outcome TryGroup(const std::vector<Job*>& group, const PendingOffsets& pending);
+  Outcome InsertRows(Delivery& delivery, int index);
+  Result<Insert*> FindInsert(const Delivery& delivery);
+  Status StoreOffsets(const PendingOffsets& offsets);
+  Result<int64_t> WriterId(const Writer& writer, const std::string& table);
+  void Publish(const std::vector<Job*>& group, const PendingOffsets& offsets);
+  void RestorePending();
+  void Rollback();
+  void BackOff(int tries);
+  Status TrimOffsets();
+
+  TableStore::State& state_;
+  std::unique_ptr<Connection> connection_;
+  // The writer's thread only:
+  std::map<const Table*, std::vector<std::unique_ptr<Insert>>> inserts_;
+  std::map<size_t, std::unique_ptr<Statement>> offset_statements_;  // by how many offsets
+  std::unique_ptr<Statement> begin_, commit_;
+  std::map<Writer, WriterRecord> new_writers_;  // stored by the transaction that runs
+  int64_t at_;
+  uint64_t offset_rows_;
+
+  std::mutex mutex_;
+  std::condition_variable wake_, done_, room_;
+  std::deque<Job*> queue_;
+  uint64_t queued_bytes_ = 0;
+  PendingOffsets pending_;
+  PendingOffsets committing_;  // of the transaction that runs
+  bool stop_ = false;
+  std::thread thread_;
+};
+
+}  // namespace millstream

@@ -1,0 +1,137 @@
+// The view's answers before, during and after folds equal an oracle in memory, for every mode, with
+// duplicates in a batch, deletes, partitions out of order, added columns and restarts.
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "tables/test_rows.h"
+
+namespace millstream {
+namespace {
+
+class FoldTest : public testing::TestWithParam<Mode> {};
+
+TEST_P(FoldTest, AnswersEqualTheOracleThroughFolds) {
+  Mode mode = GetParam();
+  SeededRandom random(17 + static_cast<int>(mode));
+  TestStore test;
+  Oracle oracle(mode);
+  ASSERT_TRUE(test.store().Ensure(SpecOf(mode), TestColumns(false)).ok());
+  uint64_t next[3] = {0, 0, 0};
+  for (int round = 0; round < 40; ++round) {
+    uint32_t partition = static_cast<uint32_t>(random.Below(3));
+    size_t count = 1 + random.Below(300);
+    // Few keys at first, so that most rows replace others; more later.
+    auto rows = RandomRows(random, mode, partition, next[partition], count, round < 20 ? 40 : 400);
+    next[partition] = rows.back().offset + 1;
+    Writer writer{partition == 2 ? "web" : "shop", 1, "table:orders"};
+    Status status = test.store().Deliver(writer, "orders", MakeBatch(test.connection(), rows, partition));
+    ASSERT_TRUE(status.ok()) << status.ToString();
+    for (const TestRow& row : rows) oracle.Add(row, writer.pipeline);
+    ASSERT_EQ(test.Lines(oracle.Query("orders")), oracle.Lines()) << "round " << round;
+    if (random.Below(4) == 0) {
+      ASSERT_TRUE(test.store().FoldAll().ok());
+      ASSERT_EQ(test.Lines(oracle.Query("orders")), oracle.Lines()) << "after fold, round " << round;
+    }
+    if (random.Below(10) == 0) {
+      test.Reopen();
+      ASSERT_EQ(test.Lines(oracle.Query("orders")), oracle.Lines()) << "reopened, round " << round;
+      EXPECT_EQ(test.store().Offsets(writer).at(partition).next, next[partition]);
+    }
+    if (round == 25 && mode != Mode::kAggregate) {
+      std::vector<ColumnInfo> more = TestColumns(false);
+      more.push_back({"note", "VARCHAR"});
+      ASSERT_TRUE(test.store().Ensure(SpecOf(mode), more).ok());
+    }
+  }
+}
+
+// Readers on their own connections while deliveries and folds go on: each answer is that of some prefix of
+// the deliveries, so its sums never go back, and a key that was answered is never gone.
+TEST_P(FoldTest, ReadersNeverSeeAFoldHalfDone) {
+  Mode mode = GetParam();
+  TestStore test;
+  ASSERT_TRUE(test.store().Ensure(SpecOf(mode), TestColumns(false)).ok());
+  std::atomic<bool> stop{false};
+  std::atomic<int> reads{0};
+  std::string query = mode == Mode::kAppend      ? "SELECT count(*), max(_offset) + 1 FROM orders"
+                      : mode == Mode::kAggregate ? "SELECT count(*), sum(n) FROM orders"
+                                                 : "SELECT count(*), max(_offset) + 1 FROM orders";
+  std::vector<std::string> faults;
+  std::thread reader([&] {
+    auto connection = std::move(*test.database().Connect());
+    int64_t keys = 0, progress = 0;
+    while (!stop) {
+      auto rows = TextRows(*connection, query);
+      if (!rows) {
+        faults.push_back(rows.error().ToString());
+        continue;
+      }
+      int64_t now_keys = std::atoll((*rows)[0][0].c_str()), now = std::atoll((*rows)[0][1].c_str());
+      if (now_keys < keys || now < progress)
+        faults.push_back(fmt::format("{} keys after {}, {} after {}", now_keys, keys, now, progress));
+      keys = now_keys, progress = now, ++reads;
+    }
+  });
+  std::thread folder([&] {
+    while (!stop)
+      if (Status status = test.store().FoldAll(); !status.ok()) faults.push_back(status.ToString());
+  });
+  SeededRandom random(5);
+  auto source = std::move(*test.database().Connect());
+  uint64_t next = 0;
+  for (int i = 0; i < 60; ++i) {
+    auto rows = RandomRows(random, mode, 0, next, 50, 300);
+    for (TestRow& row : rows)
+      row.deleted = false, row.ingested_us = row.version = static_cast<int64_t>(row.offset);
+    next = rows.back().offset + 1;
+    ASSERT_TRUE(test.store().Deliver({"shop", 1, "t"}, "orders", MakeBatch(*source, rows, 0)).ok());
+  }
+  stop = true;
+  reader.join(), folder.join();
+  EXPECT_TRUE(faults.empty()) << faults[0];
+  EXPECT_GT(reads.load(), 5);
+}
+
+TEST_P(FoldTest, AColumnIsAddedWhileFoldsRun) {
+  Mode mode = GetParam();
+  if (mode == Mode::kAggregate) GTEST_SKIP() << "its columns are its values";
+  TestStore test;
+  Oracle oracle(mode);
+  ASSERT_TRUE(test.store().Ensure(SpecOf(mode), TestColumns(false)).ok());
+  SeededRandom random(3);
+  std::atomic<bool> stop{false};
+  std::thread folder([&] {
+    while (!stop) (void)test.store().FoldAll();
+  });
+  std::vector<ColumnInfo> columns = TestColumns(false);
+  uint64_t next = 0;
+  for (int i = 0; i < 20; ++i) {
+    auto rows = RandomRows(random, mode, 0, next, 200, 500);
+    next = rows.back().offset + 1;
+    ASSERT_TRUE(test.store().Deliver({"shop", 1, "t"}, "orders", MakeBatch(test.connection(), rows, 0)).ok());
+    for (const TestRow& row : rows) oracle.Add(row, "shop");
+    columns.push_back({fmt::format("extra{}", i), "INTEGER"});
+    Status status = test.store().Ensure(SpecOf(mode), columns);
+    ASSERT_TRUE(status.ok()) << status.ToString();
+  }
+  stop = true;
+  folder.join();
+  EXPECT_EQ(test.Lines(oracle.Query("orders")), oracle.Lines());
+  EXPECT_EQ(test.store().Find("orders")->columns.size(), 4u + 20 + 2);
+}
+
+std::string ModeName(const testing::TestParamInfo<Mode>& mode) {
+  constexpr const char* kNames[] = {"Append", "Upsert", "UpsertAcross", "UpsertOrdered", "Aggregate"};
+  return kNames[static_cast<int>(mode.param)];
+}
+
+INSTANTIATE_TEST_SUITE_P(Modes, FoldTest,
+                         testing::Values(Mode::kAppend, Mode::kUpsert, Mode::kUpsertAcross,
+                                         Mode::kUpsertOrdered, Mode::kAggregate),
+                         ModeName);
+
+}  // namespace
+}  // namespace millstream

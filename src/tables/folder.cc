@@ -1,0 +1,232 @@
+#include "tables/folder.h"
+
+#include <sys/stat.h>
+
+#include <chrono>
+
+#include "tables/commit_loop.h"
+
+namespace millstream {
+
+Folder::Folder(TableStore::State& state, std::unique_ptr<Connection> connection)
+    : state_(state), connection_(std::move(connection)) {
+  thread_ = std::thread([this] { Loop(); });
+}
+
+Folder::~Folder() {
+  {
+    std::lock_guard lock(mutex_);
+    stop_ = true;
+    if (current_ != nullptr) connection_->Interrupt();
+  }
+  wake_.notify_all(), done_.notify_all();
+  thread_.join();
+}
+
+Status Folder::FoldAll() {
+  std::unique_lock lock(mutex_);
+  uint64_t mine = ++asked_;
+  wake_.notify_all();
+  done_.wait(lock, [&] { return stop_ || answered_ >= mine; });
+  return answered_ >= mine ? answer_ : Cancelled("the table store stops");
+}
+
+void Folder::MakeRoom(const Table& table) {
+  std::lock_guard lock(mutex_);
+  if (current_ == &table) connection_->Interrupt();
+}
+
+void Folder::Loop() {
+  std::unique_lock lock(mutex_);
+  while (!stop_) {
+    wake_.wait_for(lock, std::chrono::milliseconds(kTickMs), [&] { return stop_ || asked_ > answered_; });
+    if (stop_) return;
+    uint64_t asked = asked_;
+    if (asked > answered_) {
+      lock.unlock();
+      Status status = FoldEverything();
+      lock.lock();
+      answered_ = asked, answer_ = std::move(status);
+      done_.notify_all();
+      continue;
+    }
+    lock.unlock();
+    std::shared_ptr<Table> due = NextDue();
+    if (due) {
+      Status status = Fold(*due);
+      failures_ = status.ok() ? 0 : failures_ + 1;
+      if (!status.ok())
+        not_before_ns_ = state_.clock.MonotonicNs() + std::min<int64_t>(failures_, 30) * 1'000'000'000;
+    }
+    CheckpointIfDue(due != nullptr);
+    lock.lock();
+  }
+}
+
+bool Folder::IsDue(const Table& table, int64_t now) const {
+  uint64_t rows = table.delta_rows + table.folding_rows;
+  if (rows == 0 || table.dropped || table.waiting > 0) return false;
+  if (rows >= std::clamp(table.base_rows / kBaseShare, kMinRows, kMaxRows)) return true;
+  int64_t pause = now - table.last_delivery_ns;
+  if (pause >= kPauseNs && rows >= table.base_rows / 500) return true;
+  return pause >= std::max(kLongPauseNs, 100 * table.last_fold_ns);
+}
+
+std::shared_ptr<Table> Folder::NextDue() {
+  int64_t now = state_.clock.MonotonicNs();
+  if (now < not_before_ns_) return nullptr;
+  std::lock_guard lock(state_.mutex);
+  std::shared_ptr<Table> best;
+  for (const auto& [name, table] : state_.tables) {
+    if (!IsDue(*table, now)) continue;
+    if (!best || table->delta_rows + table->folding_rows > best->delta_rows + best->folding_rows)
+      best = table;
+  }
+  return best;
+}
+
+Status Folder::FoldEverything() {
+  std::vector<std::shared_ptr<Table>> tables;
+  {
+    std::lock_guard lock(state_.mutex);
+    for (const auto& [name, table] : state_.tables)
+      if (table->shape.keyed()) tables.push_back(table);
+  }
+  for (const auto& table : tables) {
+    // Twice: what an undone fold left, then what came since.
+    for (int i = 0; i < 2; ++i) RETURN_IF_ERROR(Fold(*table));
+  }
+  return OkStatus();
+}
+
+Status Folder::Fold(Table& table) {
+  std::lock_guard layout(table.layout);
+  int64_t begin = state_.clock.MonotonicNs();
+  {
+    std::lock_guard lock(state_.mutex);
+    if (table.dropped || table.delta_rows + table.folding_rows == 0) return OkStatus();
+  }
+  if (state_.ShapeOf(table).folding == 0) RETURN_IF_ERROR(Swap(table));
+  {
+    std::lock_guard lock(mutex_);
+    if (stop_) return Cancelled("the table store stops");
+    current_ = &table;
+  }
+  Status status = RunFold(table, state_.ShapeOf(table));
+  if (!status.ok()) (void)connection_->Run("ROLLBACK");
+  (void)connection_->Run(kFoldCleanSql);
+  {
+    std::lock_guard lock(mutex_);
+    current_ = nullptr;
+  }
+  {
+    std::lock_guard lock(state_.mutex);
+    table.last_fold_ns = state_.clock.MonotonicNs() - begin;
+  }
+  state_.room.notify_all();
+  return status.Within("fold of table " + table.shape.spec.name);
+}
+
+Status Folder::Swap(Table& table) {
+  int64_t part = state_.TakePart();
+  return state_.writer->Run(&table, [&](Connection& connection) -> Status {
+    TableShape shape = state_.ShapeOf(table);
+    shape.folding = shape.delta, shape.delta = part;
+    RETURN_IF_ERROR(connection.Run("BEGIN TRANSACTION"));
+    Status status = connection.Run(CreatePartSql(shape, part));
+    if (status.ok()) status = StoreTable(connection, shape, false);
+    if (status.ok()) status = connection.Run(CreateViewSql(shape));
+    if (status.ok()) status = connection.Run("COMMIT");
+    if (!status.ok()) {
+      (void)connection.Run("ROLLBACK");
+      return status;
+    }
+    std::lock_guard lock(state_.mutex);
+    table.shape = shape;
+    table.folding_rows = table.delta_rows, table.delta_rows = 0;
+    return OkStatus();
+  });
+}
+
+bool Folder::Interrupted(const Table& table) {
+  std::lock_guard lock(mutex_);
+  return stop_ || table.waiting > 0;
+}
+
+Status Folder::RunAll(const Table& table, const std::vector<std::string>& statements) {
+  for (const std::string& statement : statements) {
+    if (Interrupted(table)) return Cancelled("room was asked for");
+    RETURN_IF_ERROR(connection_->Run(statement));
+  }
+  return OkStatus();
+}
+
+Result<uint64_t> Folder::CountOf(const std::string& temp_table) {
+  ASSIGN_OR_FAIL(auto rows, TextRows(*connection_, "SELECT count(*) FROM temp." + temp_table));
+  return std::strtoull(rows[0][0].c_str(), nullptr, 10);
+}
+
+Status Folder::RunFold(Table& table, const TableShape& shape) {
+  RETURN_IF_ERROR(connection_->Run(kFoldCleanSql));
+  RETURN_IF_ERROR(connection_->Run("BEGIN TRANSACTION"));
+  RETURN_IF_ERROR(RunAll(table, FoldPrepareSql(shape)));
+  ASSIGN_OR_RETURN(uint64_t folded, CountOf("folded"));
+  ASSIGN_OR_RETURN(uint64_t replaced, CountOf("replaced"));
+  uint64_t base_rows = 0, dead_rows = 0, delta_rows = 0;
+  {
+    std::lock_guard lock(state_.mutex);
+    base_rows = table.base_rows, dead_rows = table.dead_rows, delta_rows = table.folding_rows;
+  }
+  uint64_t alive = base_rows - std::min(base_rows, replaced) + folded;
+  // Dead rows would be read for ever, and DuckDB's own tidying of them stops the writer at a checkpoint.
+  bool rewrite = alive <= kRowsPerRange / 2 || folded > base_rows / 4 || dead_rows + replaced > base_rows / 2;
+  TableShape next = shape;
+  next.folding = 0;
+  std::string drop = fmt::format("DROP TABLE {}", PartName(shape, shape.folding));
+  if (rewrite) {
+    next.base = state_.TakePart();
+    uint32_t ranges = static_cast<uint32_t>(alive / kRowsPerRange + 1);
+    RETURN_IF_ERROR(RunAll(table, FoldRewriteSql(shape, next.base, ranges)));
+    drop += fmt::format("; DROP TABLE {}", PartName(shape, shape.base));
+  } else {
+    RETURN_IF_ERROR(RunAll(table, FoldInPlaceSql(shape)));
+  }
+  RETURN_IF_ERROR(RunAll(table, {CreateViewSql(next), drop}));
+  RETURN_IF_ERROR(StoreTable(*connection_, next, false));
+  {
+    // An interrupted COMMIT may have committed and say that it has not: from here on nobody interrupts.
+    std::lock_guard lock(mutex_);
+    if (stop_) return Cancelled("the table store stops");
+    current_ = nullptr;
+  }
+  RETURN_IF_ERROR(connection_->Run("COMMIT"));
+  std::lock_guard lock(state_.mutex);
+  table.shape = next;
+  table.base_rows = alive;
+  table.dead_rows = rewrite ? 0 : dead_rows + replaced;
+  table.folding_rows = 0;
+  ++state_.folds, state_.folded_rows += delta_rows;
+  return OkStatus();
+}
+
+void Folder::CheckpointIfDue(bool after_fold) {
+  if (state_.wal_path.empty()) return;
+  // stat only: to open the file would drop DuckDB's lock on it.
+  struct stat wal;
+  uint64_t bytes = stat(state_.wal_path.c_str(), &wal) == 0 ? static_cast<uint64_t>(wal.st_size) : 0;
+  int64_t last = 0;
+  {
+    std::lock_guard lock(state_.mutex);
+    for (const auto& [name, table] : state_.tables) last = std::max(last, table->last_delivery_ns);
+  }
+  int64_t pause = state_.clock.MonotonicNs() - last;
+  // Right after a fold most of the log belongs to a delta that is gone: then a checkpoint costs least.
+  bool due = bytes >= kCheckpointWalBytes || (after_fold && bytes >= kCheckpointWalBytes / 4) ||
+             (pause >= 2 * kPauseNs && bytes >= kPauseWalBytes) || (pause >= 3 * kLongPauseNs && bytes > 0);
+  if (due && state_.clock.MonotonicNs() >= not_before_ns_) {
+    Status status = state_.writer->Checkpoint();
+    if (!status.ok()) not_before_ns_ = state_.clock.MonotonicNs() + kPauseNs;
+  }
+}
+
+}  // namespace millstream

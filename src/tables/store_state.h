@@ -1,0 +1,95 @@
+// TableStore::State and what its threads share: the catalog of tables and writers, the commit queue, the
+// maintenance thread.
+//
+// Place: floor 3, inside tables/. Threads: `mutex` guards the catalog and is held briefly, never over a
+// statement. Three kinds of connections: the writer's, the folder's, and one a call of a public function. A
+// table's layout (columns, parts) changes only under its `layout` mutex, which the folder holds while it
+// folds.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "tables/registry.h"
+#include "tables/table_store.h"
+
+namespace millstream {
+
+/// A table and how full its parts are.
+struct Table {
+  explicit Table(TableShape table_shape) : shape(std::move(table_shape)) {}
+  std::mutex layout;            // see above; taken before the store's mutex
+  std::atomic<int> waiting{0};  // callers that wait for `layout`: a fold makes room
+  // Under the store's mutex:
+  TableShape shape;
+  uint64_t base_rows = 0;  // alive
+  uint64_t dead_rows = 0;  // deleted in the base, not yet rewritten
+  uint64_t delta_rows = 0;
+  uint64_t folding_rows = 0;
+  int64_t last_delivery_ns = 0;
+  int64_t last_fold_ns = 0;
+  bool dropped = false;
+};
+
+class CommitLoop;
+class Folder;
+
+struct TableStore::State {
+  State(Database& db, Clock& clk);
+  ~State();
+
+  Database& database;
+  Clock& clock;
+  std::string wal_path;  // empty: a database in memory
+
+  std::mutex ensuring;  // one Ensure at a time; taken first
+  mutable std::mutex mutex;
+  std::condition_variable room;  // a fold has ended: deliveries that waited for it go on
+  std::map<std::string, std::shared_ptr<Table>> tables;
+  std::map<Writer, WriterRecord> writers;
+  std::map<Writer, std::map<uint32_t, StoredOffset>> checkpointed;
+  int64_t next_part = 1;
+  int64_t next_writer = 1;
+  Status fatal;  // an I/O failure: nothing more is taken
+  bool stopping = false;
+
+  std::atomic<uint64_t> commits{0}, deliveries{0}, rows{0}, folds{0}, folded_rows{0}, retries{0};
+
+  // Made last, ended first.
+  std::unique_ptr<CommitLoop> writer;
+  std::unique_ptr<Folder> folder;
+
+  std::shared_ptr<Table> FindTable(const std::string& name) const {
+    std::lock_guard lock(mutex);
+    auto found = tables.find(name);
+    return found == tables.end() ? nullptr : found->second;
+  }
+  TableShape ShapeOf(const Table& table) const {
+    std::lock_guard lock(mutex);
+    return table.shape;
+  }
+  int64_t TakePart() {
+    std::lock_guard lock(mutex);
+    return next_part++;
+  }
+};
+
+/// Takes a table's layout mutex; a fold that holds it is undone.
+class LayoutLock {
+ public:
+  LayoutLock(TableStore::State& state, Table& table);
+  ~LayoutLock() { table_.layout.unlock(); }
+  LayoutLock(const LayoutLock&) = delete;
+  LayoutLock& operator=(const LayoutLock&) = delete;
+
+ private:
+  Table& table_;
+};
+
+}  // namespace millstream

@@ -1,0 +1,342 @@
+#include "tables/table_sql.h"
+
+#include <cctype>
+
+namespace millstream {
+namespace {
+
+std::string Join(const std::vector<std::string>& parts, std::string_view between) {
+  std::string out;
+  for (const std::string& part : parts) {
+    if (!out.empty()) out += between;
+    out += part;
+  }
+  return out;
+}
+
+std::string KeyList(const TableShape& shape, std::string_view prefix = "") {
+  std::vector<std::string> names;
+  for (const std::string& name : shape.spec.key) names.push_back(fmt::format("{}{}", prefix, Quoted(name)));
+  return Join(names, ", ");
+}
+
+std::string VisibleList(const TableShape& shape) {
+  std::vector<std::string> names;
+  for (const ColumnInfo& column : shape.columns) names.push_back(Quoted(column.name));
+  if (!shape.aggregate()) names.insert(names.end(), {"_partition", "_offset"});
+  return Join(names, ", ");
+}
+
+std::vector<ColumnInfo> HiddenColumns(const TableShape& shape) {
+  if (shape.aggregate()) {
+    std::vector<ColumnInfo> hidden = {{"_hash", "UBIGINT"}};
+    if (shape.has_last())
+      hidden.push_back({"_order", shape.spec.key_in_one_partition
+                                      ? "HUGEINT"
+                                      : "STRUCT(ingested_at TIMESTAMP WITH TIME ZONE, pipeline UINTEGER, "
+                                        "partition INTEGER, position HUGEINT)"});
+    return hidden;
+  }
+  std::vector<ColumnInfo> hidden = {
+      {"_pipeline", "UINTEGER"}, {"_partition", "INTEGER"}, {"_offset", "BIGINT"}, {"_ordinal", "INTEGER"}};
+  if (shape.keyed())
+    hidden.insert(
+        hidden.end(),
+        {{"_ingested_at", "TIMESTAMP WITH TIME ZONE"}, {"_hash", "UBIGINT"}, {"_deleted", "BOOLEAN"}});
+  return hidden;
+}
+
+std::string StoredList(const TableShape& shape, std::string_view prefix = "") {
+  std::vector<std::string> names;
+  for (const ColumnInfo& column : shape.columns)
+    names.push_back(fmt::format("{}{}", prefix, Quoted(column.name)));
+  for (const ColumnInfo& column : HiddenColumns(shape))
+    names.push_back(fmt::format("{}{}", prefix, Quoted(column.name)));
+  return Join(names, ", ");
+}
+
+constexpr const char* kPosition = "(_offset::HUGEINT * 4294967296 + _ordinal)";
+
+// ORDER BY that puts the newest row of a key first (SEMANTICS, 8).
+std::string NewestFirst(const TableShape& shape) {
+  if (shape.spec.key_in_one_partition) return "_offset DESC, _ordinal DESC";
+  std::string order;
+  for (const std::string& name : shape.spec.order_by) order += Quoted(name) + " DESC NULLS LAST, ";
+  return order + "_ingested_at DESC NULLS LAST, _pipeline DESC, _partition DESC, _offset DESC, _ordinal DESC";
+}
+
+// True where row `a` is newer than row `b`.
+std::string NewerThan(const TableShape& shape, std::string_view a, std::string_view b) {
+  if (shape.spec.key_in_one_partition)
+    return fmt::format(
+        "({0}._offset > {1}._offset OR ({0}._offset = {1}._offset AND {0}._ordinal > {1}._ordinal))", a, b);
+  auto sort_key = [&](std::string_view row) {
+    std::string arguments;
+    for (const std::string& name : shape.spec.order_by)
+      arguments += fmt::format("{}.{}, 'ASC NULLS FIRST', ", row, Quoted(name));
+    return fmt::format(
+        "create_sort_key({0}{1}._ingested_at, 'ASC NULLS FIRST', {1}._pipeline, 'ASC NULLS FIRST', "
+        "{1}._partition, 'ASC NULLS FIRST', {1}._offset, 'ASC NULLS FIRST', {1}._ordinal, 'ASC NULLS FIRST')",
+        arguments, row);
+  };
+  return fmt::format("{} > {}", sort_key(a), sort_key(b));
+}
+
+std::string KeyEquals(const TableShape& shape, std::string_view a, std::string_view b) {
+  std::vector<std::string> conditions;
+  for (const std::string& name : shape.spec.key)
+    conditions.push_back(fmt::format("{0}.{2} IS NOT DISTINCT FROM {1}.{2}", a, b, Quoted(name)));
+  return Join(conditions, " AND ");
+}
+
+// One row a key out of `from`: upsert the newest, aggregate the sum. Stored columns.
+std::string Combined(const TableShape& shape, const std::string& from) {
+  if (shape.upsert())
+    return fmt::format(
+        "SELECT * FROM ({}) QUALIFY row_number() OVER (PARTITION BY _hash, {} ORDER BY {}) = 1", from,
+        KeyList(shape), NewestFirst(shape));
+  std::string list = KeyList(shape);
+  for (const Aggregate& aggregate : shape.aggregates)
+    list += fmt::format(", {} AS {}", CombineSql(aggregate, "_order"), Quoted(aggregate.name));
+  return fmt::format("SELECT {}, _hash{} FROM ({}) GROUP BY _hash, {}", list,
+                     shape.has_last() ? ", max(_order) AS _order" : "", from, KeyList(shape));
+}
+
+std::vector<int64_t> Deltas(const TableShape& shape) {
+  std::vector<int64_t> deltas;
+  if (shape.folding != 0) deltas.push_back(shape.folding);
+  if (shape.delta != 0) deltas.push_back(shape.delta);
+  return deltas;
+}
+
+std::string UnionOf(const TableShape& shape, const std::vector<int64_t>& parts, std::string_view list) {
+  std::vector<std::string> selects;
+  for (int64_t part : parts) selects.push_back(fmt::format("SELECT {} FROM {}", list, PartName(shape, part)));
+  return Join(selects, " UNION ALL ");
+}
+
+std::string RowOrder(const TableShape& shape, bool has_ingested_at) {
+  if (shape.spec.key_in_one_partition) return kPosition;
+  return fmt::format(
+      "struct_pack(ingested_at := {}, pipeline := $1::UINTEGER, \"partition\" := _partition, position := {})",
+      has_ingested_at ? "_ingested_at" : "NULL::TIMESTAMPTZ", kPosition);
+}
+
+// Statements go by ranges of the hash, each about as large as DuckDB sorts in its caches.
+std::string InRange(std::string_view hash, uint32_t index, uint32_t ranges) {
+  if (ranges <= 1) return "true";
+  uint64_t width = UINT64_MAX / ranges + 1;
+  uint64_t low = width * index;
+  uint64_t high = index + 1 == ranges ? UINT64_MAX : low + width - 1;
+  return fmt::format("{} BETWEEN {}::UBIGINT AND {}::UBIGINT", hash, low, high);
+}
+
+}  // namespace
+
+std::string Quoted(std::string_view name) {
+  std::string out = "\"";
+  for (char c : name) {
+    if (c == '"') out += '"';
+    out += c;
+  }
+  return out + "\"";
+}
+
+std::string QuotedText(std::string_view text) {
+  std::string out;
+  for (char c : text) {
+    if (c == '\'') out += '\'';
+    out += c;
+  }
+  return out;
+}
+
+bool SameName(std::string_view a, std::string_view b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
+}
+
+bool TableShape::has_last() const {
+  for (const Aggregate& aggregate : aggregates)
+    if (aggregate.kind == Aggregate::Kind::kLast) return true;
+  return false;
+}
+
+int TableShape::Find(std::string_view name) const {
+  for (size_t i = 0; i < columns.size(); ++i)
+    if (SameName(columns[i].name, name)) return static_cast<int>(i);
+  return -1;
+}
+
+uint32_t PipelineNumber(std::string_view pipeline) {
+  uint32_t hash = 2166136261u;  // FNV-1a
+  for (unsigned char c : pipeline) hash = (hash ^ c) * 16777619u;
+  return hash;
+}
+
+std::string PartName(const TableShape& shape, int64_t part) {
+  return fmt::format("_millstream.t{}_{}", shape.id, part);
+}
+
+std::string CreatePartSql(const TableShape& shape, int64_t part) {
+  std::vector<std::string> columns;
+  for (const ColumnInfo& column : shape.columns) {
+    bool required = shape.upsert() && std::any_of(shape.spec.key.begin(), shape.spec.key.end(),
+                                                  [&](auto& key) { return SameName(key, column.name); });
+    columns.push_back(fmt::format("{} {}{}", Quoted(column.name), column.type, required ? " NOT NULL" : ""));
+  }
+  for (const ColumnInfo& column : HiddenColumns(shape))
+    columns.push_back(fmt::format("{} {}", Quoted(column.name), column.type));
+  return fmt::format("CREATE TABLE {} ({})", PartName(shape, part), Join(columns, ", "));
+}
+
+std::string CreateViewSql(const TableShape& shape) {
+  std::string head = fmt::format("CREATE OR REPLACE VIEW main.{} AS ", Quoted(shape.spec.name));
+  std::string visible = VisibleList(shape);
+  if (!shape.keyed()) return head + fmt::format("SELECT {} FROM {}", visible, PartName(shape, shape.base));
+  // Base rows whose hash no delta has are read as they are; the others meet the deltas' rows by their key, so
+  // that two keys of one hash do no harm.
+  std::string hashes = UnionOf(shape, Deltas(shape), "_hash");
+  std::string stored = StoredList(shape);
+  std::string met = fmt::format("SELECT {} FROM {} b SEMI JOIN ({}) h ON b._hash = h._hash",
+                                StoredList(shape, "b."), PartName(shape, shape.base), hashes);
+  std::string changed = Combined(shape, UnionOf(shape, Deltas(shape), stored) + " UNION ALL " + met);
+  std::string alive = shape.upsert() ? " WHERE NOT _deleted" : "";
+  return head + fmt::format(
+                    "SELECT {0} FROM ({1}){2} UNION ALL SELECT {0} FROM {3} b ANTI JOIN ({4}) h ON "
+                    "b._hash = h._hash{2}",
+                    visible, changed, alive, PartName(shape, shape.base), hashes);
+}
+
+std::string InsertSql(const TableShape& shape, const std::vector<ColumnInfo>& row_columns,
+                      const std::string& from) {
+  auto has = [&](std::string_view name) {
+    return std::any_of(row_columns.begin(), row_columns.end(),
+                       [&](const ColumnInfo& column) { return SameName(column.name, name); });
+  };
+  int64_t part = shape.keyed() ? shape.delta : shape.base;
+  if (shape.aggregate()) {
+    std::string order = RowOrder(shape, has("_ingested_at"));
+    std::string list = KeyList(shape), values = KeyList(shape);
+    for (const Aggregate& aggregate : shape.aggregates) {
+      list += ", " + Quoted(aggregate.name);
+      values += ", " + PartialSql(aggregate, order);
+    }
+    list += ", _hash", values += fmt::format(", hash({})", KeyList(shape));
+    if (shape.has_last()) list += ", _order", values += fmt::format(", max({})", order);
+    std::string where;
+    if (has("_op"))
+      where =
+          " WHERE CASE WHEN _op IN ('u', 'd') THEN error('an aggregate cannot take back what an update or "
+          "a delete changes: keep the rows in a table with this key, and aggregate in the query') ELSE true "
+          "END";
+    return fmt::format("INSERT INTO {} ({}) SELECT {} FROM {}{} GROUP BY {}", PartName(shape, part), list,
+                       values, from, where, KeyList(shape));
+  }
+  std::vector<std::string> names, values;
+  for (const ColumnInfo& column : shape.columns) {
+    if (!has(column.name)) continue;
+    names.push_back(Quoted(column.name)), values.push_back(Quoted(column.name));
+  }
+  names.insert(names.end(), {"_pipeline", "_partition", "_offset", "_ordinal"});
+  values.insert(values.end(), {"$1::UINTEGER", "_partition", "_offset", "_ordinal"});
+  if (shape.keyed()) {
+    names.insert(names.end(), {"_ingested_at", "_hash", "_deleted"});
+    values.push_back(has("_ingested_at") ? "_ingested_at" : "NULL");
+    values.push_back(fmt::format("hash({})", KeyList(shape)));
+    const std::string& when = shape.spec.delete_when;
+    if (!when.empty())
+      values.push_back(fmt::format("coalesce(CAST(({}) AS BOOLEAN), false)", when));
+    else
+      values.push_back(has("_op") ? "coalesce(_op = 'd', false)" : "false");
+  }
+  return fmt::format("INSERT INTO {} ({}) SELECT {} FROM {}", PartName(shape, part), Join(names, ", "),
+                     Join(values, ", "), from);
+}
+
+namespace {
+
+std::string KeyParameter(const TableShape& shape, size_t index) {
+  return fmt::format("CAST(${} AS {})", index + 1, shape.columns[shape.Find(shape.spec.key[index])].type);
+}
+
+}  // namespace
+
+std::string KeyHashSql(const TableShape& shape) {
+  std::vector<std::string> values;
+  for (size_t i = 0; i < shape.spec.key.size(); ++i) values.push_back(KeyParameter(shape, i));
+  return fmt::format("SELECT CAST(hash({}) AS VARCHAR)", Join(values, ", "));
+}
+
+std::string LookupSql(const TableShape& shape, const std::string& hash) {
+  std::vector<std::string> conditions = {fmt::format("_hash = {}::UBIGINT", hash)};
+  for (size_t i = 0; i < shape.spec.key.size(); ++i)
+    conditions.push_back(
+        fmt::format("{} IS NOT DISTINCT FROM {}", Quoted(shape.spec.key[i]), KeyParameter(shape, i)));
+  std::vector<int64_t> parts = Deltas(shape);
+  parts.push_back(shape.base);
+  std::vector<std::string> selects;
+  for (int64_t part : parts)
+    selects.push_back(fmt::format("SELECT {} FROM {} WHERE {}", StoredList(shape), PartName(shape, part),
+                                  Join(conditions, " AND ")));
+  return fmt::format("SELECT {} FROM ({}){}", VisibleList(shape),
+                     Combined(shape, Join(selects, " UNION ALL ")),
+                     shape.upsert() ? " WHERE NOT _deleted" : "");
+}
+
+std::vector<std::string> FoldPrepareSql(const TableShape& shape) {
+  std::string base = PartName(shape, shape.base), delta = PartName(shape, shape.folding);
+  if (shape.aggregate()) {
+    std::string met = fmt::format("SELECT {} FROM {} b SEMI JOIN {} d ON b._hash = d._hash",
+                                  StoredList(shape, "b."), base, delta);
+    return {fmt::format("CREATE TEMP TABLE replaced AS SELECT b.rowid AS r FROM {} b SEMI JOIN {} d ON "
+                        "b._hash = d._hash",
+                        base, delta),
+            fmt::format("CREATE TEMP TABLE folded AS {} ORDER BY _hash",
+                        Combined(shape, fmt::format("SELECT {} FROM {} UNION ALL {}", StoredList(shape),
+                                                    delta, met)))};
+  }
+  // The newest row of a key by its row id: cheaper than a window over all columns.
+  std::string newest =
+      shape.spec.key_in_one_partition
+          ? fmt::format(
+                "SELECT {0} FROM {1} WHERE rowid IN (SELECT arg_max(rowid, {2}) FROM {1} GROUP BY "
+                "_hash, {3})",
+                StoredList(shape), delta, kPosition, KeyList(shape))
+          : Combined(shape, fmt::format("SELECT {} FROM {}", StoredList(shape), delta));
+  // Rows that met their key in the base: the older of the two goes.
+  std::string older = NewerThan(shape, "f", "b");
+  std::string match = fmt::format("f._hash = b._hash AND {}", KeyEquals(shape, "f", "b"));
+  std::string keep_tombstones =
+      shape.spec.key_in_one_partition ? "DELETE FROM temp.folded WHERE _deleted" : "SELECT 1";
+  return {
+      fmt::format("CREATE TEMP TABLE folded AS {} ORDER BY _hash", newest),
+      fmt::format("CREATE TEMP TABLE met AS SELECT b.rowid AS r, f.rowid AS f, {} AS older FROM {} b JOIN "
+                  "temp.folded f ON {}",
+                  older, base, match),
+      "CREATE TEMP TABLE replaced AS SELECT r FROM temp.met WHERE older",
+      "DELETE FROM temp.folded WHERE rowid IN (SELECT f FROM temp.met WHERE NOT older)",
+      "DROP TABLE temp.met",
+      keep_tombstones};
+}
+
+std::vector<std::string> FoldInPlaceSql(const TableShape& shape) {
+  std::string base = PartName(shape, shape.base);
+  return {fmt::format("DELETE FROM {} WHERE rowid IN (SELECT r FROM temp.replaced)", base),
+          fmt::format("INSERT INTO {0} ({1}) SELECT {1} FROM temp.folded", base, StoredList(shape))};
+}
+
+std::vector<std::string> FoldRewriteSql(const TableShape& shape, int64_t new_base, uint32_t ranges) {
+  std::vector<std::string> statements = {CreatePartSql(shape, new_base)};
+  for (uint32_t i = 0; i < ranges; ++i)
+    statements.push_back(fmt::format(
+        "INSERT INTO {0} ({1}) SELECT {1} FROM (SELECT {1} FROM (SELECT {1}, rowid AS _row FROM {2} WHERE "
+        "{3}) b "
+        "ANTI JOIN temp.replaced x ON b._row = x.r UNION ALL SELECT {1} FROM temp.folded WHERE {3}) ORDER BY "
+        "_hash",
+        PartName(shape, new_base), StoredList(shape), PartName(shape, shape.base),
+        InRange("_hash", i, ranges)));
+  return statements;
+}
+
+}  // namespace millstream

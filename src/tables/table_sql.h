@@ -1,0 +1,69 @@
+// TableShape and its SQL: the statements by which a table is made, written, read and folded.
+//
+// Place: floor 3, inside tables/. A table N of the file has parts `_millstream.tN_G`: a base, the delta that
+// deliveries append to, and while a fold runs the finished delta that it folds; readers see the view
+// `main.NAME` over them. Pure functions of a shape: no database, no threads.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tables/aggregate.h"
+#include "tables/table_store.h"
+
+namespace millstream {
+
+/// "name" as an identifier.
+std::string Quoted(std::string_view name);
+/// Text for inside a literal: quotes doubled.
+std::string QuotedText(std::string_view text);
+
+/// What a table looks like now.
+struct TableShape {
+  TableSpec spec;
+  std::vector<ColumnInfo> columns;    // stored and visible; aggregate: key, then values
+  std::vector<Aggregate> aggregates;  // of spec.values, bound
+  int64_t id = 0;
+  int64_t base = 0;     // part numbers; 0 = none
+  int64_t delta = 0;    // keyed tables: deliveries append here
+  int64_t folding = 0;  // keyed tables: finished, to be folded
+
+  bool keyed() const { return !spec.key.empty(); }
+  bool aggregate() const { return !spec.values.empty(); }
+  bool upsert() const { return keyed() && !aggregate(); }
+  bool has_last() const;
+  /// Index of a visible column by name (case does not count, as in SQL), or -1.
+  int Find(std::string_view name) const;
+};
+
+bool SameName(std::string_view a, std::string_view b);
+
+/// "_millstream.t5_3".
+std::string PartName(const TableShape& shape, int64_t part);
+std::string CreatePartSql(const TableShape& shape, int64_t part);
+std::string CreateViewSql(const TableShape& shape);
+/// Appends rows that `from` gives to the part for deliveries; $1 is the pipeline's number. `row_columns`:
+/// what the rows have. Reserved ones may be missing, `_partition`, `_offset`, `_ordinal` excepted.
+std::string InsertSql(const TableShape& shape, const std::vector<ColumnInfo>& row_columns,
+                      const std::string& from);
+/// SELECT of the hash of a key given as $1, $2, ….
+std::string KeyHashSql(const TableShape& shape);
+/// The row of one key ($1, $2, …) whose hash is known: reads each part by its hash column.
+std::string LookupSql(const TableShape& shape, const std::string& hash);
+/// The pipeline's number in rows and ties: 32 bits of its name, the same on every machine.
+uint32_t PipelineNumber(std::string_view pipeline);
+
+/// The fold of part `folding` into the base, as statements for one transaction. First the temporary tables
+/// `folded` (what goes into the base, in hash order) and `replaced` (row ids of base rows that go).
+std::vector<std::string> FoldPrepareSql(const TableShape& shape);
+/// Then either in place …
+std::vector<std::string> FoldInPlaceSql(const TableShape& shape);
+/// … or as a new base, one statement a range of hashes, so that a base larger than memory is sorted too.
+std::vector<std::string> FoldRewriteSql(const TableShape& shape, int64_t new_base, uint32_t ranges);
+/// Drops the temporary tables; also before a fold, for one that failed.
+inline constexpr const char* kFoldCleanSql =
+    "DROP TABLE IF EXISTS temp.folded; DROP TABLE IF EXISTS temp.replaced";
+
+}  // namespace millstream

@@ -1,0 +1,219 @@
+#include "tables/table_store.h"
+
+#include "tables/commit_loop.h"
+#include "tables/folder.h"
+
+namespace millstream {
+namespace {
+
+Result<uint64_t> CountRows(Connection& connection, const std::string& part) {
+  ASSIGN_OR_FAIL(auto rows, TextRows(connection, fmt::format("SELECT count(*) FROM {}", part)));
+  return std::strtoull(rows[0][0].c_str(), nullptr, 10);
+}
+
+Status FillCounts(Connection& connection, Table& table) {
+  const TableShape& shape = table.shape;
+  ASSIGN_OR_RETURN(table.base_rows, CountRows(connection, PartName(shape, shape.base)));
+  if (!shape.keyed()) return OkStatus();
+  ASSIGN_OR_RETURN(table.delta_rows, CountRows(connection, PartName(shape, shape.delta)));
+  if (shape.folding != 0) {
+    ASSIGN_OR_RETURN(table.folding_rows, CountRows(connection, PartName(shape, shape.folding)));
+  }
+  // Row ids of deleted rows are gone until their row group is written anew.
+  ASSIGN_OR_RETURN(auto last, TextRows(connection, fmt::format("SELECT coalesce(max(rowid) + 1, 0) FROM {}",
+                                                               PartName(shape, shape.base))));
+  uint64_t places = std::strtoull(last[0][0].c_str(), nullptr, 10);
+  table.dead_rows = places - std::min(places, table.base_rows);
+  return OkStatus();
+}
+
+}  // namespace
+
+TableStore::State::State(Database& db, Clock& clk) : database(db), clock(clk) {}
+TableStore::State::~State() = default;
+
+TableStore::TableStore(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+TableStore::~TableStore() {
+  {
+    std::lock_guard lock(state_->mutex);
+    state_->stopping = true;
+  }
+  state_->room.notify_all();
+  state_->folder.reset();  // uses the writer
+  state_->writer.reset();
+}
+
+Result<std::unique_ptr<TableStore>> TableStore::Open(Database& database, Clock& clock) {
+  auto state = std::make_unique<State>(database, clock);
+  ASSIGN_OR_FAIL(std::unique_ptr<Connection> connection, database.Connect());
+  ASSIGN_OR_FAIL(RegistryContent content, OpenRegistry(*connection));
+  if (content.hash_changed) FAIL_IF_ERROR(RenewHashes(*connection, content.tables));
+  // What was replayed after a crash goes into the file now: what is told of it afterwards holds.
+  FAIL_IF_ERROR(connection->Run("CHECKPOINT"));
+  ASSIGN_OR_FAIL(auto path,
+                 TextRows(*connection,
+                          "SELECT coalesce(path, '') FROM duckdb_databases() WHERE database_name = "
+                          "current_database()"));
+  if (!path.empty() && !path[0][0].empty()) state->wal_path = path[0][0] + ".wal";
+  state->next_part = content.next_part;
+  for (TableShape& shape : content.tables) {
+    std::string name = shape.spec.name;
+    auto table = std::make_shared<Table>(std::move(shape));
+    FAIL_IF_ERROR(FillCounts(*connection, *table).Within("table " + name));
+    table->last_delivery_ns = clock.MonotonicNs();
+    state->tables.emplace(std::move(name), std::move(table));
+  }
+  for (WriterRecord& record : content.writers) {
+    state->next_writer = std::max(state->next_writer, record.id + 1);
+    state->checkpointed[record.writer] = record.offsets;
+    state->writers.emplace(record.writer, std::move(record));
+  }
+  ASSIGN_OR_FAIL(std::unique_ptr<Connection> for_folds, database.Connect());
+  state->writer =
+      std::make_unique<CommitLoop>(*state, std::move(connection), content.last_at, content.offset_rows);
+  state->folder = std::make_unique<Folder>(*state, std::move(for_folds));
+  return std::unique_ptr<TableStore>(new TableStore(std::move(state)));
+}
+
+Status TableStore::Deliver(const Writer& writer, const std::string& table_name, const RowBatch& rows) {
+  std::shared_ptr<Table> table = state_->FindTable(table_name);
+  if (!table) return NotFound("there is no table {}", table_name);
+  {
+    std::unique_lock lock(state_->mutex);
+    // Folds that cannot keep up slow deliveries down: a delta must not grow without limit.
+    state_->room.wait(lock, [&] {
+      constexpr uint64_t kMostUnfolded = 4 * Folder::kMaxRows;
+      return state_->stopping || !state_->fatal.ok() || table->dropped ||
+             table->delta_rows + table->folding_rows <= std::max(kMostUnfolded, table->base_rows);
+    });
+    if (!state_->fatal.ok()) return state_->fatal;
+  }
+  if (rows.rows() > 0) return state_->writer->Deliver(writer, std::move(table), rows);
+  state_->writer->TakeOffset(writer, table_name, rows.partition, {rows.next_offset, rows.epoch});
+  return OkStatus();
+}
+
+std::map<uint32_t, StoredOffset> TableStore::Offsets(const Writer& writer) const {
+  // First what waits: what is committed in between is then found in one of the two.
+  std::map<uint32_t, StoredOffset> offsets = state_->writer->Pending(writer);
+  std::lock_guard lock(state_->mutex);
+  auto found = state_->writers.find(writer);
+  if (found == state_->writers.end()) return offsets;
+  for (const auto& [partition, offset] : found->second.offsets)
+    if (offset.next >= offsets[partition].next) offsets[partition] = offset;
+  return offsets;
+}
+
+std::map<uint32_t, StoredOffset> TableStore::CheckpointedOffsets(const Writer& writer) const {
+  std::lock_guard lock(state_->mutex);
+  auto found = state_->checkpointed.find(writer);
+  return found == state_->checkpointed.end() ? std::map<uint32_t, StoredOffset>() : found->second;
+}
+
+void TableStore::ForgetWriter(const Writer& writer) {
+  (void)state_->writer->Run(nullptr, [&](Connection& connection) -> Status {
+    state_->writer->ForgetPending(writer);
+    int64_t id = 0;
+    {
+      std::lock_guard lock(state_->mutex);
+      auto found = state_->writers.find(writer);
+      if (found == state_->writers.end()) return OkStatus();
+      id = found->second.id;
+    }
+    RETURN_IF_ERROR(RemoveWriter(connection, id));
+    std::lock_guard lock(state_->mutex);
+    state_->writers.erase(writer), state_->checkpointed.erase(writer);
+    return OkStatus();
+  });
+}
+
+std::vector<TableInfo> TableStore::List() const {
+  std::vector<std::string> names;
+  {
+    std::lock_guard lock(state_->mutex);
+    for (const auto& [name, table] : state_->tables) names.push_back(name);
+  }
+  std::vector<TableInfo> infos;
+  for (const std::string& name : names)
+    if (std::optional<TableInfo> info = Find(name)) infos.push_back(std::move(*info));
+  return infos;
+}
+
+std::optional<TableInfo> TableStore::Find(const std::string& name) const {
+  std::lock_guard lock(state_->mutex);
+  auto found = state_->tables.find(name);
+  if (found == state_->tables.end()) return std::nullopt;
+  const Table& table = *found->second;
+  TableInfo info{table.shape.spec, table.shape.columns, 0, {}, 0};
+  if (!table.shape.aggregate())
+    info.columns.insert(info.columns.end(), {{"_partition", "INTEGER"}, {"_offset", "BIGINT"}});
+  info.delta_rows = table.delta_rows + table.folding_rows;
+  info.rows = table.base_rows + info.delta_rows;
+  std::set<std::string> pipelines;
+  for (const auto& [writer, record] : state_->writers)
+    if (record.table == name) pipelines.insert(writer.pipeline);
+  info.writers.assign(pipelines.begin(), pipelines.end());
+  return info;
+}
+
+Status TableStore::Drop(const std::string& name) {
+  std::shared_ptr<Table> table = state_->FindTable(name);
+  if (!table) return NotFound("there is no table {}", name);
+  LayoutLock layout(*state_, *table);
+  return state_->writer->Run(table.get(), [&](Connection& connection) -> Status {
+    TableShape shape = state_->ShapeOf(*table);
+    std::vector<WriterRecord> gone;
+    {
+      std::lock_guard lock(state_->mutex);
+      if (table->dropped) return NotFound("there is no table {}", name);
+      for (const auto& [writer, record] : state_->writers)
+        if (record.table == name) gone.push_back(record);
+    }
+    RETURN_IF_ERROR(connection.Run("BEGIN TRANSACTION"));
+    Status status = RemoveTable(connection, shape);
+    for (const WriterRecord& record : gone)
+      if (status.ok()) status = RemoveWriter(connection, record.id);
+    if (status.ok()) status = connection.Run("COMMIT");
+    if (!status.ok()) {
+      (void)connection.Run("ROLLBACK");
+      return status;
+    }
+    std::lock_guard lock(state_->mutex);
+    table->dropped = true;
+    state_->tables.erase(name);
+    for (const WriterRecord& record : gone) {
+      state_->writer->ForgetPending(record.writer);
+      state_->writers.erase(record.writer), state_->checkpointed.erase(record.writer);
+    }
+    return OkStatus();
+  });
+}
+
+Result<Rows> TableStore::Lookup(Connection& connection, const std::string& table_name,
+                                const std::vector<SqlValue>& values) {
+  constexpr int kTries = 20;  // a fold may drop the part that the statement was made for
+  for (int i = 0;; ++i) {
+    std::shared_ptr<Table> table = state_->FindTable(table_name);
+    if (!table) return Fail(NotFound("there is no table {}", table_name));
+    TableShape shape = state_->ShapeOf(*table);
+    if (!shape.keyed()) return Fail(Invalid("table {} has no key to look up by", table_name));
+    if (values.size() != shape.spec.key.size())
+      return Fail(Invalid("table {} has a key of {} columns; {} values were given", table_name,
+                          shape.spec.key.size(), values.size()));
+    ASSIGN_OR_FAIL(auto hash, TextRows(connection, KeyHashSql(shape), values));
+    Result<Rows> rows = connection.Query(LookupSql(shape, hash[0][0]), values);
+    if (rows || connection.fault().kind != "Catalog Error" || i >= kTries) return rows;
+  }
+}
+
+Status TableStore::FoldAll() { return state_->folder->FoldAll(); }
+
+Status TableStore::Checkpoint() { return state_->writer->Checkpoint(); }
+
+TableStore::Counters TableStore::counters() const {
+  return {state_->commits, state_->deliveries,  state_->rows,
+          state_->folds,   state_->folded_rows, state_->retries};
+}
+
+}  // namespace millstream

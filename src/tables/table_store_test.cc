@@ -1,0 +1,291 @@
+#include "tables/table_store.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "tables/test_rows.h"
+
+namespace millstream {
+namespace {
+
+const Writer kWriter{"shop", 1, "table:orders"};
+
+TestRow Row(std::string id, std::string city, int64_t cents, uint64_t offset) {
+  TestRow row;
+  row.id = std::move(id), row.city = std::move(city), row.cents = cents, row.offset = offset;
+  return row;
+}
+
+class TableStoreTest : public testing::Test {
+ protected:
+  Status Deliver(const std::vector<TestRow>& rows, uint32_t partition = 0, const Writer& writer = kWriter) {
+    return test_.store().Deliver(writer, "orders", MakeBatch(test_.connection(), rows, partition));
+  }
+  void Ensure(Mode mode) {
+    Status status = test_.store().Ensure(SpecOf(mode), TestColumns(false));
+    ASSERT_TRUE(status.ok()) << status.ToString();
+  }
+  std::string LookupLine(const std::string& id) {
+    auto rows = test_.store().Lookup(test_.connection(), "orders", {id});
+    if (!rows) return rows.error().ToString();
+    std::string line;
+    JsonWriter json = rows->MakeJsonWriter();
+    while (auto chunk = *rows->Next())
+      for (uint32_t r = 0; r < chunk->rows(); ++r)
+        for (uint32_t c = 0; c < chunk->columns(); ++c) {
+          json.AppendText(line, *chunk, c, r);
+          line += "|";
+        }
+    return line;
+  }
+  TestStore test_;
+};
+
+TEST_F(TableStoreTest, AppendKeepsEveryRowWithItsPlace) {
+  Ensure(Mode::kAppend);
+  ASSERT_TRUE(Deliver({Row("a", "x", 100, 0), Row("a", "y", 250, 1)}).ok());
+  EXPECT_EQ(test_.Lines("SELECT * FROM orders ORDER BY _offset"),
+            (std::vector<std::string>{"a|x|1.00|0|0|0", "a|y|2.50|0|0|1"}));
+  EXPECT_EQ(test_.store().Offsets(kWriter).at(0).next, 2u);
+  EXPECT_EQ(test_.store().Find("orders")->rows, 2u);
+  EXPECT_EQ(test_.store().Find("orders")->writers, std::vector<std::string>{"shop"});
+  EXPECT_EQ(test_.store().Find("orders")->columns.back().name, "_offset");
+}
+
+TEST_F(TableStoreTest, UpsertKeepsTheRowOfTheGreatestOffset) {
+  Ensure(Mode::kUpsert);
+  // Rows of one batch in a wrong order: a lookup join reorders rows.
+  ASSERT_TRUE(Deliver({Row("a", "new", 3, 5), Row("a", "old", 1, 3), Row("b", "b", 1, 4)}).ok());
+  EXPECT_EQ(test_.One("SELECT city FROM orders WHERE id = 'a'"), "new");
+  EXPECT_EQ(LookupLine("a"), "a|new|0.03|0|0|5|");
+  ASSERT_TRUE(test_.store().FoldAll().ok());
+  EXPECT_EQ(test_.One("SELECT city FROM orders WHERE id = 'a'"), "new");
+  // Late, and older than what was folded.
+  ASSERT_TRUE(Deliver({Row("a", "late", 9, 4)}).ok());
+  EXPECT_EQ(test_.One("SELECT city FROM orders WHERE id = 'a'"), "new");
+  EXPECT_EQ(LookupLine("a"), "a|new|0.03|0|0|5|");
+  ASSERT_TRUE(test_.store().FoldAll().ok());
+  EXPECT_EQ(test_.One("SELECT city FROM orders WHERE id = 'a'"), "new");
+  EXPECT_EQ(test_.One("SELECT count(*) FROM orders"), "2");
+}
+
+TEST_F(TableStoreTest, DeletesHideAndGoAtTheFold) {
+  Ensure(Mode::kUpsert);
+  ASSERT_TRUE(Deliver({Row("a", "x", 1, 0), Row("b", "y", 2, 1)}).ok());
+  ASSERT_TRUE(test_.store().FoldAll().ok());
+  TestRow gone = Row("a", "", 0, 2);
+  gone.deleted = true;
+  ASSERT_TRUE(Deliver({gone}).ok());
+  EXPECT_EQ(test_.One("SELECT count(*) FROM orders"), "1");
+  EXPECT_EQ(LookupLine("a"), "");
+  ASSERT_TRUE(test_.store().FoldAll().ok());
+  EXPECT_EQ(test_.One("SELECT count(*) FROM orders"), "1");
+  EXPECT_EQ(test_.store().Find("orders")->rows, 1u);
+}
+
+TEST_F(TableStoreTest, DeleteWhenIsAnExpressionOverTheRow) {
+  TableSpec spec = SpecOf(Mode::kUpsert);
+  spec.delete_when = "gross < 0";
+  ASSERT_TRUE(test_.store().Ensure(spec, TestColumns(false)).ok());
+  ASSERT_TRUE(Deliver({Row("a", "x", 1, 0), Row("b", "y", 2, 1), Row("a", "x", -1, 2)}).ok());
+  EXPECT_EQ(test_.Lines("SELECT id FROM orders"), std::vector<std::string>{"b"});
+  spec.delete_when = "nonsense(gross)";
+  Status status = test_.store().CheckCompatible(spec, TestColumns(false));
+  EXPECT_EQ(status.code(), Code::kInvalid);
+  EXPECT_NE(status.message().find("delete_when"), std::string::npos) << status.message();
+}
+
+TEST_F(TableStoreTest, AggregateSumsDeliveriesExactly) {
+  Ensure(Mode::kAggregate);
+  ASSERT_TRUE(Deliver({Row("a", "x", 10, 0), Row("a", "y", 20, 1), Row("b", "z", 5, 2)}).ok());
+  ASSERT_TRUE(Deliver({Row("a", "w", 12, 3)}).ok());
+  std::vector<std::string> expected = {"a|3|3|0.42|0.10|0.20|w", "b|1|1|0.05|0.05|0.05|z"};
+  EXPECT_EQ(test_.Lines("SELECT * FROM orders ORDER BY id"), expected);
+  ASSERT_TRUE(test_.store().FoldAll().ok());
+  EXPECT_EQ(test_.Lines("SELECT * FROM orders ORDER BY id"), expected);
+  ASSERT_TRUE(Deliver({Row("a", "late", 1, 2)}).ok());
+  EXPECT_EQ(LookupLine("a"), "a|4|4|0.43|0.01|0.20|w|");
+  auto columns = test_.store().Find("orders")->columns;
+  EXPECT_EQ(columns[1], (ColumnInfo{"n", "BIGINT"}));
+  EXPECT_EQ(columns[3], (ColumnInfo{"total", "DECIMAL(38,2)"}));
+}
+
+TEST_F(TableStoreTest, AggregateRefusesChangesAndHugeSums) {
+  Ensure(Mode::kAggregate);
+  TestRow change = Row("a", "x", 1, 0);
+  change.changed = true;
+  Status status = Deliver({change});
+  EXPECT_EQ(status.code(), Code::kInvalid);
+  EXPECT_NE(status.message().find("cannot take back"), std::string::npos) << status.message();
+  EXPECT_TRUE(test_.store().Offsets(kWriter).empty());
+
+  TableSpec wide;
+  wide.name = "wide", wide.key = {"k"}, wide.values = {{"s", "sum(x)"}};
+  ASSERT_TRUE(test_.store().Ensure(wide, {{"k", "INTEGER"}, {"x", "DECIMAL(38,0)"}}).ok());
+  RowBatch batch;
+  batch.columns = {{"k", "INTEGER"},
+                   {"x", "DECIMAL(38,0)"},
+                   {"_partition", "INTEGER"},
+                   {"_offset", "BIGINT"},
+                   {"_ordinal", "INTEGER"}};
+  batch.visible = 2, batch.next_offset = 1;
+  auto rows = test_.connection().Query(
+      "SELECT 1, 90000000000000000000000000000000000000::DECIMAL(38,0), 0, 0::BIGINT, 0");
+  ASSERT_TRUE(rows);
+  batch.chunks.push_back(std::move(**rows->Next()));
+  status = test_.store().Deliver(kWriter, "wide", batch);
+  EXPECT_EQ(status.code(), Code::kInvalid);
+  EXPECT_NE(status.message().find("too large"), std::string::npos) << status.message();
+}
+
+TEST_F(TableStoreTest, ANullKeyIsTheEventsFaultAndHarmsNoOther) {
+  Ensure(Mode::kUpsert);
+  TableSpec spec = SpecOf(Mode::kUpsert);
+  spec.name = "by_city", spec.key = {"city"};
+  ASSERT_TRUE(test_.store().Ensure(spec, TestColumns(false)).ok());
+  TestRow null = Row("a", "", 1, 0);
+  null.city_is_null = true;
+  Status status;
+  RowBatch bad = MakeBatch(test_.connection(), {null}, 0);
+  std::vector<RowBatch> good;
+  for (int i = 0; i < 4; ++i)
+    good.push_back(MakeBatch(test_.connection(), {Row(fmt::format("g{}", i), "x", 1, 0)}, i + 1));
+  // Some of these gather in one group.
+  std::vector<std::thread> threads;
+  std::vector<Status> statuses(4);
+  for (int i = 0; i < 4; ++i)
+    threads.emplace_back([&, i] { statuses[i] = test_.store().Deliver(kWriter, "orders", good[i]); });
+  status = test_.store().Deliver({"other", 1, "x"}, "by_city", bad);
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(status.code(), Code::kInvalid);
+  EXPECT_EQ(status.message(), "table by_city: the key column city is NULL");
+  for (const Status& one : statuses) EXPECT_TRUE(one.ok()) << one.ToString();
+  EXPECT_EQ(test_.One("SELECT count(*) FROM orders"), "4");
+  EXPECT_EQ(test_.store().Offsets(kWriter).size(), 4u);
+}
+
+TEST_F(TableStoreTest, OffsetsWithoutRowsAreStoredAndSurvive) {
+  Ensure(Mode::kAppend);
+  RowBatch empty = MakeBatch(test_.connection(), {}, 3);
+  empty.next_offset = 77, empty.epoch = 2;
+  ASSERT_TRUE(test_.store().Deliver(kWriter, "orders", empty).ok());
+  EXPECT_EQ(test_.store().Offsets(kWriter).at(3).next, 77u);
+  EXPECT_TRUE(test_.store().CheckpointedOffsets(kWriter).empty());
+  test_.Reopen();
+  EXPECT_EQ(test_.store().Offsets(kWriter).at(3).next, 77u);
+  EXPECT_EQ(test_.store().Offsets(kWriter).at(3).epoch, 2u);
+  EXPECT_EQ(test_.store().CheckpointedOffsets(kWriter).at(3).next, 77u);
+  ASSERT_TRUE(Deliver({Row("a", "x", 1, 80)}, 3).ok());
+  EXPECT_EQ(test_.store().CheckpointedOffsets(kWriter).at(3).next, 77u);
+  ASSERT_TRUE(test_.store().Checkpoint().ok());
+  EXPECT_EQ(test_.store().CheckpointedOffsets(kWriter).at(3).next, 81u);
+  test_.store().ForgetWriter(kWriter);
+  EXPECT_TRUE(test_.store().Offsets(kWriter).empty());
+  test_.Reopen();
+  EXPECT_TRUE(test_.store().Offsets(kWriter).empty());
+}
+
+TEST_F(TableStoreTest, EnsureAddsColumnsAndRefusesOtherTypes) {
+  for (Mode mode : {Mode::kAppend, Mode::kUpsert}) {
+    Ensure(mode);
+    ASSERT_TRUE(Deliver({Row("a", "x", 1, 0)}).ok());
+    ASSERT_TRUE(test_.store().FoldAll().ok());
+    ASSERT_TRUE(Deliver({Row("b", "x", 1, 1)}).ok());
+    std::vector<ColumnInfo> more = TestColumns(false);
+    more.insert(more.begin(), {"note", "VARCHAR"});
+    Status status = test_.store().Ensure(SpecOf(mode), more);
+    ASSERT_TRUE(status.ok()) << status.ToString();
+    ASSERT_TRUE(Deliver({Row("c", "x", 1, 2)}).ok());  // an old version's rows lack it
+    EXPECT_EQ(test_.Lines("SELECT id, note FROM orders ORDER BY id"),
+              (std::vector<std::string>{"a|", "b|", "c|"}));
+    test_.Reopen();
+    ASSERT_TRUE(test_.store().Ensure(SpecOf(mode), more).ok());
+    EXPECT_EQ(test_.store().Find("orders")->columns[4].name, "note");
+    more[0].type = "INTEGER";
+    status = test_.store().CheckCompatible(SpecOf(mode), more);
+    EXPECT_EQ(status.code(), Code::kInvalid);
+    EXPECT_NE(status.message().find("column note is VARCHAR in the table and INTEGER in the rows"),
+              std::string::npos)
+        << status.message();
+    ASSERT_TRUE(test_.store().Drop("orders").ok());
+    EXPECT_FALSE(test_.store().Find("orders"));
+    EXPECT_TRUE(test_.store().Offsets(kWriter).empty());
+    EXPECT_NE(test_.One("SELECT * FROM orders").find("does not exist"), std::string::npos);
+  }
+}
+
+TEST_F(TableStoreTest, EnsureRefusesAnotherKeyAndSaysWhatToDo) {
+  Ensure(Mode::kUpsert);
+  TableSpec spec = SpecOf(Mode::kUpsert);
+  spec.key = {"city"};
+  Status status = test_.store().Ensure(spec, TestColumns(false));
+  EXPECT_EQ(status.code(), Code::kInvalid);
+  EXPECT_EQ(status.message(),
+            "table orders has the key id, not city: give the sink another table name, or drop the table and "
+            "build it anew");
+  spec = SpecOf(Mode::kUpsert), spec.name = "other", spec.key = {"nothing"};
+  EXPECT_EQ(test_.store().Ensure(spec, TestColumns(false)).message(),
+            "table other: the key names 'nothing', which the rows do not have");
+  spec = SpecOf(Mode::kAggregate), spec.name = "other", spec.values = {{"a", "avg(gross)"}};
+  EXPECT_NE(test_.store().Ensure(spec, TestColumns(false)).message().find("keep sum(x) and count(x)"),
+            std::string::npos);
+}
+
+TEST_F(TableStoreTest, TwoPipelinesWriteOneTable) {
+  Ensure(Mode::kUpsertAcross);
+  Writer other{"web", 1, "table:orders"};
+  TestRow first = Row("a", "shop", 1, 9), second = Row("a", "web", 2, 1);
+  first.ingested_us = 100, second.ingested_us = 200;
+  ASSERT_TRUE(Deliver({second}, 0, other).ok());
+  ASSERT_TRUE(Deliver({first}).ok());
+  EXPECT_EQ(test_.One("SELECT city FROM orders"), "web");
+  ASSERT_TRUE(test_.store().FoldAll().ok());
+  EXPECT_EQ(test_.One("SELECT city FROM orders"), "web");
+  EXPECT_EQ(test_.store().Find("orders")->writers, (std::vector<std::string>{"shop", "web"}));
+}
+
+TEST_F(TableStoreTest, AnotherHashIsNoticedAndWrittenAnew) {
+  Ensure(Mode::kUpsert);
+  ASSERT_TRUE(Deliver({Row("a", "x", 1, 0), Row("b", "y", 1, 1)}).ok());
+  ASSERT_TRUE(test_.store().FoldAll().ok());
+  std::string base = test_.One(
+      "SELECT '_millstream.' || table_name FROM duckdb_tables() WHERE table_name LIKE 't%' AND "
+      "estimated_size = 2");
+  ASSERT_TRUE(test_.connection().Run("UPDATE " + base + " SET _hash = 7").ok());
+  EXPECT_EQ(LookupLine("a"), "");
+  ASSERT_TRUE(test_.connection().Run("UPDATE _millstream.meta SET value = 'another'").ok());
+  test_.Reopen();
+  EXPECT_EQ(LookupLine("a"), "a|x|0.01|0|0|0|");
+}
+
+TEST_F(TableStoreTest, TwoKeysOfOneHashStayTwo) {
+  Ensure(Mode::kUpsert);
+  ASSERT_TRUE(Deliver({Row("a", "x", 1, 0), Row("b", "y", 1, 1), Row("c", "z", 1, 2)}).ok());
+  ASSERT_TRUE(test_.store().FoldAll().ok());
+  ASSERT_TRUE(Deliver({Row("a", "new", 1, 3)}).ok());
+  std::vector<std::string> parts = test_.Lines(
+      "SELECT '_millstream.' || table_name FROM duckdb_tables() WHERE regexp_matches(table_name, '^t[0-9]')");
+  for (const std::string& part : parts)
+    ASSERT_TRUE(test_.connection().Run("UPDATE " + part + " SET _hash = 7").ok()) << part;
+  std::vector<std::string> expected = {"a|new", "b|y", "c|z"};
+  EXPECT_EQ(test_.Lines("SELECT id, city FROM orders ORDER BY id"), expected);
+  ASSERT_TRUE(test_.store().FoldAll().ok());
+  EXPECT_EQ(test_.Lines("SELECT id, city FROM orders ORDER BY id"), expected);
+}
+
+TEST_F(TableStoreTest, NarrowerTypesFitIntoWiderColumns) {
+  Ensure(Mode::kAppend);
+  std::vector<ColumnInfo> columns = TestColumns(false);
+  columns[2].type = "DECIMAL(10,1)", columns[3].type = "INTEGER";
+  EXPECT_TRUE(test_.store().CheckCompatible(SpecOf(Mode::kAppend), columns).ok());
+  columns[3].type = "HUGEINT";
+  EXPECT_FALSE(test_.store().CheckCompatible(SpecOf(Mode::kAppend), columns).ok());
+  columns[3].type = "BIGINT", columns[2].type = "DOUBLE";
+  EXPECT_FALSE(test_.store().CheckCompatible(SpecOf(Mode::kAppend), columns).ok());
+  columns[2] = {"_offset", "BIGINT"};
+  EXPECT_FALSE(test_.store().CheckCompatible(SpecOf(Mode::kAppend), columns).ok());
+}
+
+}  // namespace
+}  // namespace millstream
