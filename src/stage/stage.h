@@ -101,6 +101,9 @@ struct SinkContext {
   Clock* clock = nullptr;
   Database* database = nullptr;
   TableStore* tables = nullptr;
+  /// For table sinks: events of one key of the table come from one partition of this pipeline only (catalog/,
+  /// TablesOf). False is right for every table, and slower to read.
+  bool key_in_one_partition = false;
   /// For stream sinks: the place to append to (implemented by pipeline/).
   class StreamAppender* appender = nullptr;
 };

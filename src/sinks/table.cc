@@ -1,0 +1,72 @@
+// The `table` sink: rows of a table that queries read: every row, the newest row of a key, or aggregates of a
+// key. Rows and offset are one transaction of the TableStore. Loops of several partitions deliver at once;
+// the store commits what gathers together.
+#include "sinks/sinks.h"
+#include "stage/make_kind.h"
+#include "stage/table_options.h"
+#include "tables/table_store.h"
+
+namespace millstream {
+namespace {
+
+class TableSinkStage final : public Sink {
+ public:
+  TableSinkStage(TableOptions options, const SinkContext& context)
+      : tables_(*context.tables), writer_{context.pipeline, context.generation, context.id} {
+    spec_.name = std::move(options.name);
+    spec_.key = std::move(options.key);
+    spec_.values = std::move(options.values);
+    spec_.delete_when = std::move(options.delete_when.text);
+    spec_.order_by = std::move(options.order_by);
+    spec_.key_in_one_partition = context.key_in_one_partition;
+  }
+
+  Result<std::map<uint32_t, uint64_t>> Open() override {
+    std::map<uint32_t, uint64_t> next;
+    for (const auto& [partition, offset] : tables_.Offsets(writer_)) next[partition] = offset.next;
+    return next;
+  }
+
+  std::vector<std::string> WantedColumns() const override {
+    if (spec_.key.empty()) return {};
+    return {"_op", "_ingested_at"};
+  }
+
+  Status SetColumns(const std::vector<ColumnInfo>& columns, uint32_t visible) override {
+    return tables_.Ensure(spec_, {columns.begin(), columns.begin() + visible});
+  }
+
+  Status Deliver(const RowBatch& rows) override { return tables_.Deliver(writer_, spec_.name, rows); }
+
+  // What a power cut leaves is what the last checkpoint put into the file (SEMANTICS, "Log": retention).
+  std::optional<uint64_t> DurableOffset(uint32_t partition) override {
+    auto offsets = tables_.CheckpointedOffsets(writer_);
+    auto found = offsets.find(partition);
+    return found == offsets.end() ? 0 : found->second.next;
+  }
+
+  bool concurrent() const override { return true; }
+
+  // An own delete_when sees change events as they are.
+  bool wants_deletes() const override {
+    return !spec_.key.empty() && spec_.values.empty() && spec_.delete_when.empty();
+  }
+
+ private:
+  TableStore& tables_;
+  Writer writer_;
+  TableSpec spec_;
+};
+
+}  // namespace
+
+SinkKind TableSink() {
+  return MakeSinkKind(
+      TableOptionsSpec(), [](const TableOptions& options) { return options.name; },
+      [](TableOptions options, const SinkContext& context) -> Result<std::unique_ptr<Sink>> {
+        if (context.tables == nullptr) return Fail(Internal("a table sink needs the table store"));
+        return std::make_unique<TableSinkStage>(std::move(options), context);
+      });
+}
+
+}  // namespace millstream
