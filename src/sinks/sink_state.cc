@@ -2,7 +2,7 @@
 
 #include <charconv>
 
-#include "event/json_scan.h"
+#include "base/text.h"
 
 namespace millstream {
 namespace {

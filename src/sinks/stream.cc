@@ -4,7 +4,6 @@
 // nothing itself. A row's visible columns become `data`, those called ce_* the envelope. `ce_id` is made of
 // the row's place unless the row has one, so that a repeated delivery makes the same event.
 #include "base/text.h"
-#include "event/json_scan.h"
 #include "sinks/sinks.h"
 #include "stage/make_kind.h"
 #include "stage/row_text.h"

@@ -1,6 +1,6 @@
 #include "stage/row_text.h"
 
-#include "event/json_scan.h"
+#include "base/text.h"
 
 namespace millstream {
 
