@@ -107,7 +107,7 @@ Status RotatedFile::Append(std::string_view bytes, uint32_t partition, uint64_t 
 
 Status RotatedFile::AppendOnce(std::string_view bytes, uint32_t partition, uint64_t next, const First& first,
                                bool rotate) {
-  if (rotate) RETURN_IF_ERROR(Rotate());
+  if (rotate && state_.has_rows) RETURN_IF_ERROR(Rotate());
   SinkState grown = state_;
   grown.offsets[partition] = next;
   if (!bytes.empty()) {
