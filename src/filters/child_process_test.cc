@@ -15,7 +15,8 @@ class ChildProcessTest : public testing::Test {
     EXPECT_TRUE(child) << child.error().ToString();
     return child ? std::move(*child) : nullptr;
   }
-  Status Exchange(ChildProcess& child, const std::string& lines, size_t count, int64_t timeout_us = 5 * kSecondUs) {
+  Status Exchange(ChildProcess& child, const std::string& lines, size_t count,
+                  int64_t timeout_us = 5 * kSecondUs) {
     return child.Exchange(lines, count, timeout_us, {}, replies_);
   }
   SystemClock clock_;

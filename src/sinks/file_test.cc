@@ -44,7 +44,8 @@ TEST_F(FileSinkTest, KeepsTheContract) {
   under_test.make = [&] { return Make("{path: out.csv, rotate: {size: 40}}"); };
   under_test.rows = [&] {
     std::vector<std::string> rows;
-    for (const std::string& name : *fs_.List("/project")) {
+    std::vector<std::string> names = std::move(*fs_.List("/project"));
+    for (const std::string& name : names) {
       if (!name.ends_with(".csv")) continue;
       std::string text = Read(name);
       for (std::string_view line : Split(Trim(text), '\n')) {
@@ -116,7 +117,6 @@ TEST_F(FileSinkTest, CompressedMembersFollowOneAnother) {
   ASSERT_TRUE(both.starts_with(first));
   EXPECT_EQ(both.substr(0, 2), "\x1f\x8b");
   EXPECT_EQ(both.substr(first.size(), 2), "\x1f\x8b");
-  auto zstd = Start("{path: rows.zst, compression: zstd}", visible);
 }
 
 TEST_F(FileSinkTest, AnyFailingCallLosesAndDoublesNothing) {
@@ -127,12 +127,15 @@ TEST_F(FileSinkTest, AnyFailingCallLosesAndDoublesNothing) {
       auto sink = std::move(*FileSink().make(OptionsOf("{path: o.csv, rotate: {size: 8}}"),
                                              ContextOf(fs, clock_, "file:o.csv")));
       fs.FailAt(static_cast<FileCall>(call), nth, IoError("asked for"));
-      if (!sink->Open()) ASSERT_TRUE(sink->Open());
+      if (!sink->Open()) {
+        ASSERT_TRUE(sink->Open());
+      }
       SetColumns(*sink, visible);
       for (uint64_t first = 0; first < 12; first += 3) {
         // After a failure the runtime may cut the batch anew: here it repeats with three more events.
-        if (!sink->Deliver(maker_.Make(0, first, first + 3, visible)).ok())
+        if (!sink->Deliver(maker_.Make(0, first, first + 3, visible)).ok()) {
           ASSERT_TRUE(sink->Deliver(maker_.Make(0, first, first + 6, visible)).ok());
+        }
       }
       fs.StopFailing();
       std::string all;

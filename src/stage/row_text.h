@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "sql/chunk_json.h"
+#include "sql/chunk_builder.h"
 #include "sql/row_batch.h"
 
 namespace millstream {
