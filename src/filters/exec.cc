@@ -97,7 +97,7 @@ size_t CountReserved(const std::vector<ColumnInfo>& columns) {
 }
 
 std::string Excerpt(std::string_view text) {
-  return text.size() <= kExcerptBytes ? std::string(text) : std::string(text.substr(0, kExcerptBytes)) + "…";
+  return fmt::format("{}{}", text.substr(0, kExcerptBytes), text.size() > kExcerptBytes ? "…" : "");
 }
 
 class ExecFilterStage final : public Filter {
