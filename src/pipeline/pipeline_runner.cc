@@ -10,14 +10,15 @@ std::vector<std::string> AllReserved() {
   return names;
 }
 
+/// Columns before the reserved ones, which stand last in their order; a visible one may be called `data` too.
 uint32_t CountVisible(const std::vector<ColumnInfo>& columns) {
-  auto reserved = [](const ColumnInfo& column) {
-    return std::find(std::begin(kReservedColumns), std::end(kReservedColumns), column.name) != std::end(kReservedColumns);
-  };
-  // Reserved columns stand last; `_partition` is always among them.
-  uint32_t end = static_cast<uint32_t>(columns.size());
-  while (end > 0 && reserved(columns[end - 1])) --end;
-  return end;
+  auto next = std::rbegin(kReservedColumns);
+  auto visible = static_cast<uint32_t>(columns.size());
+  for (; visible > 0; --visible, ++next) {
+    next = std::find(next, std::rend(kReservedColumns), columns[visible - 1].name);
+    if (next == std::rend(kReservedColumns)) break;
+  }
+  return visible;
 }
 
 }  // namespace

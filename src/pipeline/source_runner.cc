@@ -71,6 +71,7 @@ void SourceRunner::Run(std::stop_token stop) {
 Status SourceRunner::RunToEnd(std::stop_token stop) {
   while (!stop.stop_requested() && !paused_) {
     auto worked = source_->Poll(stop);
+    if (worked && !*worked) worked = source_->Finish(stop);
     if (!worked) {
       SetState("failed", worked.error().message());
       return worked.error().Within("source " + config_.name);

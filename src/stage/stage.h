@@ -71,6 +71,9 @@ class Source {
   /// Reads what there is now and hands it to the taker. True if it did something; false: nothing new (the
   /// runtime waits `poll_us` and calls again).
   virtual Result<bool> Poll(std::stop_token stop) = 0;
+  /// `run --once`, after Poll has answered false: nothing more will come, so take what only waits for its end (an
+  /// incomplete last line, a file that may still be written). True if it did something; called until it did not.
+  virtual Result<bool> Finish(std::stop_token /*stop*/) { return false; }
   virtual int64_t poll_us() const { return 500'000; }
 };
 
