@@ -16,7 +16,7 @@ SourceRunner::SourceRunner(SourceConfig config, StreamIngest& ingest, Clock& clo
 Status SourceRunner::Open(const Registry& registry, FileSystem& fs, const std::string& project_directory) {
   auto kind = registry.sources().find(config_.kind);
   if (kind == registry.sources().end()) return NotFound("no source kind '{}'", config_.kind);
-  SourceContext context{config_.name, config_.stream, project_directory, &fs, &clock_, this};
+  SourceContext context{config_.name, config_.stream, project_directory, &fs, &clock_, this, ingest_.config().shape.contract};
   ASSIGN_OR_RETURN(source_, kind->second.make(config_.options, context));
   return OkStatus();
 }

@@ -9,10 +9,9 @@
 #include <string_view>
 
 #include "base/status.h"
+#include "event/decompress.h"
 
 namespace millstream {
-
-enum class Compression : uint8_t { kNone, kGzip, kZstd };
 
 /// "gzip" or "zstd"; by the path's ending (.gz, .zst) for ""; else none.
 Compression CompressionOf(std::string_view option, std::string_view path);

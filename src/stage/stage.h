@@ -21,6 +21,7 @@
 #include "base/status.h"
 #include "event/envelope.h"
 #include "event/receipt.h"
+#include "event/type.h"
 #include "sql/row_batch.h"
 #include "stage/node.h"
 #include "stage/spec.h"
@@ -62,6 +63,7 @@ struct SourceContext {
   FileSystem* fs = nullptr;
   Clock* clock = nullptr;
   EventTaker* taker = nullptr;
+  Contract contract = {};  // of the stream: CSV without a header takes its names from it
 };
 
 /// Brings events in.
