@@ -1,1 +1,18 @@
-int main() { return 0; }
+// Builds the house: which kinds of sources, filters and sinks there are, and hands over to the command line.
+#include "cli/verbs.h"
+#include "filters/filters.h"
+#include "sinks/sinks.h"
+#include "sources/sources.h"
+
+int main(int argc, char** argv) {
+  using namespace millstream;
+  Registry registry;
+  registry.Add(FileSource());
+  registry.Add(ExecFilter());
+  registry.Add(TableSink());
+  registry.Add(StreamSink());
+  registry.Add(FileSink());
+  registry.Add(StdoutSink());
+  registry.Add(DropSink());
+  return RunCommandLine(argc, argv, registry);
+}

@@ -50,16 +50,16 @@ size_t OnData(char* data, size_t size, size_t count, void* context) {
 
 }  // namespace
 
-struct HttpClient::State {
+struct CurlClient::State {
   CURL* curl = curl_easy_init();
   ~State() { curl_easy_cleanup(curl); }
 };
 
-HttpClient::HttpClient(std::string url, std::string token) : url_(std::move(url)), token_(std::move(token)), state_(std::make_unique<State>()) {}
+CurlClient::CurlClient(std::string url, std::string token) : url_(std::move(url)), token_(std::move(token)), state_(std::make_unique<State>()) {}
 
-HttpClient::~HttpClient() = default;
+CurlClient::~CurlClient() = default;
 
-Result<HttpAnswer> HttpClient::Send(const Request& request) {
+Result<HttpAnswer> CurlClient::Send(const Request& request) {
   CURL* curl = state_->curl;
   curl_easy_reset(curl);
   std::string url = url_ + request.path;

@@ -1,6 +1,7 @@
-// HttpClient: the verbs' way to a server, over libcurl.
+// HttpClient: the verbs' way to the HTTP API: over the network, or in this process where no server runs.
 //
-// Place: floor 8. One connection, kept alive; belongs to one thread.
+// Place: floor 8. CurlClient speaks to a server over libcurl, one connection, kept alive. LocalClient (local_client.h) calls the same routes over an Engine
+// of this process. Belongs to one thread.
 // Failure: kUnavailable if the server cannot be reached; an HTTP status is no failure here.
 #pragma once
 
@@ -23,11 +24,7 @@ struct HttpAnswer {
 
 class HttpClient {
  public:
-  /// `url`: "http://127.0.0.1:8410", without a path.
-  HttpClient(std::string url, std::string token);
-  ~HttpClient();
-
-  const std::string& url() const { return url_; }
+  virtual ~HttpClient() = default;
 
   struct Request {
     std::string method = "GET";
@@ -38,7 +35,15 @@ class HttpClient {
     std::function<bool(std::string_view)> on_data;
     int64_t timeout_ms = 0;  // 0 = none
   };
-  Result<HttpAnswer> Send(const Request& request);
+  virtual Result<HttpAnswer> Send(const Request& request) = 0;
+};
+
+class CurlClient final : public HttpClient {
+ public:
+  /// `url`: "http://127.0.0.1:8410", without a path.
+  CurlClient(std::string url, std::string token);
+  ~CurlClient() override;
+  Result<HttpAnswer> Send(const Request& request) override;
 
  private:
   struct State;

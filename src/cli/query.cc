@@ -5,12 +5,10 @@
 #include <iterator>
 #include <memory>
 
-#include "base/text.h"
 #include "cli/target.h"
 #include "cli/terminal.h"
 #include "cli/verbs.h"
 #include "event/json_scan.h"
-#include "query/query.h"
 
 namespace millstream {
 namespace {
@@ -19,8 +17,6 @@ struct QueryOptions {
   std::string sql, format = "table", wait, timeout;
   std::vector<std::string> parameters;
 };
-
-constexpr size_t kTableRows = 100'000;  // laid out at once; beyond it: ndjson or csv
 
 /// The text of a query: itself, @FILE, or - for stdin.
 Result<std::string> ReadSql(const std::string& given) {
@@ -103,88 +99,6 @@ Status QueryServer(HttpClient& server, const QueryOptions& given, const std::str
   return given.format == "table" ? PrintAnswerAsTable(answer.body) : OkStatus();
 }
 
-Status PrintRows(RunningQuery& query, const std::string& format) {
-  JsonWriter writer = query.MakeJsonWriter();
-  const std::vector<ColumnInfo>& columns = query.columns();
-  std::vector<std::string> heading;
-  std::vector<std::vector<std::string>> lines;
-  for (const ColumnInfo& column : columns) heading.push_back(column.name);
-  std::string out;
-  if (format == "csv") {
-    for (size_t i = 0; i < columns.size(); ++i) out += (i > 0 ? "," : "") + CsvCell(columns[i].name);
-    out += '\n';
-  } else if (format == "json") {
-    out += "{\"columns\":[";
-    for (size_t i = 0; i < columns.size(); ++i) {
-      out += i > 0 ? ",{\"name\":" : "{\"name\":";
-      AppendJsonString(out, columns[i].name);
-      out += ",\"type\":";
-      AppendJsonString(out, columns[i].type);
-      out += '}';
-    }
-    out += "],\"rows\":[";
-  }
-  bool is_first = true;
-  while (true) {
-    ASSIGN_OR_RETURN(std::optional<Chunk> chunk, query.Next());
-    if (!chunk) break;
-    for (uint32_t row = 0; row < chunk->rows(); ++row) {
-      if (format == "table") {
-        if (lines.size() == kTableRows) return Exhausted("more than {} rows; use --format ndjson or csv, or a LIMIT", kTableRows);
-        std::vector<std::string>& line = lines.emplace_back(columns.size());
-        for (uint32_t c = 0; c < columns.size(); ++c) writer.AppendText(line[c], *chunk, c, row);
-      } else if (format == "csv") {
-        for (uint32_t c = 0; c < columns.size(); ++c) {
-          std::string cell;
-          writer.AppendText(cell, *chunk, c, row);
-          out += (c > 0 ? "," : "") + CsvCell(cell);
-        }
-        out += '\n';
-      } else {
-        if (format == "json" && !is_first) out += ',';
-        for (uint32_t c = 0; c < columns.size(); ++c) {
-          out += c > 0 ? ',' : '{';
-          AppendJsonString(out, columns[c].name);
-          out += ':';
-          writer.Append(out, *chunk, c, row);
-        }
-        out += format == "json" ? "}" : "}\n";
-      }
-      is_first = false;
-    }
-    std::fwrite(out.data(), 1, out.size(), stdout);
-    out.clear();
-  }
-  if (format == "table") out = LayOut(heading, lines);
-  if (format == "json") out += "]}\n";
-  std::fwrite(out.data(), 1, out.size(), stdout);
-  return OkStatus();
-}
-
-/// Without a server the data folder is only read: says how far each table is behind.
-void TellLag(Engine& engine) {
-  for (const Engine::TableLag& lag : engine.TableLags())
-    if (lag.events > 0) std::fprintf(stderr, "table %s is %s events behind stream %s (no server runs)\n", lag.table.c_str(), FormatCount(lag.events).c_str(), lag.stream.c_str());
-}
-
-Status QueryHere(const Everywhere& everywhere, const QueryOptions& given, const std::string& sql, const std::string& project_directory) {
-  Machine machine;
-  Logger logger;
-  ASSIGN_OR_RETURN(auto engine, OpenEngine(everywhere, machine, logger, project_directory, true));
-  if (!everywhere.quiet) TellLag(*engine);
-  QueryRequest request;
-  request.sql = sql;
-  for (const std::string& parameter : given.parameters) request.parameters[parameter.substr(0, parameter.find('='))] = parameter.substr(parameter.find('=') + 1);
-  if (!given.timeout.empty()) {
-    ASSIGN_OR_RETURN(request.timeout_us, ParseDurationUs(given.timeout));
-  }
-  QueryRunner runner(*engine);
-  SqlFault fault;
-  auto query = runner.Start(request, &fault);
-  if (!query) return query.error();
-  return PrintRows(**query, given.format);
-}
-
 }  // namespace
 
 Verb QueryVerb() {
@@ -207,10 +121,9 @@ Verb QueryVerb() {
         if (!sql) return Complain(sql.error());
         auto body = RequestJson(*given, *sql);
         if (!body) return Complain(body.error());
-        auto target = FindTarget(everywhere);
-        if (!target) return Complain(target.error());
-        if (target->server) return Complain(QueryServer(*target->server, *given, *body));
-        return Complain(QueryHere(everywhere, *given, *sql, target->project_directory));
+        auto api = OpenApi(everywhere);
+        if (!api) return Complain(api.error());
+        return Complain(QueryServer(**api, *given, *body));
       });
   return verb;
 }

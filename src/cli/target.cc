@@ -6,6 +6,7 @@
 #include <boost/json.hpp>
 #include <filesystem>
 
+#include "cli/local_client.h"
 #include "pipeline/data_folder.h"
 
 namespace millstream {
@@ -31,12 +32,12 @@ Result<Target> FindTarget(const Everywhere& everywhere) {
   constexpr int64_t kAliveTimeoutMs = 3000;
   Target target;
   if (!everywhere.server.empty()) {
-    target.server = std::make_unique<HttpClient>(everywhere.server, everywhere.token);
+    target.server = std::make_unique<CurlClient>(everywhere.server, everywhere.token);
     return target;
   }
   target.project_directory = FindProject(everywhere);
   if (target.project_directory.empty()) {
-    target.server = std::make_unique<HttpClient>(kDefaultServer, everywhere.token);
+    target.server = std::make_unique<CurlClient>(kDefaultServer, everywhere.token);
     if (!target.server->Send({"GET", "/health/live", {}, {}, {}, kAliveTimeoutMs}))
       return Fail(Unavailable("no millstream.yaml here or above, and nothing listens on {}; name a project with -C DIR or a server with --server URL",
                               kDefaultServer));
@@ -45,10 +46,15 @@ Result<Target> FindTarget(const Everywhere& everywhere) {
   Machine machine;
   Faults faults;
   Project project = LoadProject(machine.fs, target.project_directory, *everywhere.registry, faults);
-  target.data_directory = DataDirectory(everywhere, project);
-  auto holder = FindLockHolder(target.data_directory);
-  if (holder && !holder->url.empty()) target.server = std::make_unique<HttpClient>(holder->url, everywhere.token);
+  auto holder = FindLockHolder(DataDirectory(everywhere, project));
+  if (holder && !holder->url.empty()) target.server = std::make_unique<CurlClient>(holder->url, everywhere.token);
   return target;
+}
+
+Result<std::unique_ptr<HttpClient>> OpenApi(const Everywhere& everywhere, bool read_only) {
+  ASSIGN_OR_FAIL(Target target, FindTarget(everywhere));
+  if (target.server) return std::move(target.server);
+  return LocalClient::Open(everywhere, target.project_directory, read_only);
 }
 
 Result<Project> LoadProjectOrComplain(const Everywhere& everywhere, Machine& machine, const std::string& directory, bool bind) {

@@ -27,15 +27,16 @@ struct Machine {
 };
 
 struct Target {
-  std::unique_ptr<HttpClient> server;  // null: there is none, use the project's data folder
+  std::unique_ptr<HttpClient> server;  // null: no server runs, use the project's data folder
   std::string project_directory;       // empty: no project
-  std::string data_directory;
 };
 
 /// The project's folder: -C, or the nearest folder upwards with millstream.yaml; empty if there is none.
 std::string FindProject(const Everywhere& everywhere);
 /// kUnavailable (exit 3) if there is neither a server nor a project.
 Result<Target> FindTarget(const Everywhere& everywhere);
+/// The HTTP API of the target: a server's, or over an Engine of this process. `read_only`: the verb changes nothing.
+Result<std::unique_ptr<HttpClient>> OpenApi(const Everywhere& everywhere, bool read_only = true);
 
 /// Loads the project's files; prints every fault on stderr. kInvalid if there was one.
 Result<Project> LoadProjectOrComplain(const Everywhere& everywhere, Machine& machine, const std::string& directory, bool bind);
