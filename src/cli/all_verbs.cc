@@ -1,7 +1,16 @@
+#include <iterator>
+
 #include "cli/verbs.h"
 
 namespace millstream {
 
-std::vector<Verb> AllVerbs() { return {InitVerb(), CheckVerb(), RunVerb(), IngestVerb(), QueryVerb()}; }
+std::vector<Verb> AllVerbs() {
+  std::vector<Verb> verbs{InitVerb(), CheckVerb(), RunVerb(), IngestVerb(), QueryVerb(), TapVerb(), TopVerb()};
+  std::vector<Verb> nouns = NounVerbs();
+  std::move(nouns.begin(), nouns.end(), std::back_inserter(verbs));
+  for (Verb verb : {DeadVerb(), LogVerb(), VerifyVerb(), VersionVerb(), SchemaVerb(), ReferenceVerb(), CompletionVerb(), HelpVerb()})
+    verbs.push_back(std::move(verb));
+  return verbs;
+}
 
 }  // namespace millstream

@@ -16,6 +16,18 @@ Verb CheckVerb();
 Verb RunVerb();
 Verb IngestVerb();
 Verb QueryVerb();
+Verb TapVerb();
+Verb TopVerb();
+/// stream, source, pipeline, table, filter
+std::vector<Verb> NounVerbs();
+Verb DeadVerb();
+Verb LogVerb();
+Verb VerifyVerb();
+Verb VersionVerb();
+Verb SchemaVerb();
+Verb ReferenceVerb();
+Verb CompletionVerb();
+Verb HelpVerb();
 
 /// Parses and runs the command line. `registry` must live as long.
 int RunCommandLine(int argc, char** argv, const Registry& registry);
