@@ -1,0 +1,162 @@
+#include "cli/splitter_feed.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "event/decompress.h"
+#include "event/json_scan.h"
+#include "event/record_splitter.h"
+
+namespace millstream {
+namespace {
+
+constexpr size_t kReadBytes = 1 << 20;
+constexpr size_t kPieceBytes = 4 << 20;
+constexpr size_t kReadablePast = 64;
+
+class SplitterFeed final : public EventFeed {
+ public:
+  SplitterFeed(std::unique_ptr<File> file, uint64_t total, SplitOptions options, Compression compression, uint64_t skip)
+      : file_(std::move(file)), total_(total), lines_(options.format == RecordFormat::kNdjson && options.records.empty()), splitter_(std::move(options)),
+        inflater_(compression == Compression::kNone ? nullptr : Inflater::Make(compression)), skip_(skip) {}
+
+  uint64_t total_bytes() const override { return total_; }
+
+  Result<std::optional<FeedPiece>> Next() override {
+    FeedPiece piece;
+    piece.format = lines_ ? BodyFormat::kNdjson : BodyFormat::kJson;
+    if (held_) {
+      piece = std::move(*held_);
+      held_.reset();
+      return Close(std::move(piece));
+    }
+    piece.body = lines_ ? "" : "[";
+    while (piece.body.size() < kPieceBytes) {
+      ASSIGN_OR_FAIL(std::optional<Record> record, splitter_.Next());
+      if (!record) {
+        if (at_end_) break;
+        FAIL_IF_ERROR(ReadMore());
+        continue;
+      }
+      uint64_t index = taken_++;
+      if (index < skip_) continue;
+      if (piece.events == 0) {
+        piece.first_event = index;
+        piece.first_line = record->line;
+      }
+      // One that is no JSON would spoil the array around it: it travels alone, as a line.
+      if (!lines_ && (!record->fault.empty() || !Sound(record->text))) {
+        FeedPiece alone;
+        alone.body = record->text;
+        std::replace(alone.body.begin(), alone.body.end(), '\n', ' ');
+        alone.first_event = index;
+        alone.first_line = record->line;
+        alone.events = 1;
+        if (piece.events == 0) return Close(std::move(alone));
+        --taken_;
+        auto closed = Close(std::move(piece));
+        ++taken_;
+        held_ = std::move(alone);
+        return closed;
+      }
+      if (!lines_ && piece.events > 0) piece.body += ',';
+      piece.body += record->text;
+      if (lines_) piece.body += '\n';
+      ++piece.events;
+    }
+    if (piece.events == 0) return std::optional<FeedPiece>();
+    return Close(std::move(piece));
+  }
+
+ private:
+  bool Sound(std::string_view text) {
+    padded_.assign(text);
+    padded_.append(kReadablePast, '\0');
+    return !ValidateJson(std::string_view(padded_.data(), text.size()));
+  }
+
+  Result<std::optional<FeedPiece>> Close(FeedPiece piece) {
+    if (piece.format == BodyFormat::kJson) piece.body += ']';
+    piece.size = piece.body.size();
+    piece.body.append(kReadablePast, '\0');
+    piece.position = fmt::format("{}", taken_);
+    piece.bytes_read = read_;
+    return std::optional(std::move(piece));
+  }
+
+  Status ReadMore() {
+    buffer_.resize(kReadBytes);
+    size_t got = 0;
+    if (file_) {
+      ASSIGN_OR_RETURN(got, file_->ReadAt(read_, buffer_.data(), buffer_.size()));
+    } else {
+      ssize_t from_stdin = 0;
+      do {
+        from_stdin = read(STDIN_FILENO, buffer_.data(), buffer_.size());
+      } while (from_stdin < 0 && errno == EINTR);
+      if (from_stdin < 0) return IoError("reading stdin: {}", std::strerror(errno));
+      got = static_cast<size_t>(from_stdin);
+    }
+    read_ += got;
+    if (got == 0) {
+      at_end_ = true;
+      splitter_.End();
+      return inflater_ ? inflater_->Finish() : OkStatus();
+    }
+    std::string_view bytes(buffer_.data(), got);
+    if (!inflater_) {
+      splitter_.Feed(bytes);
+      return OkStatus();
+    }
+    std::string plain;
+    while (true) {
+      plain.clear();
+      RETURN_IF_ERROR(inflater_->Inflate(bytes, plain, kReadBytes));
+      splitter_.Feed(plain);
+      if (bytes.empty() && plain.size() < kReadBytes) return OkStatus();
+    }
+  }
+
+  std::unique_ptr<File> file_;
+  const uint64_t total_;
+  const bool lines_;  // comes out as NDJSON
+  RecordSplitter splitter_;
+  std::unique_ptr<Inflater> inflater_;
+  const uint64_t skip_;
+  std::string buffer_, padded_;
+  std::optional<FeedPiece> held_;
+  uint64_t taken_ = 0, read_ = 0;
+  bool at_end_ = false;
+};
+
+Status ReadCsvSettings(const FeedOptions& given, CsvOptions& csv) {
+  for (const auto& [name, value] : given.csv) {
+    if (name == "delimiter" || name == "quote") {
+      if (value.size() != 1) return Invalid("--csv {}={}: expected one character", name, value);
+      (name == "delimiter" ? csv.delimiter : csv.quote) = value[0];
+    } else if (name == "header") {
+      if (value != "true" && value != "false") return Invalid("--csv header={}: expected true or false", value);
+      csv.header = value == "true";
+    } else if (name == "null") {
+      csv.null_text = value;
+    } else {
+      return Invalid("--csv {}: expected delimiter, header, quote or null", name);
+    }
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<EventFeed>> OpenSplitterFeed(std::unique_ptr<File> file, uint64_t total, const FeedOptions& options, const std::string& resume) {
+  SplitOptions split;
+  ASSIGN_OR_FAIL(split.format, ParseRecordFormat(options.format));
+  split.records = options.records;
+  split.contract = options.contract;
+  FAIL_IF_ERROR(ReadCsvSettings(options, split.csv));
+  ASSIGN_OR_FAIL(Compression compression, ParseCompression(options.compression));
+  return std::make_unique<SplitterFeed>(std::move(file), total, std::move(split), compression, std::strtoull(resume.c_str(), nullptr, 10));
+}
+
+}  // namespace millstream
