@@ -130,23 +130,6 @@ class SplitterFeed final : public EventFeed {
   bool at_end_ = false;
 };
 
-Status ReadCsvSettings(const FeedOptions& given, CsvOptions& csv) {
-  for (const auto& [name, value] : given.csv) {
-    if (name == "delimiter" || name == "quote") {
-      if (value.size() != 1) return Invalid("--csv {}={}: expected one character", name, value);
-      (name == "delimiter" ? csv.delimiter : csv.quote) = value[0];
-    } else if (name == "header") {
-      if (value != "true" && value != "false") return Invalid("--csv header={}: expected true or false", value);
-      csv.header = value == "true";
-    } else if (name == "null") {
-      csv.null_text = value;
-    } else {
-      return Invalid("--csv {}: expected delimiter, header, quote or null", name);
-    }
-  }
-  return OkStatus();
-}
-
 }  // namespace
 
 Result<std::unique_ptr<EventFeed>> OpenSplitterFeed(std::unique_ptr<File> file, uint64_t total, const FeedOptions& options, const std::string& resume) {
@@ -154,7 +137,7 @@ Result<std::unique_ptr<EventFeed>> OpenSplitterFeed(std::unique_ptr<File> file, 
   ASSIGN_OR_FAIL(split.format, ParseRecordFormat(options.format));
   split.records = options.records;
   split.contract = options.contract;
-  FAIL_IF_ERROR(ReadCsvSettings(options, split.csv));
+  for (const auto& [name, value] : options.csv) FAIL_IF_ERROR(SetCsvOption(split.csv, name, value));
   ASSIGN_OR_FAIL(Compression compression, ParseCompression(options.compression));
   return std::make_unique<SplitterFeed>(std::move(file), total, std::move(split), compression, std::strtoull(resume.c_str(), nullptr, 10));
 }
