@@ -11,5 +11,5 @@ room(sinks    USES stage tables)                                                
 room(catalog  USES stage tables LIBRARIES OpenSSL::Crypto)                                       # floor 4
 room(pipeline USES catalog tables)                                                                  # floor 5
 room(query    USES pipeline)                                                                        # floor 6
-room(server   USES query LIBRARIES OpenSSL::SSL)                                                    # floor 7
+room(server   USES query LIBRARIES OpenSSL::SSL Boost::headers)                                                    # floor 7
 room(cli      USES server LIBRARIES PkgConfig::CURL)                                                # floor 8
