@@ -60,8 +60,10 @@ const std::string& HttpRequest::PathValue(std::string_view name) const {
 
 Responder::~Responder() {
   if (!channel_ || done_) return;
-  if (begun_) return channel_->End(false);
-  channel_->Send(Problem(500, "internal", "the request was dropped without an answer"));
+  if (begun_)
+    channel_->End(false);
+  else
+    channel_->Send(Problem(500, "internal", "the request was dropped without an answer"));
 }
 
 void Responder::Send(HttpResponse response) {

@@ -1,0 +1,124 @@
+#include "server/router.h"
+
+#include "base/fault.h"
+#include "base/text.h"
+#include "server/http_text.h"
+#include "server/inflate.h"
+#include "server/problem.h"
+
+namespace millstream {
+namespace {
+
+bool IsPlaceholder(std::string_view segment) { return segment.starts_with('{'); }
+
+/// The values of a pattern's placeholders, if the path's segments match.
+std::optional<std::vector<std::pair<std::string, std::string>>> Match(const std::vector<std::string>& pattern, const std::vector<std::string_view>& path) {
+  if (pattern.size() != path.size()) return std::nullopt;
+  std::vector<std::pair<std::string, std::string>> values;
+  for (size_t i = 0; i < path.size(); ++i) {
+    if (!IsPlaceholder(pattern[i])) {
+      if (pattern[i] != path[i]) return std::nullopt;
+      continue;
+    }
+    auto value = PercentDecode(path[i], false);
+    if (!value || value->empty()) return std::nullopt;
+    values.emplace_back(pattern[i].substr(1, pattern[i].size() - 2), std::move(*value));
+  }
+  return values;
+}
+
+void Run(const std::function<void(const HttpRequest&, Responder)>& handler, const HttpRequest& request, Responder responder) {
+  try {
+    handler(request, std::move(responder));
+  } catch (const std::bad_alloc&) {  // the Responder answered 500, or cut the stream, as it went
+  }
+}
+
+}  // namespace
+
+void Router::Add(Route route) {
+  std::vector<std::string> pattern;
+  for (std::string_view segment : Split(route.path, '/')) pattern.emplace_back(segment);
+  patterns_.push_back(std::move(pattern));
+  routes_.push_back(std::move(route));
+}
+
+/// Fills route, path_values and query, or answers 404 and 405.
+std::optional<HttpResponse> Router::Find(HttpRequest& head) const {
+  std::string_view method = head.method == "HEAD" ? "GET" : std::string_view(head.method);
+  std::vector<std::string_view> segments = Split(head.path, '/');
+  std::string allowed;
+  for (size_t i = 0; i < routes_.size(); ++i) {
+    auto values = Match(patterns_[i], segments);
+    if (!values) continue;
+    if (routes_[i].method != method) {
+      if (!allowed.empty()) allowed += ", ";
+      allowed += routes_[i].method == "GET" ? "GET, HEAD" : routes_[i].method;
+      continue;
+    }
+    head.route = i;
+    head.path_values = std::move(*values);
+    auto query = ParseQuery(head.raw_query);
+    if (!query) return Problem(400, "bad_request", "the query of the URL is not percent-encoded UTF-8");
+    head.query = std::move(*query);
+    return std::nullopt;
+  }
+  if (!allowed.empty()) {
+    HttpResponse response = Problem(405, "method_not_allowed", fmt::format("{} is not for {}; allowed: {}", head.method, head.path, allowed));
+    response.headers.emplace_back("Allow", allowed);
+    return response;
+  }
+  std::vector<std::string> paths;
+  for (const Route& route : routes_) paths.push_back(route.path);
+  std::string nearest = Nearest(head.path, paths);
+  return Problem(404, "not_found", fmt::format("no route {}{}; GET /openapi.json has them all", head.path, nearest.empty() ? "" : ", perhaps " + nearest));
+}
+
+/// 415 with the header to add: what a browser form or a plain `curl -d` sends is none of ours, so no web page can post here.
+std::optional<HttpResponse> Router::CheckBodyType(const HttpRequest& head, const Route& route) {
+  if (route.takes.empty()) return std::nullopt;
+  if (const std::string* encoding = head.Header("content-encoding"); encoding != nullptr && !KnowsEncoding(LowerAscii(*encoding)))
+    return Problem(415, "unsupported_media_type", fmt::format("Content-Encoding '{}' is not known; use gzip or zstd", *encoding));
+  const std::string* type = head.Header("content-type");
+  std::string media = type == nullptr ? "" : MediaType(*type);
+  bool is_binary_cloud_event = head.Header("ce-specversion") != nullptr && (media == "application/json" || media.ends_with("+json"));
+  if (is_binary_cloud_event || std::find(route.takes.begin(), route.takes.end(), media) != route.takes.end()) return std::nullopt;
+  std::string others;
+  for (size_t i = 1; i < route.takes.size(); ++i) others += (i == 1 ? " (or " : ", ") + route.takes[i];
+  if (!others.empty()) others += ')';
+  return Problem(415, "unsupported_media_type",
+                 fmt::format("{} is not taken here; add -H 'Content-Type: {}'{}", media.empty() ? "a body without Content-Type" : "'" + media + "'", route.takes[0], others));
+}
+
+std::optional<HttpResponse> Router::Admit(HttpRequest& head) {
+  auto missing = Find(head);
+  // Host and Origin are looked at first: a foreign page learns nothing, not even which routes there are.
+  Role role = missing ? Role::kNone : routes_[head.route].role;
+  if (auto refusal = access_.Check(head, role)) return refusal;
+  if (missing) return missing;
+  return CheckBodyType(head, routes_[head.route]);
+}
+
+void Router::Handle(std::shared_ptr<HttpRequest> request, Responder responder) {
+  const Route& route = routes_[request->route];
+  if (route.lane == Lane::kInline) return Run(route.handler, *request, std::move(responder));
+  // A task is a std::function, which is copied; a Responder is not.
+  auto shared = std::make_shared<Responder>(std::move(responder));
+  auto task = [this, &route, request, shared] {
+    if (const std::string* encoding = request->Header("content-encoding"); encoding != nullptr && request->body.size() > 0) {
+      auto inflated = Inflate(LowerAscii(*encoding), request->body.view(), inflated_max_);
+      if (!inflated) {
+        bool is_too_large = inflated.error().code() == Code::kExhausted;
+        return shared->Send(Problem(is_too_large ? 413 : 400, is_too_large ? "too_large" : "bad_request", inflated.error().message()));
+      }
+      request->body = std::move(*inflated);
+    }
+    Run(route.handler, *request, std::move(*shared));
+  };
+  bool is_taken = route.lane == Lane::kLong ? pool_.RunLong(std::move(task)) : pool_.RunQuick(std::move(task));
+  if (is_taken) return;
+  if (route.lane == Lane::kLong) return shared->Send(Problem(429, "busy", "too many queries, feeds and waits at once; try again soon"));
+  shared->Send(Problem(503, "unavailable", "the server is busy; try again soon"));
+}
+
+}  // namespace millstream
