@@ -16,6 +16,7 @@ class LocalClient final : public HttpClient {
   static Result<std::unique_ptr<HttpClient>> Open(const Everywhere& everywhere, const std::string& project_directory, bool read_only);
   ~LocalClient() override;
   Result<HttpAnswer> Send(const Request& request) override;
+  const Engine& engine() const;
 
  private:
   LocalClient();

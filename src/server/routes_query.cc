@@ -256,7 +256,7 @@ void GetTable(Services& services, const HttpRequest& request, Responder responde
   bool counted = prefer != nullptr && prefer->find("count=exact") != std::string::npos;
   QueryRequest count;
   auto query = services.queries.TableQuery(table, counted ? &count : nullptr);
-  if (!query) return responder.Send(Problem(query.error().code() == Code::kInvalid ? Problem(400, "bad_request", query.error().message()) : Problem(query.error())));
+  if (!query) return responder.Send(query.error().code() == Code::kInvalid ? Problem(400, "bad_request", query.error().message()) : Problem(query.error()));
   HttpHeaders headers;
   if (counted) {
     auto running = services.queries.Start(count);

@@ -5,6 +5,7 @@
 #include "event/json_scan.h"
 #include "server/problem.h"
 #include "server/routes.h"
+#include "sql/chunk_json.h"
 #include "sql/filter_chain.h"
 
 namespace millstream {
@@ -99,8 +100,8 @@ class Tap {
 
  private:
   Status Give(const RowBatch& rows, uint64_t& most, uint64_t& left_out, const std::function<Status(std::string)>& give) {
-    JsonWriter json = MakeWriter(rows);
     for (const Chunk& chunk : rows.chunks) {
+      JsonWriter json = MakeJsonWriter(chunk);
       for (uint32_t row = 0; row < chunk.rows(); ++row) {
         if (most == 0) {
           ++left_out;
@@ -120,16 +121,12 @@ class Tap {
     return OkStatus();
   }
 
-  static JsonWriter MakeWriter(const RowBatch& rows);
-
   Engine& engine_;
   TapPlace place_;
   Stream& stream_;
   std::unique_ptr<FilterChain> chain_;
   std::vector<uint64_t> next_;
 };
-
-JsonWriter Tap::MakeWriter(const RowBatch& rows) { return MakeJsonWriter(rows); }
 
 void GetTap(Services& services, const HttpRequest& request, Responder responder) {
   std::shared_ptr<const Project> project = services.engine.project();
