@@ -5,6 +5,8 @@
 #include <iterator>
 #include <memory>
 
+#include "base/text.h"
+#include "cli/local_client.h"
 #include "cli/target.h"
 #include "cli/terminal.h"
 #include "cli/verbs.h"
@@ -99,6 +101,13 @@ Status QueryServer(HttpClient& server, const QueryOptions& given, const std::str
   return given.format == "table" ? PrintAnswerAsTable(answer.body) : OkStatus();
 }
 
+/// Without a server the data folder is only read: says how far each table is behind.
+void TellLag(const Engine& engine) {
+  for (const Engine::TableLag& lag : engine.TableLags())
+    if (lag.events > 0)
+      std::fprintf(stderr, "table %s is %s events behind stream %s (no server runs)\n", lag.table.c_str(), FormatCount(lag.events).c_str(), lag.stream.c_str());
+}
+
 }  // namespace
 
 Verb QueryVerb() {
@@ -123,6 +132,7 @@ Verb QueryVerb() {
         if (!body) return Complain(body.error());
         auto api = OpenApi(everywhere);
         if (!api) return Complain(api.error());
+        if (auto* local = dynamic_cast<LocalClient*>(api->get()); local != nullptr && !everywhere.quiet) TellLag(local->engine());
         return Complain(QueryServer(**api, *given, *body));
       });
   return verb;
