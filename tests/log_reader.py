@@ -168,7 +168,8 @@ def decode_column(body, rows, is_text):
     elif form == PACKED:
         lowest = column.fixed("q")
         width = {1: "B", 2: "H", 4: "I"}[column.fixed("B")]
-        values = [lowest + offset for offset in struct.unpack(f"<{rows}{width}", column.take(rows * struct.calcsize(width)))]
+        offsets = struct.unpack(f"<{rows}{width}", column.take(rows * struct.calcsize(width)))
+        values = [(lowest + offset + 2**63) % 2**64 - 2**63 for offset in offsets]
     else:
         raise Damaged(f"a column of form {form}")
     return [value if bit(valid, row) else None for row, value in enumerate(values)]

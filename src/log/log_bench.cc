@@ -2,11 +2,13 @@
 // batches of 1, 15 and 10,000.
 //
 //   log_bench [EVENTS] [FOLDER] [BATCH…]
+//   log_bench open GIGABYTES [FOLDER]     how long a log of that size takes to open after an unclean stop
 //
 // Prints, for each codec and size of batch: bytes an event on disk; nanoseconds an event to encode, to append
 // (durable, one producer), to read, and to read with the data touched; seconds to open after an unclean stop;
 // and the same after sealing and merging.
 #include <stdlib.h>
+#include <time.h>
 
 #include <cstdio>
 #include <filesystem>
@@ -64,15 +66,30 @@ StreamShape OrderShape(Codec codec) {
   return shape;
 }
 
+// Wall time, and CPU time of all threads: on a busy machine only the latter says something.
+struct Time {
+  int64_t wall_ns = 0;
+  int64_t cpu_ns = 0;
+};
+
+int64_t ReadClock(clockid_t clock) {
+  timespec now;
+  ::clock_gettime(clock, &now);
+  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
 class Stopwatch {
  public:
-  explicit Stopwatch(int64_t* total_ns) : total_ns_(total_ns), start_ns_(clock_.MonotonicNs()) {}
-  ~Stopwatch() { *total_ns_ += clock_.MonotonicNs() - start_ns_; }
+  explicit Stopwatch(Time* total)
+      : total_(total), wall_ns_(ReadClock(CLOCK_MONOTONIC)), cpu_ns_(ReadClock(CLOCK_PROCESS_CPUTIME_ID)) {}
+  ~Stopwatch() {
+    total_->wall_ns += ReadClock(CLOCK_MONOTONIC) - wall_ns_;
+    total_->cpu_ns += ReadClock(CLOCK_PROCESS_CPUTIME_ID) - cpu_ns_;
+  }
 
  private:
-  SystemClock clock_;
-  int64_t* total_ns_;
-  int64_t start_ns_;
+  Time* total_;
+  int64_t wall_ns_, cpu_ns_;
 };
 
 class Spike {
@@ -82,26 +99,55 @@ class Spike {
     options_.merge_in_background = false;
   }
 
+  /// Copies of one batch until the log is so large; then the time to open it, cold only as far as the
+  /// machine's memory is small.
+  void RunOpen(uint64_t bytes) {
+    std::filesystem::remove_all(folder_);
+    Open();
+    OrderWriter orders;
+    Assembler assembler(shape_);
+    for (uint32_t i = 0; i < batch_; ++i) CHECK(!assembler.Add({}, orders.Next()));
+    const EncodedBatch one = assembler.Finish(0, {});
+    while (partition_->bounds().bytes < bytes) {
+      for (int i = 0; i < 8; ++i) partition_->Append(one, AckMode::kWritten, [](const Result<Appended>&) {});
+      CHECK(partition_->AppendAndWait(one).has_value());
+    }
+    const Bounds bounds = partition_->bounds();
+    log_ = nullptr;
+    Time open;
+    {
+      Stopwatch watch(&open);
+      Open();
+    }
+    CHECK(partition_->bounds().durable_end == bounds.durable_end);
+    fmt::print("open {:.1f} GiB, {} segments: {:.3f} s (CPU {:.3f} s)\n",
+               static_cast<double>(bounds.bytes) / (1 << 30), bounds.segments,
+               static_cast<double>(open.wall_ns) / 1e9, static_cast<double>(open.cpu_ns) / 1e9);
+    log_ = nullptr;
+    std::filesystem::remove_all(folder_);
+  }
+
   void Run() {
     std::filesystem::remove_all(folder_);
     Open();
-    int64_t encode_ns = 0, append_ns = 0, merge_ns = 0;
-    Fill(&encode_ns, &append_ns);
+    Time encode, append, merge;
+    Fill(&encode, &append);
     const double stored = PerEvent(partition_->bounds().bytes);
     Print("as appended", stored,
-          fmt::format("encode {:4.0f}  append {:4.0f}", PerEvent(encode_ns), PerEvent(append_ns)));
+          fmt::format("encode {:4.0f}  append {:4.0f} (wall {:4.0f})", PerEvent(encode.cpu_ns),
+                      PerEvent(append.cpu_ns), PerEvent(append.wall_ns)));
     log_ = nullptr;  // as after a kill
     Open();
     CHECK(log_->SealAll().ok());
     stream_->SetLayout(shape_.contract, shape_.codec, {});
     {
-      Stopwatch watch(&merge_ns);
+      Stopwatch watch(&merge);
       Status status = log_->MergeSealed();
       if (!status.ok()) fmt::print("{}\n", status.ToString());
     }
     if (batch_ < options_.merge_below_events) {
       Print("merged", PerEvent(partition_->bounds().bytes),
-            fmt::format("merge  {:4.0f}", PerEvent(merge_ns)));
+            fmt::format("merge  {:4.0f}", PerEvent(merge.cpu_ns)));
     }
     CHECK(log_->Close().ok());
     log_ = nullptr;
@@ -125,7 +171,7 @@ class Spike {
     partition_ = &stream_->partition(0);
   }
 
-  void Fill(int64_t* encode_ns, int64_t* append_ns) {
+  void Fill(Time* encode, Time* append) {
     OrderWriter orders;
     Assembler assembler(shape_);
     std::vector<std::string> texts(batch_);
@@ -133,12 +179,12 @@ class Spike {
       std::vector<EncodedBatch> encoded;
       for (size_t bytes = 0; bytes < kChunkBytes && done < events_; done += batch_) {
         for (std::string& text : texts) text = orders.Next(), text.reserve(text.size() + 64);
-        Stopwatch watch(encode_ns);
+        Stopwatch watch(encode);
         for (const std::string& text : texts) CHECK(!assembler.Add({}, text));
         encoded.push_back(assembler.Finish(0, {}));
         bytes += encoded.back().payload.size();
       }
-      Stopwatch watch(append_ns);
+      Stopwatch watch(append);
       std::promise<void> all;
       for (size_t i = 0; i < encoded.size(); ++i) {
         const bool last = i + 1 == encoded.size();
@@ -153,25 +199,26 @@ class Spike {
   }
 
   void Print(std::string_view what, double bytes, const std::string& rest) {
-    int64_t open_ns = 0, read_ns = 0, data_ns = 0;
+    Time open, read, data;
     log_ = nullptr;
     {
-      Stopwatch watch(&open_ns);
+      Stopwatch watch(&open);
       Open();
     }
-    Read(false, &read_ns);
-    Read(true, &data_ns);
+    Read(false, &read);
+    Read(true, &data);
     fmt::print(
-        "{:5} batch {:6}  {:11}  {:6.1f} B/event  open {:5.3f} s  ns/event: read {:5.1f} ({:4.2f} GB/s)  "
+        "{:5} batch {:6}  {:11}  {:6.1f} B/event  open {:5.3f} s (wall {:5.3f})  ns/event: read {:5.1f} "
+        "({:4.2f} GB/s)  "
         "with data {:5.1f}  {}\n",
         shape_.codec == Codec::kLz4 ? "lz4" : "plain", batch_, what, bytes,
-        static_cast<double>(open_ns) / 1e9, PerEvent(read_ns), bytes / PerEvent(read_ns), PerEvent(data_ns),
-        rest);
+        static_cast<double>(open.cpu_ns) / 1e9, static_cast<double>(open.wall_ns) / 1e9,
+        PerEvent(read.cpu_ns), bytes / PerEvent(read.cpu_ns), PerEvent(data.cpu_ns), rest);
     std::fflush(stdout);
   }
 
-  void Read(bool touch_data, int64_t* ns) {
-    Stopwatch watch(ns);
+  void Read(bool touch_data, Time* time) {
+    Stopwatch watch(time);
     auto reader = partition_->Read(0);
     CHECK(reader.has_value());
     uint64_t events = 0;
@@ -203,6 +250,13 @@ class Spike {
 
 int main(int argc, char** argv) {
   using millstream::Codec;
+  const bool open = argc > 2 && std::string_view(argv[1]) == "open";
+  if (open) {
+    const std::string place = argc > 3 ? argv[3] : "/tmp/log_bench.open";
+    const uint64_t bytes = std::strtoull(argv[2], nullptr, 10) << 30;
+    millstream::Spike(place, 10'000, 10'000, Codec::kNone).RunOpen(bytes);
+    return 0;
+  }
   uint64_t events = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 300'000;
   std::string folder = argc > 2 ? argv[2] : "";
   std::vector<uint32_t> batches;
