@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
-#include <regex>
 
 namespace millstream {
 namespace {
@@ -30,33 +29,39 @@ class Captured {
   std::FILE* file_;
 };
 
+// Each run of digits as one 9, so that a line can be compared whole; a time without a fraction as one with
+// it.
+std::string WithoutTimes(const std::string& text) {
+  std::string out;
+  for (char c : text) {
+    bool digit = c >= '0' && c <= '9';
+    if (digit && !out.empty() && out.back() == '9') continue;
+    if (c == 'Z' && out.ends_with(":9")) out += ".9";
+    out += digit ? '9' : c;
+  }
+  return out;
+}
+
 TEST(LoggingTest, JsonIsOneObjectALine) {
   Captured captured;
   Logger logger = captured.Make(LogFormat::kJson).With({{"pipeline", "revenue"}});
   logger.Info("pipeline \"x\"\nactivated",
               {{"from", 17}, {"share", 0.5}, {"late", false}, {"reason", std::string("a\tb")}});
   logger.Warn("again");
-  EXPECT_TRUE(std::regex_match(
-      captured.Text(),
-      std::regex(
-          R"(\{"time":"2\d\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z","level":"info",)"
-          R"("message":"pipeline \\"x\\"\\nactivated","pipeline":"revenue","from":17,"share":0\.5,"late":false,)"
-          R"("reason":"a\\tb"\})"
-          "\n"
-          R"(\{"time":"[^"]+","level":"warn","message":"again","pipeline":"revenue"\})"
-          "\n")))
-      << captured.Text();
+  EXPECT_EQ(
+      WithoutTimes(captured.Text()),
+      "{\"time\":\"9-9-9T9:9:9.9Z\",\"level\":\"info\",\"message\":\"pipeline \\\"x\\\"\\nactivated\","
+      "\"pipeline\":\"revenue\",\"from\":9,\"share\":9.9,\"late\":false,\"reason\":\"a\\tb\"}\n"
+      "{\"time\":\"9-9-9T9:9:9.9Z\",\"level\":\"warn\",\"message\":\"again\",\"pipeline\":\"revenue\"}\n");
+  EXPECT_NE(captured.Text().find("\"from\":17,\"share\":0.5,"), std::string::npos);
 }
 
 TEST(LoggingTest, ConsoleWithoutColourOffATerminal) {
   Captured captured;
   captured.Make(LogFormat::kConsole)
       .Error("sync \"failed\"", {{"path", "/a b"}, {"code", uint64_t{5}}, {"stream", "orders"}});
-  EXPECT_TRUE(std::regex_match(
-      captured.Text(),
-      std::regex(
-          "\\d\\d:\\d\\d:\\d\\d\\.\\d\\d\\d error   sync \"failed\"  path=\"/a b\" code=5 stream=orders\n")))
-      << captured.Text();
+  EXPECT_EQ(WithoutTimes(captured.Text()),
+            "9:9:9.9 error   sync \"failed\"  path=\"/a b\" code=9 stream=orders\n");
 }
 
 TEST(LoggingTest, ColourIfAskedFor) {
