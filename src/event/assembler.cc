@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "event/decode.h"
 #include "event/json_cursor.h"
+#include "event/literals.h"
 #include "event/payload.h"
 
 #define XXH_INLINE_ALL
@@ -28,6 +29,23 @@ std::string Pointer(const std::string& pointer) {
   return pointer.empty() || pointer[0] == '/' ? pointer : "/" + pointer;
 }
 
+// Types whose usual form CheckFields decodes without asking the decoder.
+enum class Shortcut : uint8_t { kDecoder, kVarchar, kDecimal, kTimestamp };
+
+Shortcut ShortcutOf(const Type& type) {
+  switch (type.kind) {
+    case Type::Kind::kVarchar:
+      return Shortcut::kVarchar;
+    case Type::Kind::kDecimal:
+      return Shortcut::kDecimal;
+    case Type::Kind::kTimestamp:
+    case Type::Kind::kTimestamptz:
+      return Shortcut::kTimestamp;
+    default:
+      return Shortcut::kDecoder;
+  }
+}
+
 // A contract field while one event is checked.
 struct FieldReader {
   const Field* field;
@@ -36,6 +54,7 @@ struct FieldReader {
   std::string scratch, keep;
   int column = kNone;                     // index among the stored columns; kNone: nested
   std::unique_ptr<ColumnBuilder> nested;  // where a nested value is decoded to be checked; thrown away
+  Shortcut shortcut = Shortcut::kDecoder;
 };
 
 // An envelope attribute: given by the source, or taken from the data.
@@ -43,10 +62,13 @@ struct AttributeSource {
   int value = kNone;  // index of the data's value; kNone: not taken from the data
   FieldReader* field =
       nullptr;            // a contract field with the same pointer and a type that decodes to the same column
-  Scalar scalar;          // of the present event
-  bool is_field = false;  // `scalar` is the field's
+  Scalar scalar;          // of the present event, if its bit in `present` is set
+  bool is_field = false;  // the data decides, and gives what it gives the field
   std::string scratch;
 };
+
+constexpr uint32_t Bit(int attribute) { return 1u << attribute; }
+constexpr uint32_t Bit(Attribute attribute) { return Bit(static_cast<int>(attribute)); }
 
 // What one partition gathered. An attribute's column follows late: it has no rows where no event had the
 // attribute, or where all events so far had that of their field.
@@ -54,7 +76,7 @@ struct PartitionRows {
   ColumnBuilder data;
   std::vector<ColumnBuilder> fields;
   std::vector<ColumnBuilder> attributes;
-  std::array<bool, kAttributes> follows_field = {};
+  uint32_t follows_field = 0;  // a bit an attribute
 
   uint32_t count() const { return data.rows(); }
 };
@@ -72,7 +94,10 @@ struct Assembler::State {
   std::vector<std::unique_ptr<FieldReader>> readers;
   std::vector<const Field*> columns;  // flat fields
   std::array<AttributeSource, kAttributes> attributes;
-  std::vector<int> key_values;
+  std::vector<int> from_data;   // attributes that are taken from one value of the data
+  std::vector<int> key_values;  // of a key of several values
+  uint32_t present = 0;         // a bit an attribute of the present event
+  Decoder time_decoder{AttributeType(Attribute::kTime)};
   std::unique_ptr<JsonFinder> finder;
   std::vector<JsonValue> values;
   std::vector<PartitionRows> partitions;
@@ -86,7 +111,7 @@ struct Assembler::State {
     std::vector<std::string> pointers;
     for (const Field& field : shape.contract.fields) {
       auto reader = std::make_unique<FieldReader>(
-          FieldReader{&field, Decoder(field.type), {}, {}, {}, {}, kNone, nullptr});
+          FieldReader{&field, Decoder(field.type), {}, {}, {}, {}, kNone, nullptr, ShortcutOf(field.type)});
       // ParseField has checked the default; a contract that was made otherwise loses one that does not
       // convert.
       if (!DecodeDefault(field, reader->fallback, reader->keep).ok()) reader->fallback = Scalar();
@@ -104,12 +129,11 @@ struct Assembler::State {
     AddAttribute(Attribute::kType, shape.type_from, pointers);
     AddAttribute(Attribute::kSubject, shape.subject_from, pointers);
     AddAttribute(Attribute::kTime, shape.time_from, pointers);
-    for (const std::string& pointer : shape.key) {
+    if (shape.key.size() == 1) AddAttribute(Attribute::kKey, shape.key[0], pointers);
+    for (size_t i = 0; shape.key.size() > 1 && i < shape.key.size(); ++i) {
       key_values.push_back(static_cast<int>(pointers.size()));
-      pointers.push_back(Pointer(pointer));
+      pointers.push_back(Pointer(shape.key[i]));
     }
-    if (key_values.size() == 1)
-      attributes[static_cast<int>(Attribute::kKey)].field = FieldOf(Pointer(shape.key[0]), Attribute::kKey);
     finder = std::make_unique<JsonFinder>(std::move(pointers), shape.max_depth);
     for (uint32_t i = 0; i < shape.partitions; ++i) partitions.push_back(MakeRows());
   }
@@ -125,27 +149,30 @@ struct Assembler::State {
   void AddAttribute(Attribute attribute, const std::string& from, std::vector<std::string>& pointers) {
     if (from.empty()) return;
     AttributeSource& source = attributes[static_cast<int>(attribute)];
+    from_data.push_back(static_cast<int>(attribute));
     source.value = static_cast<int>(pointers.size());
     source.field = FieldOf(Pointer(from), attribute);
     pointers.push_back(Pointer(from));
   }
 
   PartitionRows MakeRows() const {
-    PartitionRows rows{ColumnBuilder(JsonType()), {}, {}, {}};
+    PartitionRows rows{ColumnBuilder(JsonType()), {}, {}, 0};
     for (const Field* field : columns) rows.fields.emplace_back(field->type);
     for (int i = 0; i < kAttributes; ++i) {
       rows.attributes.emplace_back(AttributeType(static_cast<Attribute>(i)));
-      rows.follows_field[i] = attributes[i].field != nullptr;
+      if (attributes[i].field != nullptr) rows.follows_field |= Bit(i);
     }
     return rows;
   }
 
   std::optional<Rejection> CheckFields();
   std::optional<Rejection> ReadAttributes(const Envelope& envelope);
-  std::optional<Rejection> ReadTime(const Envelope& envelope);
-  void ReadKey(const Envelope& envelope);
+  std::optional<Rejection> ReadFromData(Attribute attribute);
+  void ReadGiven(const Envelope& envelope);
+  void ReadKeyOfSeveral();
+  void Give(Attribute attribute, std::string_view text);
   uint32_t ChoosePartition();
-  void AppendAttribute(PartitionRows& rows, int index);
+  void AppendAttributes(PartitionRows& rows);
   void FollowNoLonger(PartitionRows& rows, int index);
   BatchColumns ColumnsOf(PartitionRows& rows, const Receipts* receipts);
 };
@@ -153,10 +180,39 @@ struct Assembler::State {
 Assembler::Assembler(const StreamShape& shape) : state_(std::make_unique<State>(shape)) {}
 Assembler::~Assembler() = default;
 
+// The usual text of a usual type. False: the decoder has to look at it.
+bool DecodeUsual(FieldReader& reader, const JsonValue& value) {
+  bool plain_string = value.kind == JsonKind::kString && !value.escaped;
+  std::string_view inside = plain_string ? value.text.substr(1, value.text.size() - 2) : std::string_view();
+  switch (reader.shortcut) {
+    case Shortcut::kVarchar:
+      if (plain_string) reader.scalar.SetString(inside);
+      return plain_string;
+    case Shortcut::kDecimal: {
+      Int128 number;
+      const Type& type = reader.field->type;
+      if (value.kind != JsonKind::kNumber || !ParseDecimal(value.text, type.width, type.scale, number))
+        return false;
+      reader.scalar.Set(number);
+      return true;
+    }
+    case Shortcut::kTimestamp: {
+      int64_t us;
+      if (!plain_string || !ParseTimestamp(inside, us)) return false;
+      reader.scalar.Set(us);
+      return true;
+    }
+    case Shortcut::kDecoder:
+      break;
+  }
+  return false;
+}
+
 std::optional<Rejection> Assembler::State::CheckFields() {
   for (size_t i = 0; i < readers.size(); ++i) {
     FieldReader& reader = *readers[i];
     const JsonValue& value = values[i];
+    if (DecodeUsual(reader, value)) continue;
     const Field& field = *reader.field;
     bool is_null;
     if (value.kind == JsonKind::kMissing) {
@@ -197,116 +253,118 @@ std::optional<std::string_view> AttributeText(const JsonValue& value, std::strin
 }
 
 std::optional<Rejection> Assembler::State::ReadAttributes(const Envelope& envelope) {
-  const std::optional<std::string_view>* given[kAttributes] = {};
-  given[static_cast<int>(Attribute::kId)] = &envelope.id;
-  given[static_cast<int>(Attribute::kSource)] = &envelope.source;
-  given[static_cast<int>(Attribute::kType)] = &envelope.type;
-  given[static_cast<int>(Attribute::kSubject)] = &envelope.subject;
-  given[static_cast<int>(Attribute::kDataschema)] = &envelope.dataschema;
-  given[static_cast<int>(Attribute::kExtensions)] = &envelope.extensions;
-  given[static_cast<int>(Attribute::kOp)] = &envelope.op;
-  for (int i = 0; i < kAttributes; ++i) {
-    if (given[i] == nullptr) continue;
-    AttributeSource& source = attributes[i];
-    source.scalar.is_null = true;
-    source.is_field = false;
-    if (*given[i]) {
-      source.scalar.SetString(**given[i]);
-    } else if (source.value != kNone) {
-      source.is_field = source.field != nullptr;
-      if (auto text = AttributeText(values[source.value], source.scratch)) source.scalar.SetString(*text);
-    }
+  present = 0;
+  for (int attribute : from_data) {
+    if (static_cast<Attribute>(attribute) == Attribute::kTime && envelope.time_us) continue;
+    if (auto rejection = ReadFromData(static_cast<Attribute>(attribute))) return rejection;
   }
-  if (auto rejection = ReadTime(envelope)) return rejection;
-  ReadKey(envelope);
+  if (!key_values.empty()) ReadKeyOfSeveral();
+  ReadGiven(envelope);
   return std::nullopt;
 }
 
-std::optional<Rejection> Assembler::State::ReadTime(const Envelope& envelope) {
-  AttributeSource& time = attributes[static_cast<int>(Attribute::kTime)];
-  time.scalar.is_null = true;
-  time.is_field = false;
-  if (envelope.time_us) {
-    time.scalar.Set(*envelope.time_us);
-  } else if (time.value != kNone) {
-    const JsonValue& value = values[time.value];
-    if (time.field != nullptr && value.kind != JsonKind::kMissing) {
-      time.scalar = time.field->scalar;  // decoded already
-      time.is_field = true;
-    } else if (time.field == nullptr) {
-      Decoder decoder(AttributeType(Attribute::kTime));
-      if (!decoder.Decode(value, time.scalar, time.scratch)) {
-        return Rejection{"contract", Pointer(shape.time_from),
-                         decoder.Describe(value) + ", which ce_time must be"};
-      }
+std::optional<Rejection> Assembler::State::ReadFromData(Attribute attribute) {
+  AttributeSource& source = attributes[static_cast<int>(attribute)];
+  const JsonValue& value = values[source.value];
+  source.is_field = source.field != nullptr;
+  if (source.is_field) {
+    // Decoded already. A default is the field's, not the attribute's.
+    if (value.kind == JsonKind::kMissing || source.field->scalar.is_null) return std::nullopt;
+    source.scalar = source.field->scalar;
+  } else if (attribute == Attribute::kTime) {
+    if (!time_decoder.Decode(value, source.scalar, source.scratch)) {
+      return Rejection{"contract", Pointer(shape.time_from),
+                       time_decoder.Describe(value) + ", which ce_time must be"};
     }
+    if (source.scalar.is_null) return std::nullopt;
+  } else if (auto text = AttributeText(value, source.scratch)) {
+    source.scalar.SetString(*text);
+  } else if (attribute == Attribute::kKey && value.kind >= JsonKind::kArray) {
+    source.scalar.SetString(value.text);
+  } else {
+    return std::nullopt;
   }
+  present |= Bit(attribute);
   return std::nullopt;
 }
 
-void Assembler::State::ReadKey(const Envelope& envelope) {
+void Assembler::State::ReadKeyOfSeveral() {
   AttributeSource& source = attributes[static_cast<int>(Attribute::kKey)];
-  source.scalar.is_null = true;
-  source.is_field = false;
-  if (key_values.size() == 1) {
-    const JsonValue& value = values[key_values[0]];
-    source.is_field = source.field != nullptr;
-    if (auto text = AttributeText(value, source.scratch))
-      source.scalar.SetString(*text);
-    else if (value.kind == JsonKind::kObject || value.kind == JsonKind::kArray)
-      source.scalar.SetString(value.text);
-  } else if (key_values.size() > 1) {
-    bool any = false;
-    key.assign(1, '[');
-    for (int index : key_values) {
-      const JsonValue& value = values[index];
-      if (key.size() > 1) key += ',';
-      any |= value.kind != JsonKind::kMissing && value.kind != JsonKind::kNull;
-      if (value.kind == JsonKind::kString)
-        AppendJsonString(key, JsonStringValue(value, source.scratch));
-      else if (value.kind == JsonKind::kMissing)
-        key += "null";
-      else
-        key += value.text;
+  bool any = false;
+  key.assign(1, '[');
+  for (int index : key_values) {
+    const JsonValue& value = values[index];
+    if (key.size() > 1) key += ',';
+    any |= value.kind != JsonKind::kMissing && value.kind != JsonKind::kNull;
+    if (value.kind == JsonKind::kString) {
+      AppendJsonString(key, JsonStringValue(value, source.scratch));
+    } else if (value.kind == JsonKind::kMissing) {
+      key += "null";
+    } else {
+      key += value.text;
     }
-    key += ']';
-    if (any) source.scalar.SetString(key);
   }
-  if (source.scalar.is_null && envelope.partition_key) {
-    source.scalar.SetString(*envelope.partition_key);
-    source.is_field = false;
-  }
+  key += ']';
+  if (any) Give(Attribute::kKey, key);
+}
+
+void Assembler::State::Give(Attribute attribute, std::string_view text) {
+  AttributeSource& source = attributes[static_cast<int>(attribute)];
+  source.scalar.SetString(text);
+  source.is_field = false;
+  present |= Bit(attribute);
+}
+
+// What the source gives goes before what the data says; only the data's key goes before the partition key.
+void Assembler::State::ReadGiven(const Envelope& envelope) {
+  if (envelope.id) Give(Attribute::kId, *envelope.id);
+  if (envelope.source) Give(Attribute::kSource, *envelope.source);
+  if (envelope.type) Give(Attribute::kType, *envelope.type);
+  if (envelope.subject) Give(Attribute::kSubject, *envelope.subject);
+  if (envelope.dataschema) Give(Attribute::kDataschema, *envelope.dataschema);
+  if (envelope.extensions) Give(Attribute::kExtensions, *envelope.extensions);
+  if (envelope.op) Give(Attribute::kOp, *envelope.op);
+  if (envelope.partition_key && (present & Bit(Attribute::kKey)) == 0)
+    Give(Attribute::kKey, *envelope.partition_key);
+  if (!envelope.time_us) return;
+  AttributeSource& time = attributes[static_cast<int>(Attribute::kTime)];
+  time.scalar.Set(*envelope.time_us);
+  time.is_field = false;
+  present |= Bit(Attribute::kTime);
 }
 
 uint32_t Assembler::State::ChoosePartition() {
   if (shape.partitions == 1) return 0;
-  const Scalar& by_key = attributes[static_cast<int>(Attribute::kKey)].scalar;
-  if (!by_key.is_null) return PartitionOf(by_key.string, shape.partitions);
-  const Scalar& by_id = attributes[static_cast<int>(Attribute::kId)].scalar;
-  if (!by_id.is_null) return PartitionOf(by_id.string, shape.partitions);
+  for (Attribute attribute : {Attribute::kKey, Attribute::kId}) {
+    if ((present & Bit(attribute)) == 0) continue;
+    return PartitionOf(attributes[static_cast<int>(attribute)].scalar.string, shape.partitions);
+  }
   return spread;
 }
 
 // From here on the attribute differs from its field: its column gets the rows that it did not need so far.
 void Assembler::State::FollowNoLonger(PartitionRows& rows, int index) {
-  rows.follows_field[index] = false;
+  rows.follows_field &= ~Bit(index);
   const Column& field = rows.fields[attributes[index].field->column].View();
   ColumnBuilder& column = rows.attributes[index];
   for (uint32_t row = 0; row < rows.count(); ++row) column.AppendFrom(field, row);
 }
 
-void Assembler::State::AppendAttribute(PartitionRows& rows, int index) {
-  AttributeSource& source = attributes[index];
-  if (rows.follows_field[index]) {
-    const Scalar& field = source.field->scalar;
-    bool both_null = source.scalar.is_null && field.is_null;
-    if (both_null || (source.is_field && source.scalar.is_null == field.is_null)) return;
-    FollowNoLonger(rows, index);
+void Assembler::State::AppendAttributes(PartitionRows& rows) {
+  for (uint32_t left = present | rows.follows_field; left != 0; left &= left - 1) {
+    int index = __builtin_ctz(left);
+    AttributeSource& source = attributes[index];
+    bool is_null = (present & Bit(index)) == 0;
+    if ((rows.follows_field & Bit(index)) != 0) {
+      bool field_is_null = source.field->scalar.is_null;
+      if (is_null == field_is_null && (is_null || source.is_field)) continue;
+      FollowNoLonger(rows, index);
+    }
+    if (is_null) continue;
+    ColumnBuilder& column = rows.attributes[index];
+    if (column.rows() < rows.count()) column.AppendNulls(rows.count() - column.rows());
+    column.Append(source.scalar);
   }
-  if (source.scalar.is_null) return;
-  ColumnBuilder& column = rows.attributes[index];
-  if (column.rows() < rows.count()) column.AppendNulls(rows.count() - column.rows());
-  column.Append(source.scalar);
 }
 
 std::optional<Rejection> Assembler::Add(const Envelope& envelope, std::string_view data,
@@ -332,7 +390,7 @@ std::optional<Rejection> Assembler::Add(const Envelope& envelope, std::string_vi
   if (rows.data.bytes() + data.size() > kPartitionBytesMax || rows.count() == kBatchEventsMax) {
     return Rejection{"size", "", "the batch is full"};
   }
-  for (int i = 0; i < kAttributes; ++i) s.AppendAttribute(rows, i);
+  s.AppendAttributes(rows);
   for (auto& reader : s.readers) {
     if (reader->column != kNone) rows.fields[reader->column].Append(reader->scalar);
   }
@@ -357,12 +415,13 @@ BatchColumns Assembler::State::ColumnsOf(PartitionRows& rows, const Receipts* re
     result.fields.emplace_back(columns[i], &rows.fields[i].View());
   }
   for (int i = 0; i < kAttributes; ++i) {
-    if (rows.follows_field[i] && with_columns) {
+    bool follows = (rows.follows_field & Bit(i)) != 0;
+    if (follows && with_columns) {
       bool absent = rows.fields[attributes[i].field->column].View().form == Column::Form::kAbsent;
       if (!absent) result.attribute_fields[i] = attributes[i].field->column;
       continue;
     }
-    if (rows.follows_field[i]) {
+    if (follows) {
       result.attributes[i] = &rows.fields[attributes[i].field->column].View();
     } else if (rows.attributes[i].rows() > 0) {
       rows.attributes[i].AppendNulls(result.count - rows.attributes[i].rows());
@@ -400,10 +459,8 @@ void Assembler::Remove(uint32_t partition, const std::vector<uint32_t>& rows) {
   };
   copy(old.data, kept.data);
   for (size_t i = 0; i < old.fields.size(); ++i) copy(old.fields[i], kept.fields[i]);
-  for (int i = 0; i < kAttributes; ++i) {
-    kept.follows_field[i] = old.follows_field[i];
-    copy(old.attributes[i], kept.attributes[i]);
-  }
+  for (int i = 0; i < kAttributes; ++i) copy(old.attributes[i], kept.attributes[i]);
+  kept.follows_field = old.follows_field;
   s.count -= old.count() - kept.count();
   s.data_bytes -= old.data.bytes() - kept.data.bytes();
   old = std::move(kept);
@@ -422,9 +479,10 @@ EncodedBatch Assembler::Finish(uint32_t partition, Receipts receipts) {
   if (rows.count() > 0 && partition == s.spread) s.spread = (s.spread + 1) % s.shape.partitions;
   rows.data.Clear();
   for (ColumnBuilder& field : rows.fields) field.Clear();
+  rows.follows_field = 0;
   for (int i = 0; i < kAttributes; ++i) {
     rows.attributes[i].Clear();
-    rows.follows_field[i] = s.attributes[i].field != nullptr;
+    if (s.attributes[i].field != nullptr) rows.follows_field |= Bit(i);
   }
   return batch;
 }

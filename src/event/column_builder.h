@@ -59,7 +59,7 @@ class ColumnBuilder {
     size_t end = bytes_used_ + value.size();
     if (end > column_.owned_bytes.size()) [[unlikely]]
       Grow(column_.owned_bytes, end);
-    std::memcpy(column_.owned_bytes.data() + bytes_used_, value.data(), value.size());
+    CopyText(column_.owned_bytes.data() + bytes_used_, value.data(), value.size());
     bytes_used_ = end;
     column_.ends.push_back(static_cast<uint32_t>(end));
     Valid();
@@ -84,6 +84,26 @@ class ColumnBuilder {
   void Clear();
 
  private:
+  // Most texts are short: two loads that may overlap instead of a call.
+  static void CopyText(char* to, const char* from, size_t size) {
+    if (size > 16) {
+      std::memcpy(to, from, size);
+    } else if (size >= 8) {
+      CopyEnds<uint64_t>(to, from, size);
+    } else if (size >= 4) {
+      CopyEnds<uint32_t>(to, from, size);
+    } else {
+      for (size_t i = 0; i < size; ++i) to[i] = from[i];
+    }
+  }
+  template <typename T>
+  static void CopyEnds(char* to, const char* from, size_t size) {
+    T first, last;
+    std::memcpy(&first, from, sizeof(T));
+    std::memcpy(&last, from + size - sizeof(T), sizeof(T));
+    std::memcpy(to, &first, sizeof(T));
+    std::memcpy(to + size - sizeof(T), &last, sizeof(T));
+  }
   static void Grow(std::string& buffer, size_t least);
   void Valid() {
     if (nulls_ > 0) SetValid();
