@@ -3,7 +3,11 @@
 #include <gtest/gtest.h>
 #include <simdjson.h>
 
+#include <filesystem>
+#include <fstream>
 #include <random>
+
+#include "event/decompress.h"
 
 namespace millstream {
 namespace {
@@ -283,6 +287,61 @@ TEST(JsonFinderTest, AgreesWithSimdjsonOnMutatedDocuments) {
     }
   }
   EXPECT_GT(valid, 20'000);
+}
+
+// The members of a document as simdjson sees them against those that are found as slices, all the way down.
+void ExpectSame(std::string_view text, simdjson::dom::element element) {
+  simdjson::dom::object object;
+  if (element.get(object) == simdjson::SUCCESS) {
+    auto members = JsonMembers(text);
+    ASSERT_TRUE(members);
+    ASSERT_EQ(members->size(), object.size());
+    size_t i = 0;
+    for (auto [name, value] : object) {
+      ASSERT_EQ((*members)[i].first, name);
+      ExpectSame((*members)[i++].second, value);
+    }
+    return;
+  }
+  simdjson::dom::array array;
+  if (element.get(array) == simdjson::SUCCESS) {
+    auto elements = JsonElements(text);
+    ASSERT_TRUE(elements);
+    ASSERT_EQ(elements->size(), array.size());
+    size_t i = 0;
+    for (simdjson::dom::element value : array) ExpectSame((*elements)[i++], value);
+    return;
+  }
+  std::string_view string;
+  if (element.get(string) == simdjson::SUCCESS) {
+    std::string scratch;
+    ASSERT_EQ(JsonStringValue(MakeJsonValue(text), scratch), string);
+  }
+}
+
+TEST(JsonFinderTest, AgreesWithSimdjsonOnRealDocuments) {
+  const char* given = std::getenv("MILLSTREAM_SHARED_DATA");
+  std::filesystem::path root = given != nullptr ? given : MILLSTREAM_SOURCE_DIR "/../shared/data";
+  if (!std::filesystem::exists(root)) GTEST_SKIP() << "skipped: no shared data";
+  simdjson::dom::parser parser;
+  int documents = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(root)) {
+    if (entry.path().extension() != ".json" && entry.path().extension() != ".gz") continue;
+    std::ifstream file(entry.path(), std::ios::binary);
+    std::string packed((std::istreambuf_iterator<char>(file)), {});
+    auto text = InflateAll(CompressionOf(entry.path().string()), packed, 256 << 20);
+    ASSERT_TRUE(text) << entry.path();
+    simdjson::dom::element element;
+    bool sound = parser.parse(*text).get(element) == simdjson::SUCCESS;
+    ASSERT_EQ(!ValidateJson(*text, 1000), sound) << entry.path();
+    ++documents;
+    if (!sound) continue;
+    JsonFinder finder({""});
+    Values values;
+    ASSERT_FALSE(finder.Find(*text, values));
+    ExpectSame(values[0].text, element);
+  }
+  EXPECT_GT(documents, 100);
 }
 
 TEST(JsonValueTest, ElementsMembersRecords) {
