@@ -5,8 +5,18 @@
 
 #include "stage/stage.h"
 
+#define MILLSTREAM_FILTERS(FILTER) FILTER(ExecFilter) /* exec.cc: any program, one JSON line in, one out */
+
 namespace millstream {
 
-FilterKind ExecFilter();  // exec.cc: any program, one JSON line in, one JSON line out
+#define MILLSTREAM_DECLARE(NAME) FilterKind NAME();
+MILLSTREAM_FILTERS(MILLSTREAM_DECLARE)
+#undef MILLSTREAM_DECLARE
+
+inline void AddFilters(Registry& registry) {
+#define MILLSTREAM_ADD(NAME) registry.Add(NAME());
+  MILLSTREAM_FILTERS(MILLSTREAM_ADD)
+#undef MILLSTREAM_ADD
+}
 
 }  // namespace millstream

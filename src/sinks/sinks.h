@@ -5,12 +5,23 @@
 
 #include "stage/stage.h"
 
+#define MILLSTREAM_SINKS(SINK)                                 \
+  SINK(DropSink)   /* drop.cc: counts rows and lets them go */ \
+  SINK(FileSink)   /* file.cc: NDJSON or CSV, exactly once */  \
+  SINK(StdoutSink) /* stdout.cc: rows as lines */              \
+  SINK(StreamSink) /* stream.cc: rows as events of a stream */ \
+  SINK(TableSink)  /* table.cc: rows of a table for queries */
+
 namespace millstream {
 
-SinkKind DropSink();    // drop.cc: counts rows and lets them go
-SinkKind FileSink();    // file.cc: NDJSON or CSV files, rotated and compressed
-SinkKind StdoutSink();  // stdout.cc: rows as lines on standard output
-SinkKind StreamSink();  // stream.cc: rows as events of another stream
-SinkKind TableSink();   // table.cc: rows of a table that queries read
+#define MILLSTREAM_DECLARE(NAME) SinkKind NAME();
+MILLSTREAM_SINKS(MILLSTREAM_DECLARE)
+#undef MILLSTREAM_DECLARE
+
+inline void AddSinks(Registry& registry) {
+#define MILLSTREAM_ADD(NAME) registry.Add(NAME());
+  MILLSTREAM_SINKS(MILLSTREAM_ADD)
+#undef MILLSTREAM_ADD
+}
 
 }  // namespace millstream

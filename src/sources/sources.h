@@ -5,8 +5,19 @@
 
 #include "stage/stage.h"
 
+#define MILLSTREAM_SOURCES(SOURCE) \
+  SOURCE(FileSource) /* file.cc: NDJSON, JSON or CSV, followed as they grow and rotate */
+
 namespace millstream {
 
-SourceKind FileSource();  // file.cc: files of NDJSON, JSON or CSV, followed as they grow and rotate
+#define MILLSTREAM_DECLARE(NAME) SourceKind NAME();
+MILLSTREAM_SOURCES(MILLSTREAM_DECLARE)
+#undef MILLSTREAM_DECLARE
+
+inline void AddSources(Registry& registry) {
+#define MILLSTREAM_ADD(NAME) registry.Add(NAME());
+  MILLSTREAM_SOURCES(MILLSTREAM_ADD)
+#undef MILLSTREAM_ADD
+}
 
 }  // namespace millstream
