@@ -7,12 +7,8 @@
 int main(int argc, char** argv) {
   using namespace millstream;
   Registry registry;
-  registry.Add(FileSource());
-  registry.Add(ExecFilter());
-  registry.Add(TableSink());
-  registry.Add(StreamSink());
-  registry.Add(FileSink());
-  registry.Add(StdoutSink());
-  registry.Add(DropSink());
+  AddSources(registry);
+  AddFilters(registry);
+  AddSinks(registry);
   return RunCommandLine(argc, argv, registry);
 }
