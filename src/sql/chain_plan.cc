@@ -239,7 +239,10 @@ std::string ChainPlan::Fused(const std::vector<uint64_t>& tally_ids,
   for (const ColumnInfo& column : description.columns) sql += QuoteIdentifier(column.name) + ", ";
   for (std::string_view name : std::span(kReservedColumns).first(std::size(kReservedColumns) - 3))
     if (std::find(reserved.begin(), reserved.end(), name) != reserved.end()) sql += fmt::format("{}, ", name);
-  return sql + fmt::format("_partition, _offset, _ordinal FROM _f{}", filters.size());
+  // Of events both are constants, written after the execution: two columns less through every operator.
+  sql += batches != nullptr ? "CAST(0 AS INTEGER) AS _partition, _offset, CAST(0 AS INTEGER) AS _ordinal"
+                            : "_partition, _offset, _ordinal";
+  return sql + fmt::format(" FROM _f{}", filters.size());
 }
 
 Result<ChainPlan> MakeChainPlan(Database& database, const ChainInput& input,

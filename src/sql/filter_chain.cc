@@ -221,6 +221,10 @@ Result<RowBatch> FilterChain::Run(std::span<const BatchRange> ranges, std::vecto
     state_->fault = {"Contract Error", read.message(), -1, "", read.code() == Code::kInvalid};
     status = read;
   }
+  auto partition_column = static_cast<uint32_t>(state_->columns.size()) - 3;
+  for (Chunk& chunk : chunks)
+    std::fill_n(static_cast<int32_t*>(chunk.data(partition_column)), chunk.rows(),
+                static_cast<int32_t>(ranges[0].batch->place().partition));
   return state_->Finish(status, std::move(chunks), counts);
 }
 

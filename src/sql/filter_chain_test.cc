@@ -274,6 +274,17 @@ TEST_F(FilterChainTest, AJoinedTableMayChangeBetweenExecutions) {
   EXPECT_EQ(Run(*chain, *batch), Lines{"a Al"});
 }
 
+TEST_F(FilterChainTest, RowsTellTheirPartition) {
+  auto batch = FiveEvents();
+  const_cast<BatchPlace&>(batch->place()).partition = 3;
+  auto chain = Make({"SELECT id, _partition AS p, _ordinal AS o FROM input"});
+  BatchRange all{batch.get(), 0, 5};
+  auto rows = chain->Run(std::span(&all, 1), counts_);
+  ASSERT_TRUE(rows);
+  rows->visible = 4;  // id, p, o, _partition
+  EXPECT_EQ(RowsOf(*database_, *rows)[4], "e 3 0 3");
+}
+
 TEST_F(FilterChainTest, AChainOverRowsGoesOn) {
   auto first = Make({"SELECT id, n FROM input WHERE type = 'paid'"}, {.reserved = {"ce_id"}});
   auto batch = FiveEvents(100);
