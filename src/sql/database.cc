@@ -16,8 +16,7 @@ std::vector<std::string> OpeningSettings(const DatabaseOptions& options) {
       "SET autoload_known_extensions=false",
       "SET allow_community_extensions=false",
   };
-  if (!options.temp_directory.empty())
-    settings.push_back("SET temp_directory=" + QuoteLiteral(options.temp_directory));
+  settings.push_back("SET temp_directory=" + QuoteLiteral(options.temp_directory));
   settings.push_back("SET enable_external_access=false");
   settings.push_back("SET lock_configuration=true");
   return settings;
