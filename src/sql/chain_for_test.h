@@ -44,11 +44,13 @@ inline std::vector<SqlFilter> FiltersOf(const std::vector<std::string>& texts) {
 /// Rows as JSON objects of the visible columns and, if asked, "@OFFSET.ORDINAL" after them.
 inline std::vector<std::string> RowsOf(Database& database, const RowBatch& rows, bool positions = false) {
   std::vector<std::string> out;
-  auto scan = *RowScan::Make(database, [&] {
+  auto made = RowScan::Make(database, [&] {
     std::vector<ColumnInfo> columns = rows.columns;
     for (size_t i = rows.visible; i < columns.size(); ++i) columns[i].name = fmt::format("reserved{}", i);
     return columns;
   }());
+  if (!made) return {made.error().ToString()};
+  auto scan = std::move(*made);
   auto connection = std::move(*database.Connect());
   scan->Set(rows.chunks);
   auto result = connection->Query("SELECT * FROM " + scan->Sql());

@@ -204,6 +204,8 @@ class Planner {
       if (!names.insert(name).second) message = fmt::format("two result columns are named '{}'", column.name);
       if (IsReserved(name) && !(name == "data" && data_visible))
         message = fmt::format("'{}' is the name of a reserved column", column.name);
+      if (column.type.find("STRUCT(\"\" ") != std::string::npos)
+        message = fmt::format("'{}' is a struct without names: {{'a': …}} names its members", column.name);
       if (!message.empty())
         return AddFault(filter, {kNotAllowed, message, -1, "", false}, "AS another name for one of them"),
                false;

@@ -22,7 +22,7 @@ enum class FunctionKind : uint8_t {
 std::optional<FunctionKind> FindFunction(std::string_view name);
 /// May stand after FROM: range, unnest, …
 bool IsTableFunction(std::string_view name);
-/// All of them, for "did you mean".
+/// All of them, sorted by kind, then name; for "did you mean".
 std::vector<std::string> FunctionNames();
 
 }  // namespace millstream

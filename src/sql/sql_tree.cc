@@ -22,8 +22,15 @@ std::vector<std::string> SortedTexts(const JsonNode& list) {
   return texts;
 }
 
+// VALUES is printed with one more `(SELECT * FROM …) AS valueslist` around it each time.
+const JsonNode& BareValues(const JsonNode& ref) {
+  if (ref.Text("type") != "SUBQUERY" || ref.Text("alias") != "valueslist") return ref;
+  return BareValues(ref["subquery"]["node"]["from_table"]);
+}
+
 // Equal save for locations.
-bool SameTree(const JsonNode& a, const JsonNode& b) {
+bool SameTree(const JsonNode& wrapped_a, const JsonNode& wrapped_b) {
+  const JsonNode &a = BareValues(wrapped_a), &b = BareValues(wrapped_b);
   if (a.kind() != b.kind() || a.text() != b.text() || a.items().size() != b.items().size() ||
       a.members().size() != b.members().size())
     return false;
@@ -42,18 +49,19 @@ bool SameTree(const JsonNode& a, const JsonNode& b) {
   return true;
 }
 
-// Doubles are printed without an exponent and would come back as decimals: as casts of their text they stay
-// doubles.
-void ProtectDoubles(JsonNode& node) {
-  if (node.IsObject() && node.Text("class") == "CONSTANT" && node["value"]["type"].Text("id") == "DOUBLE" &&
-      !node["value"]["value"].IsNull()) {
+// Doubles are printed without an exponent and would come back as decimals, truth values as casts: both are
+// made casts of their text.
+void ProtectLiterals(JsonNode& node) {
+  if (node.IsObject() && node.Text("class") == "CONSTANT" && !node["value"]["value"].IsNull()) {
+    const std::string type = node["value"]["type"].Text("id");
     std::string alias = node.Text("alias");
-    node = CastNode(TextNode(node["value"].Text("value")), "DOUBLE");
+    if (type == "DOUBLE") node = CastNode(TextNode(node["value"].Text("value")), type);
+    if (type == "BOOLEAN") node = BooleanNode(node["value"]["value"].IsTrue());
     node.At("alias") = JsonNode::String(alias);
     return;
   }
-  for (JsonNode& item : node.items()) ProtectDoubles(item);
-  for (auto& member : node.members()) ProtectDoubles(member.second);
+  for (JsonNode& item : node.items()) ProtectLiterals(item);
+  for (auto& member : node.members()) ProtectLiterals(member.second);
 }
 
 JsonNode ExpressionNode(const std::string& kind, const std::string& type, const std::string& alias = "") {
@@ -75,11 +83,13 @@ Result<JsonNode> ParseSelect(Connection& connection, const std::string& sql, Sql
     *fault = connection.fault();
     return Fail(text.error());
   }
-  ASSIGN_OR_FAIL(JsonNode tree, ParseJsonTree(*text));
+  Result<JsonNode> parsed = ParseJsonTree(*text);
   auto refuse = [&](std::string kind, std::string message, int position) {
     *fault = SqlFault{std::move(kind), std::move(message), position, "", false};
     return Fail(StatusOf(*fault));
   };
+  if (!parsed) return refuse(kNotAllowed, "a number in the text is out of range", -1);  // printed as inf
+  JsonNode& tree = *parsed;
   if (tree["error"].IsTrue()) {
     const std::string& position = tree.Text("position");
     if (tree.Text("error_type") == "not implemented")
@@ -97,7 +107,7 @@ Result<JsonNode> ParseSelect(Connection& connection, const std::string& sql, Sql
 
 Result<std::string> PrintSelect(Connection& connection, const JsonNode& node) {
   JsonNode printed = node;
-  ProtectDoubles(printed);
+  ProtectLiterals(printed);
   JsonNode statement = JsonNode::Object({{"node", printed}, {"named_param_map", JsonNode::Array()}});
   JsonNode tree = JsonNode::Object(
       {{"error", JsonNode::Boolean(false)}, {"statements", JsonNode::Array({std::move(statement)})}});
