@@ -12,7 +12,7 @@ constexpr const char* kTimestamptz = "TIMESTAMP WITH TIME ZONE";
 
 // Complaints that hold whatever type a doubtful field has.
 bool HoldsWithoutTypes(const SqlFault& fault) {
-  for (const char* part : {"Referenced column \"", "Function with name ", "syntax error"})
+  for (const char* part : {"no column '", "no function '", "Function with name ", "syntax error"})
     if (fault.message.find(part) != std::string::npos) return true;
   return fault.kind == "Parser Error";
 }
@@ -147,7 +147,8 @@ bool Checker::BindChain(Plan& plan, size_t begin, size_t end, const StreamConfig
     for (ColumnInfo& column : ReservedColumns())
       if (FindColumn(input.rows, column.name) == nullptr) input.rows.push_back(std::move(column));
   }
-  for (const auto& [name, table] : tables_) names.tables.push_back(name);
+  for (const auto& [name, other] : plans_)
+    names.tables.insert(names.tables.end(), other.tables.begin(), other.tables.end());
   std::vector<SqlFilter> filters;
   for (size_t i = begin; i < end; ++i)
     filters.push_back({plan.pipeline->filters[i].name, plan.pipeline->filters[i].sql});
@@ -208,7 +209,6 @@ Status Checker::Check() {
   options.memory_bytes = kMemoryBytes;
   ASSIGN_OR_RETURN(database_, Database::Open("", options));
   ASSIGN_OR_RETURN(connection_, database_->Connect());
-  size_t faults_before = faults_.size(), warnings_before = warnings_.size();
   for (const auto& [name, stream] : project_.streams) CheckContract(stream);
   MakePlans();
   for (const auto& [name, plan] : plans_) FaultOwnTables(plan);
@@ -217,8 +217,8 @@ Status Checker::Check() {
     BindPipeline(plan);
     CheckSinks(plan);
   }
-  SortFaults(faults_, faults_before);
-  SortFaults(warnings_, warnings_before);
+  SortFaults(faults_, 0);
+  SortFaults(warnings_, 0);
   return OkStatus();
 }
 

@@ -1,6 +1,7 @@
 // What reads what: the order of binding, and cycles.
 #include "catalog/checker.h"
-#include "catalog/sql_tree.h"
+#include "catalog/lineage.h"
+#include "sql/sql_tree.h"
 
 namespace millstream {
 
@@ -9,9 +10,11 @@ void Checker::MakePlans() {
     Plan plan;
     plan.pipeline = &pipeline;
     for (const FilterConfig& filter : pipeline.filters) {
-      std::optional<JsonNode> tree;
-      if (filter.kind == "sql") tree = SqlTree(*connection_, filter.sql);
-      plan.reads.push_back(tree ? TablesIn(*tree) : std::set<std::string>());
+      // What does not parse reads nothing; DescribeChain says what is wrong with it.
+      plan.reads.emplace_back();
+      if (filter.kind != "sql") continue;
+      SqlFault ignored;
+      if (auto query = ParseSelect(*connection_, filter.sql, &ignored)) plan.reads.back() = TablesIn(*query);
     }
     for (const SinkConfig& sink : pipeline.sinks) {
       std::string target = sink.kind == "table" || sink.kind == "stream"
@@ -56,9 +59,12 @@ void Checker::FaultCycle(const std::vector<std::string>& left) {
                                [&](const std::string& name) { return Reads(reader, plans_.at(name)); });
     if (writer == left.end()) return;
     auto seen = std::find(way.begin(), way.end(), *writer);
+    if (seen == way.end()) {
+      way.push_back(*writer);
+      continue;
+    }
+    way.erase(way.begin(), seen);
     way.push_back(*writer);
-    if (seen == way.end() - 1 || seen == way.end()) continue;
-    way.erase(way.begin(), std::find(way.begin(), way.end(), *writer));
     break;
   }
   const PipelineConfig& pipeline = *plans_.at(way.front()).pipeline;

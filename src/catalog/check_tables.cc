@@ -1,7 +1,8 @@
 // Sinks against the rows that reach them: keys, aggregates, tables with several writers, order.
 #include "base/text.h"
 #include "catalog/checker.h"
-#include "catalog/sql_tree.h"
+#include "catalog/lineage.h"
+#include "sql/sql_tree.h"
 
 namespace millstream {
 namespace {
@@ -13,10 +14,19 @@ const Node& OptionNode(const Node& options, const char* option) {
   return node != nullptr ? *node : options;
 }
 
-std::vector<std::string> Lower(std::vector<std::string> names) {
-  for (std::string& name : names)
-    for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+std::vector<std::string> LowerAll(std::vector<std::string> names) {
+  for (std::string& name : names) name = Lower(name);
   return names;
+}
+
+// The function that an expression calls outermost ("sum"), or "".
+std::string OutermostFunction(Connection& connection, const std::string& expression) {
+  SqlFault ignored;
+  auto query = ParseSelect(connection, "SELECT " + expression, &ignored);
+  if (!query) return "";
+  const auto& list = (*query)["select_list"].items();
+  return list.size() == 1 && list.front().Text("class") == "FUNCTION" ? list.front().Text("function_name")
+                                                                      : "";
 }
 
 // The contract's field at a pointer, or "" if none is.
@@ -24,6 +34,15 @@ std::string FieldAt(const Contract& contract, const std::string& pointer) {
   for (const Field& field : contract.fields)
     if (field.pointer == pointer) return field.name;
   return "";
+}
+
+std::vector<std::string> KeyNames(const StreamShape& shape) {
+  std::vector<std::string> names;
+  for (const std::string& pointer : shape.key) {
+    std::string field = FieldAt(shape.contract, pointer);
+    names.push_back(field.empty() ? pointer.substr(1) : field);
+  }
+  return names;
 }
 
 std::string Tuple(const std::vector<std::string>& names) {
@@ -36,13 +55,15 @@ bool KeyReaches(Connection& connection, const StreamConfig& stream, const Pipeli
                 const std::vector<std::string>& columns) {
   if (stream.shape.partitions == 1) return true;
   if (stream.shape.key.empty()) return false;
-  std::vector<std::string> wanted = Lower(columns);
+  std::vector<std::string> wanted = LowerAll(columns);
   for (const std::string& pointer : stream.shape.key) {
-    std::vector<std::string> field = Lower({FieldAt(stream.shape.contract, pointer)});
-    if (field[0].empty() || std::find(wanted.begin(), wanted.end(), field[0]) == wanted.end()) return false;
+    std::string field = Lower(FieldAt(stream.shape.contract, pointer));
+    if (field.empty() || std::find(wanted.begin(), wanted.end(), field) == wanted.end()) return false;
     for (const FilterConfig& filter : pipeline.filters) {
-      auto tree = filter.kind == "sql" ? SqlTree(connection, filter.sql) : std::nullopt;
-      if (!tree || !PassesUnchanged(*tree, field[0])) return false;
+      if (filter.kind != "sql") return false;
+      SqlFault ignored;
+      auto query = ParseSelect(connection, filter.sql, &ignored);
+      if (!query || !PassesUnchanged(*query, field)) return false;
     }
   }
   return true;
@@ -50,9 +71,8 @@ bool KeyReaches(Connection& connection, const StreamConfig& stream, const Pipeli
 
 void Checker::CheckSinks(Plan& plan) {
   for (const SinkConfig& sink : plan.pipeline->sinks) {
-    std::string path = fmt::format("pipelines.{}.to.{}", plan.pipeline->name, sink.id);
-    if (sink.kind == "table") CheckTable(plan, sink, path);
-    if (sink.kind == "stream") WarnOfChain(plan, sink, path);
+    if (sink.kind == "table") CheckTable(plan, sink);
+    if (sink.kind == "stream") WarnOfChain(plan, sink);
   }
 }
 
@@ -124,7 +144,8 @@ void Checker::BindDeleteWhen(const TableOptions& table, const std::string& path,
   faults_.push_back(ExplainSql(table.delete_when.node, path + ".delete_when", fault, names));
 }
 
-void Checker::CheckTable(Plan& plan, const SinkConfig& sink, const std::string& path) {
+void Checker::CheckTable(Plan& plan, const SinkConfig& sink) {
+  const std::string& path = sink.path;
   Faults ignored;  // the loader has reported them
   TableOptions options = TableOptionsSpec().Parse(sink.options, {path, project_.directory, &ignored});
   if (!plan.bound) {
@@ -161,15 +182,17 @@ void Checker::MergeTable(const Plan& plan, const TableOptions& options, std::vec
     faults_.push_back(FaultAt(node, path, fmt::format("table '{}' {}", options.name, what),
                               "pipelines that write one table agree on its key, values and types"));
   };
-  if (Lower(table.options.key) != Lower(options.key))
+  size_t faults_before = faults_.size();
+  if (LowerAll(table.options.key) != LowerAll(options.key))
     differs(fmt::format("has {} here and {} in pipeline '{}'", Tuple(options.key), Tuple(table.options.key),
                         other));
   else if (table.options.values != options.values)
     differs(fmt::format("has other values here than in pipeline '{}'", other));
   else if (table.options.delete_when.text != options.delete_when.text)
     differs(fmt::format("has another 'delete_when' here than in pipeline '{}'", other));
-  else if (Lower(table.options.order_by) != Lower(options.order_by))
+  else if (LowerAll(table.options.order_by) != LowerAll(options.order_by))
     differs(fmt::format("has another 'order_by' here than in pipeline '{}'", other));
+  if (faults_.size() > faults_before) return;
   for (ColumnInfo& column : columns) {
     const ColumnInfo* known = FindColumn(table.columns, column.name);
     if (known == nullptr) {
@@ -189,7 +212,8 @@ void Checker::WarnOfOrder(const Plan& plan, const TableOptions& table, const Nod
   std::string hint =
       stream.shape.key.empty()
           ? fmt::format("give stream '{}' a key that the table's key contains", stream.shape.name)
-          : fmt::format("let the table's key contain the stream's ({})", fmt::join(stream.shape.key, ", "));
+          : fmt::format("let the table's key contain the stream's ({})",
+                        fmt::join(KeyNames(stream.shape), ", "));
   warnings_.push_back(FaultAt(
       node, path,
       fmt::format("rows of one key ({}) may come from several partitions of '{}': the one appended last wins",
@@ -197,7 +221,7 @@ void Checker::WarnOfOrder(const Plan& plan, const TableOptions& table, const Nod
       hint + ", or say with 'order_by' which row is newer"));
 }
 
-void Checker::WarnOfChain(const Plan& plan, const SinkConfig& sink, const std::string& path) {
+void Checker::WarnOfChain(const Plan& plan, const SinkConfig& sink) {
   const StreamConfig* from = project_.FindStream(plan.pipeline->stream);
   const StreamConfig* to = project_.FindStream(registry_.sinks().at("stream").target(sink.options));
   if (from == nullptr || to == nullptr || !plan.bound || from->shape.partitions == 1) return;
@@ -206,14 +230,11 @@ void Checker::WarnOfChain(const Plan& plan, const SinkConfig& sink, const std::s
     if (own->IsScalar()) key.push_back(own->scalar);
     for (const Node& item : own->items) key.push_back(item.scalar);
   } else {
-    for (const std::string& pointer : to->shape.key) {
-      std::string field = FieldAt(to->shape.contract, pointer);
-      key.push_back(field.empty() ? pointer.substr(1) : field);
-    }
+    key = KeyNames(to->shape);
   }
   if (key.empty() || KeyReaches(*connection_, *from, *plan.pipeline, key)) return;
   warnings_.push_back(FaultAt(
-      sink.node, path,
+      sink.node, sink.path,
       fmt::format("events of one key ({}) may come from several partitions of '{}' and lose their order",
                   fmt::join(key, ", "), from->shape.name),
       fmt::format("order holds if the key of '{}' contains that of '{}'", to->shape.name, from->shape.name)));

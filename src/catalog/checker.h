@@ -60,7 +60,7 @@ class Checker {
 
   // check_tables.cc
   void CheckSinks(Plan& plan);
-  void CheckTable(Plan& plan, const SinkConfig& sink, const std::string& path);
+  void CheckTable(Plan& plan, const SinkConfig& sink);
   bool CheckColumns(const Plan& plan, const Node& options, const char* option, const std::string& path,
                     const std::vector<std::string>& wanted);
   std::vector<ColumnInfo> BindValues(const Plan& plan, const TableOptions& table, const Node& options,
@@ -69,7 +69,7 @@ class Checker {
   void MergeTable(const Plan& plan, const TableOptions& options, std::vector<ColumnInfo> columns,
                   const Node& node, const std::string& path);
   void WarnOfOrder(const Plan& plan, const TableOptions& table, const Node& node, const std::string& path);
-  void WarnOfChain(const Plan& plan, const SinkConfig& sink, const std::string& path);
+  void WarnOfChain(const Plan& plan, const SinkConfig& sink);
 
   const Project& project_;
   const Registry& registry_;

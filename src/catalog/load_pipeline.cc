@@ -176,6 +176,7 @@ void Loader::LoadSink(const Node& item, const std::string& path, PipelineConfig&
   sink.kind = kind_name;
   sink.options = options;
   sink.node = item;
+  sink.path = sink_path;
   // `name` is the sink's id, save where the kind has a setting of that name (the table, the stream).
   const std::vector<FieldInfo>& fields = kind.spec.fields;
   bool own_name =

@@ -78,7 +78,8 @@ struct SinkConfig {
   std::string id;  // "KIND:TARGET" or its name
   std::string kind;
   Node options;
-  Node node;  // the entry in `to`
+  Node node;         // the entry in `to`
+  std::string path;  // YAML path of its options
 };
 
 struct StartConfig {

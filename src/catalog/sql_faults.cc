@@ -43,6 +43,12 @@ struct Explained {
 
 Explained Explain(const SqlFault& fault, const SqlNames& names) {
   const std::string& message = fault.message;
+  // sql/ has words of its own for a filter's columns: "no column 'x'; input has a, b".
+  if (message.starts_with("no column '")) {
+    size_t split = message.find("; ");
+    std::string word = message.substr(11, message.find('\'', 11) - 11);
+    return {message.substr(0, split), split == std::string::npos ? "" : message.substr(split + 2), word};
+  }
   if (std::string column = QuotedName(message, "Referenced column \""); !column.empty()) {
     std::string has =
         names.columns.empty() ? "" : fmt::format("{} has {}", names.source, ListOf(names.columns));
@@ -100,6 +106,8 @@ Fault ExplainSql(const Node& sql, const std::string& path, const SqlFault& fault
   if (position < 0) position = FindWord(text, explained.word);
   if (position < 0 || static_cast<size_t>(position) > text.size()) return result;
   auto at = static_cast<size_t>(position);
+  if (at >= text.size() && result.message.starts_with("syntax error at "))
+    result.message = "syntax error at the end";  // of what stands around it, the user sees nothing
   Node::Place place = sql.PlaceOf(at);
   result.line = place.line, result.column = place.column;
   size_t length = 0;

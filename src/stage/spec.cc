@@ -44,8 +44,7 @@ std::optional<Scalar> ReadScalar(const Node& node, const ParseContext& context, 
     return std::nullopt;
   }
   if (!node.IsScalar()) {
-    AddFault(node, context, fmt::format("expected {}{}, found {}", article, info.type, KindName(node)), "",
-             info.type);
+    AddFault(node, context, fmt::format("expected {}{}, found {}", article, info.type, KindName(node)));
     return std::nullopt;
   }
   if (info.secret && !(node.scalar.starts_with("${") && node.scalar.ends_with('}'))) {
@@ -68,7 +67,7 @@ bool ReadParsed(const Node& node, const ParseContext& context, const FieldInfo& 
   if (!scalar) return false;
   auto value = parse(scalar->text);
   if (!value) {
-    AddFault(node, context, value.error().message(), "", info.type);
+    AddFault(node, context, value.error().message());
     return false;
   }
   to = *value;
@@ -81,7 +80,7 @@ bool CheckOneOf(const Node& node, const ParseContext& context, const FieldInfo& 
     return true;
   std::string nearest = Nearest(text, info.one_of);
   std::string all = fmt::format("{}", fmt::join(info.one_of, ", "));
-  AddFault(node, context, fmt::format("'{}' is not one of {}", text, all),
+  AddFault(node, context, fmt::format("unknown {} '{}'", info.name, text),
            nearest.empty() ? "" : fmt::format("did you mean '{}'?", nearest), all);
   return false;
 }
@@ -175,7 +174,7 @@ std::vector<const Node*> MatchFields(const SpecInfo& info, const Node& node, con
   for (size_t i = 0; i < nodes.size(); ++i) {
     const FieldInfo& field = info.fields[i];
     if (!field.required || nodes[i] != nullptr) continue;
-    AddFault(node, context, fmt::format("needs '{}': {}", field.name, field.description), "", field.type);
+    AddFault(node, context, fmt::format("needs '{}': {}", field.name, field.description));
   }
   return nodes;
 }
@@ -217,7 +216,7 @@ bool ReadSetting(const Node& node, const ParseContext& context, const FieldInfo&
   const std::string& text = scalar->text;
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (text.empty() || error != std::errc() || end != text.data() + text.size()) {
-    AddFault(node, context, fmt::format("'{}' is not a whole number", text), "", "a whole number");
+    AddFault(node, context, fmt::format("'{}' is not a whole number", text));
     return false;
   }
   if (scalar->quoted) {
@@ -229,7 +228,7 @@ bool ReadSetting(const Node& node, const ParseContext& context, const FieldInfo&
   if (too_small || too_large) {
     std::string bound =
         too_small ? fmt::format("at least {}", *info.min) : fmt::format("at most {}", *info.max);
-    AddFault(node, context, fmt::format("{} is out of range; it must be {}", value, bound), "", bound);
+    AddFault(node, context, fmt::format("{} is out of range", value), "", bound);
     return false;
   }
   to = value;
@@ -290,7 +289,7 @@ bool ReadSetting(const Node& node, const ParseContext& context, const FieldInfo&
 bool ReadSetting(const Node& node, const ParseContext& context, const FieldInfo& info,
                  std::map<std::string, std::string>& to) {
   if (node.kind != Node::Kind::kMap) {
-    AddFault(node, context, fmt::format("expected a map, found {}", KindName(node)), "", "a map of texts");
+    AddFault(node, context, fmt::format("expected a map of texts, found {}", KindName(node)));
     return false;
   }
   bool good = true;
@@ -301,7 +300,7 @@ bool ReadSetting(const Node& node, const ParseContext& context, const FieldInfo&
 
 bool ReadSetting(const Node& node, const ParseContext& context, const FieldInfo&, NamedTexts& to) {
   if (node.kind != Node::Kind::kMap) {
-    AddFault(node, context, fmt::format("expected a map, found {}", KindName(node)), "", "a map of texts");
+    AddFault(node, context, fmt::format("expected a map of texts, found {}", KindName(node)));
     return false;
   }
   bool good = true;

@@ -135,35 +135,29 @@ TEST(Spec, AFaultForEachMistake) {
     const char *yaml, *expected;
   };
   const Case kCases[] = {
-      {"format: csv", "m.yaml:1:1: to.out: needs 'path': where to; expected text\n"},
+      {"format: csv", "m.yaml:1:1: to.out: needs 'path': where to\n"},
       {"path: a\nfromat: csv", "m.yaml:2:1: to.out: unknown key 'fromat'; did you mean 'format'?\n"},
-      {"path: a\nformat: cvs",
-       "m.yaml:2:9: to.out.format: 'cvs' is not one of ndjson, csv; did you mean 'csv'?\n"},
+      {"path: a\nformat: cvs", "m.yaml:2:9: to.out.format: unknown format 'cvs'; did you mean 'csv'?\n"},
       {"path: a\ntoken: hunter2",
        "m.yaml:2:8: to.out.token: a secret may not stand in the file; write ${env:NAME} or ${file:PATH}\n"},
       {"path: a\ncreate: yes", "m.yaml:2:9: to.out.create: 'yes' is not a boolean; write true or false\n"},
       {"path: a\ncreate: \"true\"",
        "m.yaml:2:9: to.out.create: 'true' is not a boolean; leave out the quotes\n"},
-      {"path: a\ncount: many",
-       "m.yaml:2:8: to.out.count: 'many' is not a whole number; expected a whole number\n"},
+      {"path: a\ncount: many", "m.yaml:2:8: to.out.count: 'many' is not a whole number\n"},
       {"path: a\ncount: \"3\"", "m.yaml:2:8: to.out.count: '3' is a text here; leave out the quotes\n"},
-      {"path: a\ncount: 1.5",
-       "m.yaml:2:8: to.out.count: '1.5' is not a whole number; expected a whole number\n"},
-      {"path: a\nsmall: 11",
-       "m.yaml:2:8: to.out.small: 11 is out of range; it must be at most 10; expected at most 10\n"},
-      {"path: a\nsmall: -1",
-       "m.yaml:2:8: to.out.small: -1 is out of range; it must be at least 0; expected at least 0\n"},
+      {"path: a\ncount: 1.5", "m.yaml:2:8: to.out.count: '1.5' is not a whole number\n"},
+      {"path: a\nsmall: 11", "m.yaml:2:8: to.out.small: 11 is out of range; expected at most 10\n"},
+      {"path: a\nsmall: -1", "m.yaml:2:8: to.out.small: -1 is out of range; expected at least 0\n"},
       {"path: a\ntimeout: 10",
        "m.yaml:2:10: to.out.timeout: '10' is not a duration; expected a number and a unit, "
-       "e.g. 250ms, 30s, 5m, 24h, 30d; expected duration\n"},
-      {"path: [a]", "m.yaml:1:7: to.out.path: expected a text, found a list; expected text\n"},
+       "e.g. 250ms, 30s, 5m, 24h, 30d\n"},
+      {"path: [a]", "m.yaml:1:7: to.out.path: expected a text, found a list\n"},
       {"path:", "m.yaml:1:1: to.out.path: has no value; write a text, or leave out the key\n"},
-      {"path: a\nheaders: x",
-       "m.yaml:2:10: to.out.headers: expected a map, found a text; expected a map of texts\n"},
+      {"path: a\nheaders: x", "m.yaml:2:10: to.out.headers: expected a map of texts, found a text\n"},
       {"path: a\nparts: x",
        "m.yaml:2:8: to.out.parts: expected a list, found a text; begin each entry with '- '\n"},
       {"path: a\nparts:\n  - {name: x, weight: 10}",
-       "m.yaml:3:23: to.out.parts.0.weight: 10 is out of range; it must be at most 9; expected at most 9\n"},
+       "m.yaml:3:23: to.out.parts.0.weight: 10 is out of range; expected at most 9\n"},
       {"path: a\nrotate: {sise: 1}",
        "m.yaml:2:10: to.out.rotate: unknown key 'sise'; did you mean 'size'?\n"},
       {"path: a\nwhere: x IN ('a #1')",
@@ -178,7 +172,7 @@ TEST(Spec, AFaultForEachMistake) {
        "m.yaml:2:1: to.out: unknown key 'zzz'; known keys: path, format, token, create, count, small, ratio, "
        "timeout, "
        "limit, share, columns, headers, values, where, every, rotate, maybe, parts\n"
-       "m.yaml:3:8: to.out.count: 'x' is not a whole number; expected a whole number\n"},
+       "m.yaml:3:8: to.out.count: 'x' is not a whole number\n"},
   };
   for (const Case& test : kCases) EXPECT_EQ(Parse(test.yaml).faults, test.expected) << test.yaml;
 }

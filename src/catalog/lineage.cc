@@ -1,4 +1,4 @@
-#include "catalog/sql_tree.h"
+#include "catalog/lineage.h"
 
 namespace millstream {
 namespace {
@@ -40,28 +40,15 @@ bool IsAnother(const JsonNode& expression, const std::string& column) {
 
 }  // namespace
 
-std::optional<JsonNode> SqlTree(Connection& connection, const std::string& sql) {
-  auto rows = connection.Query("SELECT json_serialize_sql($1::VARCHAR)::VARCHAR", {SqlValue(sql)});
-  if (!rows) return std::nullopt;
-  auto chunk = rows->Next();
-  if (!chunk || !*chunk || (*chunk)->rows() == 0 || (*chunk)->IsNull(0, 0)) return std::nullopt;
-  auto tree = ParseJsonTree((*chunk)->String(0, 0));
-  if (!tree || (*tree)["error"].IsTrue()) return std::nullopt;
-  return std::move(*tree);
-}
-
-std::set<std::string> TablesIn(const JsonNode& tree) {
+std::set<std::string> TablesIn(const JsonNode& query) {
   std::set<std::string> tables, ctes;
-  Collect(tree, tables, ctes);
+  Collect(query, tables, ctes);
   for (const std::string& cte : ctes) tables.erase(cte);
   tables.erase("input");
   return tables;
 }
 
-bool PassesUnchanged(const JsonNode& tree, const std::string& column) {
-  const auto& statements = tree["statements"].items();
-  if (statements.size() != 1) return false;
-  const JsonNode& select = statements.front()["node"];
+bool PassesUnchanged(const JsonNode& select, const std::string& column) {
   if (select.Text("type") != "SELECT_NODE") return false;
   const JsonNode& from = select["from_table"];
   // One relation only: in a join `*` and plain names may be the other table's.
@@ -75,16 +62,6 @@ bool PassesUnchanged(const JsonNode& tree, const std::string& column) {
     }
   }
   return passes;
-}
-
-std::string OutermostFunction(Connection& connection, const std::string& expression) {
-  auto tree = SqlTree(connection, "SELECT " + expression);
-  if (!tree) return "";
-  const auto& statements = (*tree)["statements"].items();
-  if (statements.size() != 1) return "";
-  const auto& list = statements.front()["node"]["select_list"].items();
-  if (list.size() != 1 || list.front().Text("class") != "FUNCTION") return "";
-  return list.front().Text("function_name");
 }
 
 }  // namespace millstream

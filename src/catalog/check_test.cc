@@ -1,0 +1,347 @@
+// Projects with faults, in real folders: each line of what `check` prints.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include "catalog/kinds_for_test.h"
+#include "catalog/project.h"
+
+namespace millstream {
+namespace {
+
+using Files = std::map<std::string, std::string>;
+
+class ProjectFolder {
+ public:
+  explicit ProjectFolder(const Files& files) {
+    char name[] = "/tmp/millstream_check_XXXXXX";
+    path_ = ::mkdtemp(name);
+    for (const auto& [file, text] : files) {
+      std::filesystem::path path = std::filesystem::path(path_) / file;
+      std::filesystem::create_directories(path.parent_path());
+      std::ofstream(path) << text;
+    }
+  }
+  ~ProjectFolder() { std::filesystem::remove_all(path_); }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+struct Checked {
+  Project project;
+  std::string faults, warnings;
+};
+
+Checked Check(const Files& files) {
+  ProjectFolder folder(files);
+  PosixFileSystem fs;
+  Faults faults, warnings;
+  Checked checked;
+  Registry registry = TestKinds();
+  checked.project = LoadProject(fs, folder.path(), registry, faults);
+  CheckProject(checked.project, registry, faults, warnings);
+  for (const Fault& fault : faults) checked.faults += fault.ToString() + "\n";
+  for (const Fault& fault : warnings) checked.warnings += fault.ToString() + "\n";
+  return checked;
+}
+
+std::string FaultsOf(const std::string& yaml) { return Check({{"millstream.yaml", yaml}}).faults; }
+
+const std::string kOrders =
+    "streams:\n  orders:\n    key: customer\n    partitions: 2\n    contract:\n      id: varchar not null\n"
+    "      customer: varchar\n      amount: decimal(12,2) check (amount >= 0)\n      status: "
+    "enum('open','paid')\n"
+    "  paid: {}\n";  // 10 lines
+
+std::string WithPipeline(const std::string& pipeline) {
+  return kOrders + "pipelines:\n  p:\n    from: orders\n" + pipeline;
+}
+
+TEST(Check, SurfacesExample) {
+  Checked checked =
+      Check({{"millstream.yaml",
+              "streams:\n  orders:\n    contract:\n      id: varchar\n      amount: decmal(12,2)\n"
+              "      currency: varchar\n      ts: timestamptz\npipelines:\n  revenue:\n    from: orders\n"
+              "    filters:\n      - gross: filters/gross.sql\n    to: {table: revenue}\n"},
+             {"filters/gross.sql", "SELECT *, ammount * 1.1 AS gross FROM input\n"}});
+  EXPECT_EQ(
+      checked.faults,
+      "millstream.yaml:5:15: streams.orders.contract.amount: unknown type 'decmal(12,2)'; did you mean "
+      "'decimal(12,2)'?\n"
+      "filters/gross.sql:1:11: pipelines.revenue.filters.gross: no column 'ammount'; input has id, amount, "
+      "currency, ts\n"
+      "    SELECT *, ammount * 1.1 AS gross FROM input\n"
+      "              ^~~~~~~\n");
+  EXPECT_EQ(checked.project.files, (std::vector<std::string>{"millstream.yaml", "filters/gross.sql"}));
+}
+
+TEST(Check, ASoundProject) {
+  Checked checked = Check(
+      {{"millstream.yaml",
+        "server: {listen: \"127.0.0.1:9000\", limits: {event: 2MiB}}\n" + kOrders +
+            "sources:\n  old:\n    from:\n      file: {path: \"in/*.ndjson\", every: 5s, retry: {min: 1s}}\n "
+            "   to: orders\n"
+            "pipelines:\n"
+            "  revenue:\n    from: orders\n    filters:\n      - placed: SELECT * FROM input WHERE status = "
+            "'paid'\n"
+            "      - gross: |\n          SELECT id, customer, amount * 1.1 AS gross\n          FROM input\n"
+            "    to:\n      - table: {name: revenue, key: [id, customer]}\n      - stream: paid\n      - "
+            "stdout\n"
+            "  sums:\n    from: paid\n    filters:\n      - parts: SELECT data->>'$.customer' AS customer, 1 "
+            "AS n FROM input\n"
+            "    to:\n      table: {name: sums, key: customer, values: {n: count(*), total: sum(n), newest: "
+            "last(n)}}\n"
+            "  joined:\n    from: orders\n    start: latest\n    filters:\n"
+            "      - known: SELECT i.id, s.total FROM input i JOIN sums s ON s.customer = i.customer\n"
+            "      - score: {exec: {command: [cat], output: {id: varchar, score: double}}}\n"
+            "      - high: SELECT id, score FROM input WHERE score > 0.5\n"
+            "    to: {file: out.ndjson}\n"}});
+  EXPECT_EQ(checked.faults, "");
+  EXPECT_EQ(checked.warnings, "");
+  EXPECT_EQ(Summary(checked.project), "ok: 2 streams, 1 source, 3 pipelines, 2 tables");
+  const Project& project = checked.project;
+  EXPECT_EQ(project.server.listen, "127.0.0.1:9000");
+  EXPECT_EQ(project.server.limits.event_bytes, 2u << 20);
+  EXPECT_EQ(project.server.limits.header_bytes, 16u << 10);
+  EXPECT_EQ(project.streams.at("orders").shape.key, std::vector<std::string>{"/customer"});
+  EXPECT_EQ(project.sources.at("old").every_us, 5'000'000);
+  EXPECT_EQ(project.sources.at("old").retry_min_us, 1'000'000);
+  EXPECT_EQ(project.sources.at("old").options.Find("every"), nullptr);
+  const PipelineConfig& revenue = project.pipelines.at("revenue");
+  EXPECT_EQ(revenue.sinks.at(0).id, "table:revenue");
+  EXPECT_EQ(revenue.sinks.at(1).id, "stream:paid");
+  EXPECT_EQ(revenue.sinks.at(2).id, "stdout");
+  EXPECT_EQ(project.pipelines.at("joined").start.from, StartConfig::From::kLatest);
+  std::map<std::string, TableSpec> tables = TablesOf(project);
+  EXPECT_TRUE(tables.at("revenue").key_in_one_partition);
+  EXPECT_EQ(tables.at("sums").values.size(), 3u);
+}
+
+TEST(Check, AProjectFromItsTree) {
+  Checked checked =
+      Check({{"millstream.yaml", WithPipeline("    filters:\n      - f: f.sql\n    to: {table: t}\n")},
+             {"f.sql", "SELECT id\nFROM input\n"}});
+  ASSERT_EQ(checked.faults, "");
+  Faults faults;
+  Node root = ParseJson(ToJson(checked.project.root), "", faults);
+  Project again = ParseProject(root, "/nowhere", TestKinds(), faults);
+  EXPECT_TRUE(faults.empty());
+  EXPECT_EQ(again.pipelines.at("p").filters.at(0).sql, "SELECT id\nFROM input\n");
+  EXPECT_EQ(again.streams.at("orders").shape.contract, checked.project.streams.at("orders").shape.contract);
+}
+
+TEST(Check, FaultsOfTheFileItself) {
+  EXPECT_EQ(Check({{"millstream.yml", "a: 1"}}).faults.substr(0, 50),
+            "millstream.yaml: there is no millstream.yaml in /t");
+  EXPECT_NE(Check({{"millstream.yml", "a: 1"}}).faults.find("rename millstream.yml"), std::string::npos);
+  EXPECT_EQ(FaultsOf(""), "millstream.yaml:1:1: the file is empty\n");
+  EXPECT_EQ(FaultsOf("- a\n"), "millstream.yaml:1:1: a project is a map; begin with 'streams:'\n");
+  EXPECT_EQ(FaultsOf("steams:\n  a: {}\n"),
+            "millstream.yaml:1:1: unknown key 'steams'; did you mean 'streams'?\n");
+  EXPECT_EQ(FaultsOf("commands:\n  a: {}\n"),
+            "millstream.yaml:1:1: commands: is not there yet in this version; append the events that a "
+            "command would "
+            "make: millstream ingest STREAM -\n");
+}
+
+TEST(Check, FaultsOfTheServer) {
+  EXPECT_EQ(
+      FaultsOf("server:\n  listen: 0.0.0.0:80\n  memory: lots\n  tokens:\n    - {name: a, role: boss, token: "
+               "x}\n"),
+      "millstream.yaml:3:11: server.memory: 'lots' is not a size; expected bytes, or a number and KiB, MiB, "
+      "GiB or TiB, e.g. 64KiB\n"
+      "millstream.yaml:5:23: server.tokens.0.role: unknown role 'boss'; expected read, write, admin\n"
+      "millstream.yaml:5:36: server.tokens.0.token: a secret may not stand in the file; write ${env:NAME} or "
+      "${file:PATH}\n");
+  EXPECT_EQ(FaultsOf("server: {listen: \"0.0.0.0:80\"}\n"),
+            "millstream.yaml:1:18: server.listen: '0.0.0.0' can be reached from outside; declare 'tokens:', "
+            "or listen on 127.0.0.1\n");
+  EXPECT_EQ(FaultsOf("server: {listen: nowhere}\n"),
+            "millstream.yaml:1:18: server.listen: 'nowhere' is not an address; expected HOST:PORT, e.g. "
+            "127.0.0.1:8410\n");
+}
+
+TEST(Check, FaultsOfStreams) {
+  EXPECT_EQ(
+      FaultsOf(
+          "streams:\n  Orders: {}\n  select: {}\n  a: {partitions: 0, ack: now}\n"
+          "  b:\n    contract:\n      ce_id: varchar\n      x: {type: varchar, from: sender}\n      Y: date\n"
+          "      y: date\n      z: decimal(12,2) check (zz > 0)\n    dedupe: {by: [ce_id, colour]}\n"),
+      "millstream.yaml:2:3: streams.Orders: 'Orders' is not a name; expected a lower-case letter, then "
+      "lower-case letters, digits and '_'\n"
+      "millstream.yaml:3:3: streams.select: 'select' is a word of SQL and cannot be a name\n"
+      "millstream.yaml:4:19: streams.a.partitions: 0 is out of range; expected at least 1\n"
+      "millstream.yaml:4:27: streams.a.ack: unknown ack 'now'; expected durable, written\n"
+      "millstream.yaml:7:7: streams.b.contract.ce_id: 'ce_id' is the name of a column of ours; rename it: "
+      "'NAME: {type: TYPE, from: /ce_id}'\n"
+      "millstream.yaml:8:32: streams.b.contract.x.from: 'sender' is not a JSON pointer; did you mean "
+      "'/sender'?\n"
+      "millstream.yaml:10:7: streams.b.contract.y: 'y' differs from another field only in upper and lower "
+      "case; SQL cannot tell them apart: rename one with 'from:'\n"
+      "millstream.yaml:11:31: streams.b.contract.z: no column 'zz'; the contract has Y, z\n"
+      "    decimal(12,2) check (zz > 0)\n"
+      "                         ^~\n"
+      "millstream.yaml:12:26: streams.b.dedupe.by: 'colour' is neither an attribute nor a field of the "
+      "contract; known names: ce_id, ce_source, ce_type, ce_subject, ce_time, Y, z\n");
+}
+
+TEST(Check, FaultsOfSources) {
+  EXPECT_EQ(
+      FaultsOf(
+          kOrders +
+          "sources:\n  a:\n    from: {kafka: {brokers: b}}\n    to: orders\n  b:\n    from: {fil: x}\n    "
+          "to: "
+          "order\n  c:\n    from: {file: {paht: x}}\n    to: orders\n  d:\n    from: {file: {path: x}}\n"),
+      "millstream.yaml:13:12: sources.a.from: source kind 'kafka' is not there yet in this version; use "
+      "instead: kcat -C -b BROKER -t TOPIC | millstream ingest STREAM -\n"
+      "millstream.yaml:16:12: sources.b.from: unknown source kind 'fil'; did you mean 'file'?\n"
+      "millstream.yaml:17:9: sources.b.to: no stream 'order'; did you mean 'orders'?\n"
+      "millstream.yaml:19:18: sources.c.from.file: needs 'path': glob or list\n"
+      "millstream.yaml:19:19: sources.c.from.file: unknown key 'paht'; did you mean 'path'?\n"
+      "millstream.yaml:22:5: sources.d: needs 'to': the stream\n");
+}
+
+TEST(Check, FaultsOfPipelines) {
+  EXPECT_EQ(FaultsOf(WithPipeline(
+                "    start: someday\n    filters:\n      - SELECT 1\n      - a: SELECT * FROM input\n"
+                "      - a: SELECT * FROM input\n      - b: SELECT 'x #1' FROM input # c\n"
+                "      - c: {window: 5m}\n      - d: {exce: x}\n      - name: e\n        sql: x\n"
+                "      - f: nothing.sql\n      - g:\n"
+                "    to:\n      - tabel: x\n      - postgres: {table: x}\n      - table: {name: x, kye: y}\n"
+                "      - table: {name: y, values: {n: count(*)}}\n      - stream: piad\n      - stdout\n"
+                "      - stdout\n    max_dead_letters: {share: 1%}\n")),
+            "millstream.yaml:14:12: pipelines.p.start: 'someday' is no start; expected earliest, latest, a "
+            "time (2026-11-01T00:00:00Z), a duration ago (2h) or a position (orders/0:17,1:9)\n"
+            "millstream.yaml:16:9: pipelines.p.filters.0: a filter is one entry; this one has no name; write "
+            "'- NAME: SELECT … FROM input', or '- NAME: {KIND: options}'\n"
+            "millstream.yaml:18:9: pipelines.p.filters.a: two filters of this pipeline have this name\n"
+            "millstream.yaml:19:12: pipelines.p.filters.b: YAML cuts plain text at ' #', so the rest of the "
+            "line is not part of the SQL; put the SQL in quotes or write it as a '|' block; a comment goes "
+            "on a line of its own\n"
+            "millstream.yaml:20:13: pipelines.p.filters.c: filter kind 'window' is not there yet in this "
+            "version; use instead a table with 'key' (the time bucket) and 'values'\n"
+            "millstream.yaml:21:13: pipelines.p.filters.d: unknown filter kind 'exce'; did you mean 'exec'?\n"
+            "millstream.yaml:22:9: pipelines.p.filters.6: a filter is one entry; found the keys name, sql; "
+            "write '- NAME: SELECT … FROM input', or '- NAME: {KIND: options}'\n"
+            "millstream.yaml:24:12: pipelines.p.filters.f: no file 'nothing.sql'\n"
+            "millstream.yaml:25:9: pipelines.p.filters.g: has no SQL; e.g. 'SELECT * FROM input', or {exec: "
+            "{command: […]}}; SQL that begins with '{' or '[' needs quotes\n"
+            "millstream.yaml:27:9: pipelines.p.to.0: unknown sink kind 'tabel'; did you mean 'table'?\n"
+            "millstream.yaml:28:9: pipelines.p.to.1: sink kind 'postgres' is not there yet in this version; "
+            "use instead a table, then: millstream query 'SELECT * FROM T' --format csv | psql URL -c "
+            "'\\copy T FROM STDIN CSV HEADER'; or a 'file' sink\n"
+            "millstream.yaml:29:26: pipelines.p.to.2.table: unknown key 'kye'; did you mean 'key'?\n"
+            "millstream.yaml:30:26: pipelines.p.to.3.table.values: 'values' needs 'key'; name the columns "
+            "that group the rows\n"
+            "millstream.yaml:31:17: pipelines.p.to.4.stream: no stream 'piad'; did you mean 'paid'?\n"
+            "millstream.yaml:33:9: pipelines.p.to.6.stdout: two sinks of this pipeline are 'stdout'; give "
+            "one of them a 'name'\n"
+            "millstream.yaml:34:5: pipelines.p.max_dead_letters: is not there yet in this version; leave it "
+            "out: dead letters are counted in 'millstream top' and listed by 'millstream dead list'\n");
+}
+
+TEST(Check, FaultsOfSql) {
+  EXPECT_EQ(
+      FaultsOf(WithPipeline(
+          "    filters:\n      - a: |\n          SELECT id,\n                 amont\n          FROM input\n"
+          "    to: {table: t}\n")),
+      "millstream.yaml:17:18: pipelines.p.filters.a: no column 'amont'; input has id, customer, amount, "
+      "status\n"
+      "    amont\n"
+      "    ^~~~~\n");
+  EXPECT_EQ(FaultsOf(WithPipeline(
+                "    filters:\n      - a: SELECT id AS x FROM input\n      - b: \"SELECT id FROM input\"\n"
+                "    to: {table: t}\n")),
+            "millstream.yaml:16:20: pipelines.p.filters.b: no column 'id'; input has x\n"
+            "    SELECT id FROM input\n"
+            "           ^~\n");
+  EXPECT_EQ(
+      FaultsOf(
+          WithPipeline("    filters:\n      - a: SELECT count(*) AS n FROM input\n    to: {table: t}\n")),
+      "millstream.yaml:15:19: pipelines.p.filters.a: the aggregate count_star over `input` works on one "
+      "batch only; an `aggregate` table sink (key and values) adds up over all events, not over one batch\n"
+      "    SELECT count(*) AS n FROM input\n"
+      "           ^~~~~\n");
+  EXPECT_EQ(FaultsOf(WithPipeline("    filters:\n      - a: SELEC id FROM input\n    to: {table: t}\n")),
+            "millstream.yaml:15:12: pipelines.p.filters.a: syntax error at 'SELEC'\n"
+            "    SELEC id FROM input\n"
+            "    ^~~~~\n");
+  EXPECT_EQ(FaultsOf(WithPipeline(
+                "    filters:\n      - a: SELECT uper(id) AS id FROM input\n    to: {table: t}\n")),
+            "millstream.yaml:15:19: pipelines.p.filters.a: the function uper is not allowed here, or there "
+            "is none; did you mean upper?\n"
+            "    SELECT uper(id) AS id FROM input\n"
+            "           ^~~~\n");
+  EXPECT_EQ(FaultsOf(WithPipeline(
+                "    filters:\n      - a: SELECT i.id FROM input i JOIN custmers c ON c.id = i.id\n"
+                "    to: {table: customers}\n")),
+            "millstream.yaml:15:42: pipelines.p.filters.a: no table 'custmers'; did you mean 'customers'?\n"
+            "    SELECT i.id FROM input i JOIN custmers c ON c.id = i.id\n"
+            "                                  ^~~~~~~~\n");
+}
+
+TEST(Check, FaultsOfTables) {
+  EXPECT_EQ(FaultsOf(WithPipeline(
+                "    to:\n      - table: {name: a, key: [id, costumer]}\n"
+                "      - table: {name: b, key: customer, values: {n: count(*), a: avg(amount), s: "
+                "sum(amuont)}}\n      - table: {name: c, key: id, delete_when: status = 'x' AND }\n"
+                "      - table: {name: d, key: id, order_by: ts}\n")),
+            "millstream.yaml:15:36: pipelines.p.to.0.table.key: no column 'costumer' in the pipeline's rows; "
+            "did you mean 'customer'? the rows have id, customer, amount, status\n"
+            "millstream.yaml:16:66: pipelines.p.to.1.table.values.a: 'avg(amount)' is not an aggregate that "
+            "a table can keep; count(*), count(x), sum(x), min(x), max(x) and last(x) can; for an average "
+            "keep sum and count, and divide when you read\n"
+            "millstream.yaml:16:86: pipelines.p.to.1.table.values.s: no column 'amuont'; the pipeline's "
+            "result has id, customer, amount, status\n"
+            "    sum(amuont)\n"
+            "        ^~~~~~\n"
+            "millstream.yaml:17:64: pipelines.p.to.2.table.delete_when: syntax error at the end\n"
+            "    status = 'x' AND\n"
+            "                    ^\n"
+            "millstream.yaml:18:45: pipelines.p.to.3.table.order_by: no column 'ts' in the pipeline's rows; "
+            "the rows have id, customer, amount, status\n");
+  EXPECT_EQ(FaultsOf(WithPipeline(
+                "    filters:\n      - f: SELECT id, 1 AS n FROM input\n    to: {table: {name: t, key: id}}\n"
+                "  q:\n    from: orders\n    filters:\n      - f: SELECT customer, 'a' AS n FROM input\n"
+                "    to: {table: {name: t, key: customer}}\n")),
+            "millstream.yaml:21:9: pipelines.q.to.table: table 't' has key (customer) here and key (id) in "
+            "pipeline 'p'; pipelines that write one table agree on its key, values and types\n");
+}
+
+TEST(Check, Cycles) {
+  EXPECT_EQ(
+      FaultsOf(kOrders +
+               "pipelines:\n  p:\n    from: orders\n    to: {stream: paid}\n  q:\n    from: paid\n    to: "
+               "{stream: orders}\n"),
+      "millstream.yaml:12:3: pipelines.p: a cycle: p reads what is written by q reads what is written by p; "
+      "events would go round for ever: let one of them read something else\n");
+  EXPECT_EQ(
+      FaultsOf(WithPipeline(
+          "    filters:\n      - f: SELECT i.id FROM input i JOIN t ON t.id = i.id\n    to: {table: t}\n")),
+      "millstream.yaml:15:12: pipelines.p.filters.f: reads table 't', which this pipeline writes itself; "
+      "what it finds there would depend on how events are batched: keep sums with 'values' of the table, or "
+      "read a table of another pipeline\n");
+}
+
+TEST(Check, Warnings) {
+  EXPECT_EQ(
+      Check({{"millstream.yaml",
+              WithPipeline("    filters:\n      - f: SELECT id, customer, now() AS at FROM input\n    to:\n"
+                           "      - table: {name: t, key: id}\n      - stream: {name: paid, key: id}\n")}})
+          .warnings,
+      "millstream.yaml:15:12: pipelines.p.filters.f: now() gives other values when events are replayed; use "
+      "ce_time or _ingested_at, which a replay repeats\n"
+      "millstream.yaml:17:9: pipelines.p.to.0.table: rows of one key (id) may come from several partitions "
+      "of 'orders': the one appended last wins; let the table's key contain the stream's (customer), or say "
+      "with 'order_by' which row is newer\n"
+      "millstream.yaml:18:9: pipelines.p.to.1.stream: events of one key (id) may come from several "
+      "partitions of 'orders' and lose their order; order holds if the key of 'paid' contains that of "
+      "'orders'\n");
+}
+
+}  // namespace
+}  // namespace millstream
