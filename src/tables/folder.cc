@@ -179,7 +179,7 @@ Status Folder::RunFold(Table& table, const TableShape& shape) {
   }
   uint64_t alive = base_rows - std::min(base_rows, replaced) + folded;
   // Dead rows would be read for ever, and DuckDB's own tidying of them stops the writer at a checkpoint.
-  bool rewrite = alive <= kRowsPerRange / 4 || dead_rows + replaced > alive / 2;
+  bool rewrite = dead_rows + replaced > alive / 2;
   TableShape next = shape;
   next.folding = 0;
   std::string drop = fmt::format("DROP TABLE {}", PartName(shape, shape.folding));
