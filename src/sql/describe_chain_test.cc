@@ -190,6 +190,8 @@ struct Refusal {
   int position;  // -2: does not matter
 };
 
+void PrintTo(const Refusal& refusal, std::ostream* out) { *out << refusal.sql; }
+
 class RefusalTest : public DescribeChainTest, public testing::WithParamInterface<Refusal> {};
 
 TEST_P(RefusalTest, IsRefusedWithWhatToUseInstead) {

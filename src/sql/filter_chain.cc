@@ -238,6 +238,7 @@ Result<RowBatch> FilterChain::Run(const RowBatch& rows, std::vector<uint64_t>& c
 }
 
 int FilterChain::FilterAtFault(const BatchRange& event) {
+  CHECK(state_->plan.batches != nullptr);
   for (size_t i = 0; i < state_->filters.size(); ++i) {
     if (state_->prefixes.size() <= i) {
       std::vector<SqlFilter> filters(state_->filters.begin(),

@@ -87,8 +87,9 @@ class FilterChain {
   /// From another thread: ends what runs (deadline, stop).
   void Interrupt();
   const SqlFault& fault() const;
-  /// Which filter a data error most likely came from is not known of a fused statement: runs the filters one
-  /// after another over one event to tell.
+  /// Which filter a data error came from is not known of a fused statement: runs the first one, the first
+  /// two, … over one event to tell; -1 if none fails, or the event itself cannot be read. Only for a chain
+  /// over a stream.
   int FilterAtFault(const BatchRange& event);
 
  private:

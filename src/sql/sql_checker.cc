@@ -270,7 +270,6 @@ class Checker {
     }
     out_.flags.lookup = true;
     out_.flags.tables.push_back(name);
-    out_.schemas.push_back(schema);
   }
 
   // What would rename columns of `input` by place, or sample them.

@@ -17,7 +17,6 @@ namespace millstream {
 struct CheckedSql {
   std::vector<SqlFilterFault> faults;  // .filter is not set
   FilterFlags flags;
-  std::vector<std::string> schemas;  // schema of flags.tables[i], "" for none
 };
 
 /// Of a filter's query node; `sql` is its text.

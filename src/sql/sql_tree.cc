@@ -78,6 +78,8 @@ JsonNode TypeNode(const std::string& id) {
 }  // namespace
 
 Result<JsonNode> ParseSelect(Connection& connection, const std::string& sql, SqlFault* fault) {
+  SqlFault unwanted;
+  if (fault == nullptr) fault = &unwanted;
   Result<std::string> text = AskText(connection, "SELECT json_serialize_sql($1::VARCHAR)::VARCHAR", sql);
   if (!text) {
     *fault = connection.fault();

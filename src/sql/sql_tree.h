@@ -16,6 +16,7 @@ namespace millstream {
 
 /// The node of the one SELECT that `sql` is. kInvalid if it is no SELECT, more than one statement, or does
 /// not parse.
+/// `fault` may be null.
 Result<JsonNode> ParseSelect(Connection& connection, const std::string& sql, SqlFault* fault);
 /// The text of a query node.
 Result<std::string> PrintSelect(Connection& connection, const JsonNode& node);
