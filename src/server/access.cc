@@ -48,10 +48,18 @@ Result<Access> Access::Make(const std::string& listen, const std::vector<TokenCo
   if (!host) return Fail(Invalid("server.listen: '{}' is not HOST:PORT, e.g. 127.0.0.1:8410", listen));
   access.listen_host_ = *host;
   if (tokens.empty() && !IsLoopback(*host))
-    return Fail(Invalid("server.listen: {} is not a loopback address; other addresses are listened on only with server.tokens", listen));
+    return Fail(
+        Invalid("server.listen: {} is not a loopback address; other addresses are listened on only with "
+                "server.tokens",
+                listen));
   for (const TokenConfig& token : tokens) {
-    Role role = token.role == "read" ? Role::kRead : token.role == "write" ? Role::kWrite : token.role == "admin" ? Role::kAdmin : Role::kNone;
-    if (role == Role::kNone) return Fail(Invalid("server.tokens: role '{}' of '{}' is not read, write or admin", token.role, token.name));
+    Role role = token.role == "read"    ? Role::kRead
+                : token.role == "write" ? Role::kWrite
+                : token.role == "admin" ? Role::kAdmin
+                                        : Role::kNone;
+    if (role == Role::kNone)
+      return Fail(
+          Invalid("server.tokens: role '{}' of '{}' is not read, write or admin", token.role, token.name));
     if (token.token.empty()) return Fail(Invalid("server.tokens: the token of '{}' is empty", token.name));
     access.tokens_.push_back({token.name, role, Digest(token.token)});
   }
@@ -67,12 +75,18 @@ std::optional<HttpResponse> Access::Check(HttpRequest& request, Role role) const
   const std::string* host = request.Header("host");
   // With tokens a foreign page can do nothing, and a proxy may pass on its own name.
   if (tokens_.empty() && host != nullptr && !IsOurs(*host))
-    return Problem(403, "forbidden", fmt::format("Host '{}' is foreign; call the server by the address it listens on, or as localhost", *host));
+    return Problem(
+        403, "forbidden",
+        fmt::format("Host '{}' is foreign; call the server by the address it listens on, or as localhost",
+                    *host));
   if (const std::string* origin = request.Header("origin")) {
     size_t scheme = origin->find("://");
-    std::string_view authority = scheme == origin->npos ? std::string_view() : std::string_view(*origin).substr(scheme + 3);
+    std::string_view authority =
+        scheme == origin->npos ? std::string_view() : std::string_view(*origin).substr(scheme + 3);
     bool is_same = host != nullptr && !tokens_.empty() && authority == *host;
-    if (!is_same && !IsOurs(authority)) return Problem(403, "forbidden", fmt::format("Origin '{}' is foreign: no web page may use this server", *origin));
+    if (!is_same && !IsOurs(authority))
+      return Problem(403, "forbidden",
+                     fmt::format("Origin '{}' is foreign: no web page may use this server", *origin));
   }
   if (tokens_.empty()) {
     const std::string* who = request.Header("millstream-who");
@@ -89,7 +103,9 @@ std::optional<HttpResponse> Access::Check(HttpRequest& request, Role role) const
     if (CRYPTO_memcmp(token.digest.data(), digest.data(), digest.size()) == 0) found = &token;
   if (found == nullptr) return Problem(401, "unauthorized", "the token is not known");
   if (found->role < role)
-    return Problem(403, "forbidden", fmt::format("the token '{}' has the role {}; this needs {}", found->name, RoleName(found->role), RoleName(role)));
+    return Problem(403, "forbidden",
+                   fmt::format("the token '{}' has the role {}; this needs {}", found->name,
+                               RoleName(found->role), RoleName(role)));
   request.who = found->name;
   return std::nullopt;
 }

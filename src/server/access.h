@@ -1,7 +1,8 @@
 // Access: who may do what: tokens with roles, and the Host and Origin of a request.
 //
-// Place: floor 7. Immutable; thread-safe. Without tokens the server listens on loopback only and whoever reaches it may do all, except a web
-// page: a page's requests carry a foreign Origin, or a foreign Host (DNS rebinding), and are refused (SEMANTICS, "Start, folder, network").
+// Place: floor 7. Immutable; thread-safe. Without tokens the server listens on loopback only and whoever
+// reaches it may do all, except a web page: a page's requests carry a foreign Origin, or a foreign Host (DNS
+// rebinding), and are refused (SEMANTICS, "Start, folder, network").
 #pragma once
 
 #include <array>

@@ -47,9 +47,13 @@ TEST(AccessTest, ForeignHostsAndOriginsAreRefused) {
 }
 
 TEST(AccessTest, TokensHaveRoles) {
-  auto access = Access::Make("0.0.0.0:8410", {{"reader", "read", "r-secret"}, {"writer", "write", "w-secret"}, {"boss", "admin", "a-secret"}});
+  auto access = Access::Make(
+      "0.0.0.0:8410",
+      {{"reader", "read", "r-secret"}, {"writer", "write", "w-secret"}, {"boss", "admin", "a-secret"}});
   ASSERT_TRUE(access);
-  auto status = [&](const std::string& token, Role role) { return StatusOf(*access, {{"host", "data.example"}, {"authorization", "Bearer " + token}}, role); };
+  auto status = [&](const std::string& token, Role role) {
+    return StatusOf(*access, {{"host", "data.example"}, {"authorization", "Bearer " + token}}, role);
+  };
   EXPECT_EQ(status("r-secret", Role::kRead), 200);
   EXPECT_EQ(status("r-secret", Role::kWrite), 403);
   EXPECT_EQ(status("w-secret", Role::kRead), 200);
@@ -62,8 +66,14 @@ TEST(AccessTest, TokensHaveRoles) {
   EXPECT_EQ(StatusOf(*access, {{"host", "data.example"}}), 401);
   EXPECT_EQ(StatusOf(*access, {{"host", "data.example"}, {"authorization", "Basic r-secret"}}), 401);
   EXPECT_EQ(StatusOf(*access, {{"host", "data.example"}}, Role::kNone), 200);
-  EXPECT_EQ(StatusOf(*access, {{"host", "data.example"}, {"origin", "https://evil.example"}, {"authorization", "Bearer a-secret"}}), 403);
-  EXPECT_EQ(StatusOf(*access, {{"host", "data.example"}, {"origin", "https://data.example"}, {"authorization", "Bearer a-secret"}}), 200);
+  EXPECT_EQ(StatusOf(*access, {{"host", "data.example"},
+                               {"origin", "https://evil.example"},
+                               {"authorization", "Bearer a-secret"}}),
+            403);
+  EXPECT_EQ(StatusOf(*access, {{"host", "data.example"},
+                               {"origin", "https://data.example"},
+                               {"authorization", "Bearer a-secret"}}),
+            200);
 
   HttpRequest request = With({{"authorization", "bearer w-secret"}});
   EXPECT_FALSE(access->Check(request, Role::kWrite));

@@ -42,7 +42,8 @@ void BodyBuffer::Append(std::string_view bytes) {
 
 namespace {
 
-const std::string* Find(const std::vector<std::pair<std::string, std::string>>& pairs, std::string_view name) {
+const std::string* Find(const std::vector<std::pair<std::string, std::string>>& pairs,
+                        std::string_view name) {
   for (const auto& [each, value] : pairs)
     if (each == name) return &value;
   return nullptr;

@@ -1,10 +1,11 @@
 // HttpRequest, HttpResponse, Responder: what a handler gets and what it answers with.
 //
 // Place: floor 7. Free of Boost: made and carried out by HttpServer (http_server.h).
-// Threads: an HttpRequest belongs to whoever handles it. A Responder may be handed to any thread, which then answers once: whole (Send), or
-// piece by piece (Begin, Write …, End). Write blocks while the client is slower than the handler, so a streaming handler runs on a thread of
-// its own. Failure: a client that has left makes Write answer kCancelled; a Responder that is dropped without an answer answers 500, one that
-// is dropped within a stream cuts the connection, so that the client sees that the answer is not whole.
+// Threads: an HttpRequest belongs to whoever handles it. A Responder may be handed to any thread, which then
+// answers once: whole (Send), or piece by piece (Begin, Write …, End). Write blocks while the client is
+// slower than the handler, so a streaming handler runs on a thread of its own. Failure: a client that has
+// left makes Write answer kCancelled; a Responder that is dropped without an answer answers 500, one that is
+// dropped within a stream cuts the connection, so that the client sees that the answer is not whole.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +32,7 @@ class BodyBuffer {
   BodyBuffer(BodyBuffer&& other) noexcept { *this = std::move(other); }
   BodyBuffer& operator=(BodyBuffer&& other) noexcept;
 
-  std::string_view view() const { return {bytes_ ? bytes_.get() : "", size_}; }
+  std::string_view view() const { return {bytes_ ? bytes_.get() : kEmpty, size_}; }
   size_t size() const { return size_; }
   /// Room for `bytes` more after the end; Commit takes them in.
   char* Prepare(size_t bytes);
@@ -42,6 +43,7 @@ class BodyBuffer {
   struct Free {
     void operator()(char* bytes) const;
   };
+  static constexpr char kEmpty[kTail] = {};
   std::unique_ptr<char, Free> bytes_;
   size_t size_ = 0;
   size_t capacity_ = 0;
@@ -50,12 +52,12 @@ class BodyBuffer {
 using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 
 struct HttpRequest {
-  std::string method;    // as sent
-  std::string path;      // as sent, without the query
-  std::string raw_query; // after '?', as sent
-  HttpHeaders headers;   // names in lower case, in the order of the request
-  BodyBuffer body;       // as sent: perhaps compressed until the worker inflated it
-  std::string peer;      // the client's address
+  std::string method;     // as sent
+  std::string path;       // as sent, without the query
+  std::string raw_query;  // after '?', as sent
+  HttpHeaders headers;    // names in lower case, in the order of the request
+  BodyBuffer body;        // as sent: perhaps compressed until the worker inflated it
+  std::string peer;       // the client's address
   std::optional<uint64_t> content_length;
 
   // Filled by the router.
@@ -101,7 +103,8 @@ class Responder {
   void Send(HttpResponse response);
   /// Status and headers of a streamed answer; its body is ignored.
   void Begin(HttpResponse head);
-  /// A piece of it. Blocks while too much is not yet sent. kCancelled: the client has left, or the server stops at once.
+  /// A piece of it. Blocks while too much is not yet sent. kCancelled: the client has left, or the server
+  /// stops at once.
   Status Write(std::string piece);
   /// The answer is whole.
   void End();
@@ -123,8 +126,8 @@ class Responder {
 class HttpHandler {
  public:
   virtual ~HttpHandler() = default;
-  /// Once the head is read, before the body: an answer that refuses it (the connection is then closed if a body was coming). On an I/O thread;
-  /// must not block.
+  /// Once the head is read, before the body: an answer that refuses it (the connection is then closed if a
+  /// body was coming). On an I/O thread; must not block.
   virtual std::optional<HttpResponse> Admit(HttpRequest& head) = 0;
   /// The whole request. On an I/O thread; must not block.
   virtual void Handle(std::shared_ptr<HttpRequest> request, Responder responder) = 0;

@@ -34,9 +34,10 @@ using boost::system::error_code;
 using SteadyClock = std::chrono::steady_clock;
 
 constexpr size_t kReadBytes = 64 << 10;
-constexpr size_t kBodyStepBytes = 1 << 20;   // a longer body's buffer grows as its bytes come
+constexpr size_t kBodyStepBytes = 1 << 20;  // a longer body's buffer grows as its bytes come
 constexpr size_t kWritePieceBytes = 256 << 10;
-constexpr size_t kDrainBytes = 256 << 10;    // read and dropped after a refusal, so that the client sees the answer
+constexpr size_t kDrainBytes =
+    256 << 10;  // read and dropped after a refusal, so that the client sees the answer
 constexpr int64_t kDrainUs = 1'000'000;
 constexpr auto kStopPoll = std::chrono::milliseconds(2);
 constexpr auto kCutWait = std::chrono::seconds(2);
@@ -94,7 +95,11 @@ struct Shared {
 class Exchange final : public ResponseChannel {
  public:
   Exchange(std::weak_ptr<Session> session, Loop& loop, const Shared& shared, std::shared_ptr<Loop> owner)
-      : session_(std::move(session)), loop_(loop), unsent_max_(shared.options.limits.unsent_bytes), stop_(shared.stop.get_token()), owner_(std::move(owner)) {}
+      : session_(std::move(session)),
+        loop_(loop),
+        unsent_max_(shared.options.limits.unsent_bytes),
+        stop_(shared.stop.get_token()),
+        owner_(std::move(owner)) {}
 
   void Send(HttpResponse response) override {
     {
@@ -192,7 +197,12 @@ class Exchange final : public ResponseChannel {
 class Session : public std::enable_shared_from_this<Session> {
  public:
   Session(std::shared_ptr<Loop> loop, std::shared_ptr<Shared> shared, tcp::socket socket)
-      : loop_(std::move(loop)), shared_(std::move(shared)), limits_(shared_->options.limits), socket_(std::move(socket)), watchdog_(loop_->context), wake_(loop_->context) {
+      : loop_(std::move(loop)),
+        shared_(std::move(shared)),
+        limits_(shared_->options.limits),
+        socket_(std::move(socket)),
+        watchdog_(loop_->context),
+        wake_(loop_->context) {
     wake_.expires_at(kNever);
   }
 
@@ -248,7 +258,8 @@ class Session : public std::enable_shared_from_this<Session> {
   std::optional<HttpResponse> ParseHead(std::string_view head, Parser& parser, HttpRequest& request);
   asio::awaitable<std::optional<HttpResponse>> ReadBody(Parser& parser, HttpRequest& request);
   asio::awaitable<bool> Answer(bool& is_whole);
-  asio::awaitable<bool> WriteHead(const HttpResponse& response, std::optional<size_t> length, std::string_view body);
+  asio::awaitable<bool> WriteHead(const HttpResponse& response, std::optional<size_t> length,
+                                  std::string_view body);
   asio::awaitable<bool> WriteAll(std::string_view bytes);
   asio::awaitable<bool> Refuse(HttpResponse response);
   asio::awaitable<size_t> ReadSome(char* to, size_t bytes);
@@ -329,7 +340,8 @@ void Exchange::OnGone(std::function<void()> call) {
 asio::awaitable<size_t> Session::ReadSome(char* to, size_t bytes) {
   if (timed_out_) co_return 0;
   error_code error;
-  size_t got = co_await socket_.async_read_some(asio::buffer(to, bytes), asio::redirect_error(asio::use_awaitable, error));
+  size_t got = co_await socket_.async_read_some(asio::buffer(to, bytes),
+                                                asio::redirect_error(asio::use_awaitable, error));
   co_return error ? 0 : got;
 }
 
@@ -343,8 +355,9 @@ asio::awaitable<bool> Session::WriteAll(std::string_view bytes) {
   while (!bytes.empty()) {
     SetDeadline(limits_.write_timeout_us);
     error_code error;
-    size_t written = co_await asio::async_write(socket_, asio::buffer(bytes.data(), std::min(bytes.size(), kWritePieceBytes)),
-                                                asio::redirect_error(asio::use_awaitable, error));
+    size_t written = co_await asio::async_write(
+        socket_, asio::buffer(bytes.data(), std::min(bytes.size(), kWritePieceBytes)),
+        asio::redirect_error(asio::use_awaitable, error));
     if (error) co_return false;
     bytes.remove_prefix(written);
   }
@@ -353,13 +366,18 @@ asio::awaitable<bool> Session::WriteAll(std::string_view bytes) {
 }
 
 /// Head and body of an answer; no length: chunked, or until the connection closes for HTTP/1.0.
-asio::awaitable<bool> Session::WriteHead(const HttpResponse& response, std::optional<size_t> length, std::string_view body) {
-  std::string head = fmt::format("HTTP/1.1 {} {}\r\nDate: {}\r\n", response.status, ReasonPhrase(response.status), Date());
-  if (response.status != 204) fmt::format_to(std::back_inserter(head), "Content-Type: {}\r\n", response.content_type);
-  if (length && response.status != 204) fmt::format_to(std::back_inserter(head), "Content-Length: {}\r\n", *length);
+asio::awaitable<bool> Session::WriteHead(const HttpResponse& response, std::optional<size_t> length,
+                                         std::string_view body) {
+  std::string head =
+      fmt::format("HTTP/1.1 {} {}\r\nDate: {}\r\n", response.status, ReasonPhrase(response.status), Date());
+  if (response.status != 204)
+    fmt::format_to(std::back_inserter(head), "Content-Type: {}\r\n", response.content_type);
+  if (length && response.status != 204)
+    fmt::format_to(std::back_inserter(head), "Content-Length: {}\r\n", *length);
   if (!length && is_http_11_) head += "Transfer-Encoding: chunked\r\n";
   head += shared_->fixed_headers;
-  for (const auto& [name, value] : response.headers) fmt::format_to(std::back_inserter(head), "{}: {}\r\n", name, value);
+  for (const auto& [name, value] : response.headers)
+    fmt::format_to(std::back_inserter(head), "{}: {}\r\n", name, value);
   if (!keep_alive_) head += "Connection: close\r\n";
   if (keep_alive_ && !is_http_11_) head += "Connection: keep-alive\r\n";
   head += "\r\n";
@@ -370,10 +388,12 @@ asio::awaitable<bool> Session::WriteHead(const HttpResponse& response, std::opti
   co_return co_await WriteAll(head) && co_await WriteAll(body);
 }
 
-/// Answers, closes, and reads on for a moment: a close while the client still sends would destroy the answer on its way.
+/// Answers, closes, and reads on for a moment: a close while the client still sends would destroy the answer
+/// on its way.
 asio::awaitable<bool> Session::Refuse(HttpResponse response) {
   keep_alive_ = false;
-  if (!co_await WriteHead(response, response.body.size(), is_head_ ? std::string_view() : response.body)) co_return false;
+  if (!co_await WriteHead(response, response.body.size(), is_head_ ? std::string_view() : response.body))
+    co_return false;
   error_code error;
   socket_.shutdown(tcp::socket::shutdown_send, error);
   SetDeadline(kDrainUs);
@@ -386,7 +406,8 @@ asio::awaitable<bool> Session::Refuse(HttpResponse response) {
   co_return false;
 }
 
-/// Length of the head at the front of buffer_; 0: it is at fault in a way that was answered; nothing: the connection is done.
+/// Length of the head at the front of buffer_; 0: it is at fault in a way that was answered; nothing: the
+/// connection is done.
 asio::awaitable<std::optional<size_t>> Session::ReadHead() {
   size_t scanned = 0;
   idle_ = true;
@@ -402,7 +423,9 @@ asio::awaitable<std::optional<size_t>> Session::ReadHead() {
       co_return 0;
     }
     if (end != bytes.npos || bytes.size() > limits_.header_bytes) {
-      co_await Refuse(Problem(431, "too_large", fmt::format("the head of the request is longer than {} (limits: header)", FormatBytes(limits_.header_bytes))));
+      co_await Refuse(Problem(431, "too_large",
+                              fmt::format("the head of the request is longer than {} (limits: header)",
+                                          FormatBytes(limits_.header_bytes))));
       co_return 0;
     }
     scanned = bytes.size();
@@ -426,20 +449,26 @@ std::optional<HttpResponse> Session::ParseHead(std::string_view head, Parser& pa
   parser.eager(false);
   error_code error;
   parser.put(asio::buffer(head.data(), head.size()), error);
-  if (error == http::error::bad_version) return Problem(505, "bad_request", "only HTTP/1.1 and HTTP/1.0 are spoken here");
+  if (error == http::error::bad_version)
+    return Problem(505, "bad_request", "only HTTP/1.1 and HTTP/1.0 are spoken here");
   bool is_too_large = error == http::error::body_limit;
-  if (error && !is_too_large && error != http::error::need_more) return Problem(400, "bad_request", "malformed request: " + error.message());
+  if (error && !is_too_large && error != http::error::need_more)
+    return Problem(400, "bad_request", "malformed request: " + error.message());
   auto& message = parser.get();
   is_http_11_ = message.version() == 11;
   is_head_ = message.method() == http::verb::head;
   keep_alive_ = message.keep_alive() && !shared_->stopping;
   request.method = std::string(message.method_string());
   request.peer = peer_;
-  for (const auto& field : message) request.headers.emplace_back(LowerAscii(field.name_string()), std::string(field.value()));
+  for (const auto& field : message)
+    request.headers.emplace_back(LowerAscii(field.name_string()), std::string(field.value()));
   bool chunked = false;
-  if (std::string fault = FindFaultOfFraming(request, is_http_11_, &chunked); !fault.empty()) return Problem(400, "bad_request", fault);
+  if (std::string fault = FindFaultOfFraming(request, is_http_11_, &chunked); !fault.empty())
+    return Problem(400, "bad_request", fault);
   if (is_too_large || request.content_length.value_or(0) > limits_.body_bytes)
-    return Problem(413, "too_large", fmt::format("the body is longer than {} (limits: body); send it in pieces", FormatBytes(limits_.body_bytes)));
+    return Problem(413, "too_large",
+                   fmt::format("the body is longer than {} (limits: body); send it in pieces",
+                               FormatBytes(limits_.body_bytes)));
   std::string_view target = message.target();
   if (target.starts_with("http://")) {  // absolute form: its authority stands before Host
     target.remove_prefix(7);
@@ -458,13 +487,16 @@ std::optional<HttpResponse> Session::ParseHead(std::string_view head, Parser& pa
 
 asio::awaitable<std::optional<HttpResponse>> Session::ReadBody(Parser& parser, HttpRequest& request) {
   auto slow = [] { return Problem(408, "slow_client", "the body of the request did not come in time"); };
-  auto busy = [] { return Problem(503, "unavailable", "too many bodies are being taken in; try again soon"); };
+  auto busy = [] {
+    return Problem(503, "unavailable", "too many bodies are being taken in; try again soon");
+  };
   auto started = SteadyClock::now();
   uint64_t received = 0;
   // What was read is allowed its time at the least rate, and the grace beside it.
   auto set_deadline = [&] {
     auto spent = std::chrono::duration_cast<std::chrono::microseconds>(SteadyClock::now() - started).count();
-    SetDeadline(limits_.body_timeout_us + static_cast<int64_t>(received * 1'000'000 / limits_.body_bytes_per_s) - spent);
+    SetDeadline(limits_.body_timeout_us +
+                static_cast<int64_t>(received * 1'000'000 / limits_.body_bytes_per_s) - spent);
   };
   bool is_chunked = !request.content_length.has_value();
   if (!is_chunked) {
@@ -478,7 +510,9 @@ asio::awaitable<std::optional<HttpResponse>> Session::ReadBody(Parser& parser, H
       char* room = request.body.Prepare(wanted);
       set_deadline();
       size_t got = co_await ReadSome(room, wanted);
-      if (got == 0) co_return timed_out_ ? slow() : Problem(400, "bad_request", "the body is shorter than its Content-Length");
+      if (got == 0)
+        co_return timed_out_ ? slow()
+                             : Problem(400, "bad_request", "the body is shorter than its Content-Length");
       request.body.Commit(got);
       received += got;
       Buffered(got);
@@ -495,15 +529,21 @@ asio::awaitable<std::optional<HttpResponse>> Session::ReadBody(Parser& parser, H
     Buffered(parser.get().body().size() - before);
     if (parser.is_done()) break;
     if (error == http::error::body_limit)
-      co_return Problem(413, "too_large", fmt::format("the body is longer than {} (limits: body); send it in pieces", FormatBytes(limits_.body_bytes)));
-    if (error && error != http::error::need_more) co_return Problem(400, "bad_request", "malformed chunked body: " + error.message());
+      co_return Problem(413, "too_large",
+                        fmt::format("the body is longer than {} (limits: body); send it in pieces",
+                                    FormatBytes(limits_.body_bytes)));
+    if (error && error != http::error::need_more)
+      co_return Problem(400, "bad_request", "malformed chunked body: " + error.message());
     if (shared_->buffered > limits_.buffered_bytes) co_return busy();
     if (!error && used > 0) continue;
-    if (buffer_.size() > limits_.header_bytes) co_return Problem(400, "bad_request", "malformed chunked body: a chunk's line or a trailer is too long");
+    if (buffer_.size() > limits_.header_bytes)
+      co_return Problem(400, "bad_request",
+                        "malformed chunked body: a chunk's line or a trailer is too long");
     set_deadline();
     auto room = buffer_.prepare(kReadBytes);
     size_t got = co_await ReadSome(static_cast<char*>(room.data()), room.size());
-    if (got == 0) co_return timed_out_ ? slow() : Problem(400, "bad_request", "the body ends before its last chunk");
+    if (got == 0)
+      co_return timed_out_ ? slow() : Problem(400, "bad_request", "the body ends before its last chunk");
     buffer_.commit(got);
     received += got;
   }
@@ -518,8 +558,9 @@ asio::awaitable<bool> Session::Answer(bool& is_whole) {
   HttpResponse response = exchange_->TakeResponse();
   if (shared_->stopping) keep_alive_ = false;
   if (!exchange_->streamed()) {
-    is_whole = co_await WriteHead(response, response.body.size(), is_head_ ? std::string_view() : response.body);
-    co_return is_whole && keep_alive_;
+    is_whole =
+        co_await WriteHead(response, response.body.size(), is_head_ ? std::string_view() : response.body);
+    co_return is_whole&& keep_alive_;
   }
   if (!is_http_11_ || is_head_) keep_alive_ = false;
   bool is_written = co_await WriteHead(response, std::nullopt, "");
@@ -540,7 +581,7 @@ asio::awaitable<bool> Session::Answer(bool& is_whole) {
     if (piece.ended) {
       if (!piece.complete) co_return false;
       is_whole = !is_http_11_ || co_await WriteAll("0\r\n\r\n");
-      co_return is_whole && keep_alive_;
+      co_return is_whole&& keep_alive_;
     }
     if (!co_await WaitForWake()) co_return false;
   }
@@ -560,12 +601,15 @@ asio::awaitable<bool> Session::ServeOne() {
   bool has_body = is_chunked || request->content_length.value_or(0) > 0;
   if (auto refusal = shared_->handler->Admit(*request)) {
     if (has_body) co_return co_await Refuse(std::move(*refusal));
-    bool is_written = co_await WriteHead(*refusal, refusal->body.size(), is_head_ ? std::string_view() : refusal->body);
-    co_return is_written && keep_alive_;
+    bool is_written =
+        co_await WriteHead(*refusal, refusal->body.size(), is_head_ ? std::string_view() : refusal->body);
+    co_return is_written&& keep_alive_;
   }
   if (const std::string* expect = request->Header("expect"); expect != nullptr && is_http_11_) {
-    if (LowerAscii(*expect) != "100-continue") co_return co_await Refuse(Problem(417, "bad_request", "only 'Expect: 100-continue' is known"));
-    if (has_body && buffer_.size() == 0 && !co_await WriteAll("HTTP/1.1 100 Continue\r\n\r\n")) co_return false;
+    if (LowerAscii(*expect) != "100-continue")
+      co_return co_await Refuse(Problem(417, "bad_request", "only 'Expect: 100-continue' is known"));
+    if (has_body && buffer_.size() == 0 && !co_await WriteAll("HTTP/1.1 100 Continue\r\n\r\n"))
+      co_return false;
   }
   if (has_body) {
     auto broken = co_await ReadBody(*parser, *request);
@@ -604,7 +648,8 @@ struct HttpServer::State {
     for (size_t turn = 0; !shared->stopping; ++turn) {
       const std::shared_ptr<Loop>& loop = loops[turn % loops.size()];
       error_code error;
-      tcp::socket socket = co_await acceptor->async_accept(loop->context, asio::redirect_error(asio::use_awaitable, error));
+      tcp::socket socket =
+          co_await acceptor->async_accept(loop->context, asio::redirect_error(asio::use_awaitable, error));
       if (shared->stopping) break;
       if (error) {  // out of descriptors, mostly
         asio::steady_timer pause(loops[0]->context, kAcceptRetry);
@@ -613,14 +658,16 @@ struct HttpServer::State {
       }
       if (shared->connections.load() >= shared->options.limits.connections) {
         static constexpr std::string_view kFull =
-            "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\nConnection: "
+            "close\r\n\r\n";
         socket.non_blocking(true, error);
         socket.write_some(asio::buffer(kFull), error);
         continue;
       }
       shared->connections.fetch_add(1);
       auto session = std::make_shared<Session>(loop, shared, std::move(socket));
-      asio::co_spawn(loop->context, [session]() -> asio::awaitable<void> { co_await session->Run(); }, asio::detached);
+      asio::co_spawn(
+          loop->context, [session]() -> asio::awaitable<void> { co_await session->Run(); }, asio::detached);
     }
   }
 
@@ -633,7 +680,8 @@ struct HttpServer::State {
 
   /// True once no connection is left.
   bool WaitUntilEmpty(SteadyClock::time_point until) {
-    while (shared->connections.load() > 0 && SteadyClock::now() < until) std::this_thread::sleep_for(kStopPoll);
+    while (shared->connections.load() > 0 && SteadyClock::now() < until)
+      std::this_thread::sleep_for(kStopPoll);
     return shared->connections.load() == 0;
   }
 };
@@ -645,20 +693,24 @@ HttpServer::~HttpServer() { Stop(0); }
 Result<std::unique_ptr<HttpServer>> HttpServer::Start(HttpServerOptions options, HttpHandler& handler) {
   size_t colon = options.listen.rfind(':');
   auto host = colon == options.listen.npos ? std::nullopt : HostOf(options.listen);
-  if (!host) return Fail(Invalid("server.listen: '{}' is not HOST:PORT, e.g. 127.0.0.1:8410", options.listen));
+  if (!host)
+    return Fail(Invalid("server.listen: '{}' is not HOST:PORT, e.g. 127.0.0.1:8410", options.listen));
   std::string port = options.listen.substr(colon + 1);
 
   auto state = std::make_unique<State>();
   Shared& shared = *state->shared;
   shared.handler = &handler;
-  for (const auto& [name, value] : options.headers) shared.fixed_headers += fmt::format("{}: {}\r\n", name, value);
-  uint32_t threads = options.threads > 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency());
+  for (const auto& [name, value] : options.headers)
+    shared.fixed_headers += fmt::format("{}: {}\r\n", name, value);
+  uint32_t threads =
+      options.threads > 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency());
   std::string listen = options.listen;
   shared.options = std::move(options);
   for (uint32_t i = 0; i < threads; ++i) state->loops.push_back(std::make_shared<Loop>());
 
   error_code error;
-  auto addresses = tcp::resolver(state->loops[0]->context).resolve(*host, port, tcp::resolver::passive, error);
+  auto addresses =
+      tcp::resolver(state->loops[0]->context).resolve(*host, port, tcp::resolver::passive, error);
   if (error || addresses.empty()) return Fail(Invalid("server.listen: '{}': {}", listen, error.message()));
   tcp::endpoint endpoint = *addresses.begin();
   auto& acceptor = state->acceptor.emplace(state->loops[0]->context);
@@ -669,7 +721,8 @@ Result<std::unique_ptr<HttpServer>> HttpServer::Start(HttpServerOptions options,
   if (error) return Fail(Unavailable("cannot listen on {}: {}", listen, error.message()));
   endpoint = acceptor.local_endpoint(error);
   std::string text = endpoint.address().to_string();
-  state->address = fmt::format("{}:{}", endpoint.address().is_v6() ? "[" + text + "]" : text, endpoint.port());
+  state->address =
+      fmt::format("{}:{}", endpoint.address().is_v6() ? "[" + text + "]" : text, endpoint.port());
 
   asio::co_spawn(state->loops[0]->context, state->Accept(), asio::detached);
   for (auto& loop : state->loops) loop->thread = std::thread([loop] { loop->context.run(); });

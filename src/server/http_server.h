@@ -1,13 +1,14 @@
-// HttpServer: HTTP/1.1 over TCP: connections, limits, time limits, bodies, answers whole or streamed, an orderly stop.
+// HttpServer: HTTP/1.1 over TCP: connections, limits, time limits, bodies, answers whole or streamed, an
+// orderly stop.
 //
-// Place: floor 7; under Server (server.h), which brings routes. Knows nothing of events. This header is free of Boost: Asio and Beast live in
-// http_server.cc alone.
-// Operation. One I/O thread a core, each with its own event loop; a connection stays on one. Requests of a connection are handled one after
-// another, so pipelined ones are answered in order. A head is read whole, checked for shapes that another server may read otherwise
-// (http_text.h), then admitted or refused by the handler before its body is read; the body is read into one buffer.
-// Threads: Start and Stop by the owner; the handler is called on I/O threads and must not block.
-// Bounds: HttpLimits. Failure: Start answers kUnavailable or kInvalid if the address cannot be listened on. Faults of a client are answered with
-// problem documents and harm no other connection.
+// Place: floor 7; under Server (server.h), which brings routes. Knows nothing of events. This header is free
+// of Boost: Asio and Beast live in http_server.cc alone. Operation. One I/O thread a core, each with its own
+// event loop; a connection stays on one. Requests of a connection are handled one after another, so pipelined
+// ones are answered in order. A head is read whole, checked for shapes that another server may read otherwise
+// (http_text.h), then admitted or refused by the handler before its body is read; the body is read into one
+// buffer. Threads: Start and Stop by the owner; the handler is called on I/O threads and must not block.
+// Bounds: HttpLimits. Failure: Start answers kUnavailable or kInvalid if the address cannot be listened on.
+// Faults of a client are answered with problem documents and harm no other connection.
 #pragma once
 
 #include <cstdint>
@@ -48,7 +49,8 @@ class HttpServer {
 
   /// "127.0.0.1:8410": the address that is listened on, with the real port.
   std::string address() const;
-  /// Accepts no more, closes idle connections, lets answers that are under way finish within `deadline_us`, then cuts what is left.
+  /// Accepts no more, closes idle connections, lets answers that are under way finish within `deadline_us`,
+  /// then cuts what is left.
   void Stop(int64_t deadline_us);
   uint32_t connections() const;
 

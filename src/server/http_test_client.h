@@ -103,9 +103,13 @@ class HttpTestClient {
     Send(request);
     return Read(request.starts_with("HEAD"));
   }
-  TestResponse Get(const std::string& target, const std::string& headers = "") { return Ask("GET " + target + " HTTP/1.1\r\nHost: localhost\r\n" + headers + "\r\n"); }
-  TestResponse Post(const std::string& target, std::string_view body, const std::string& type = "application/json", const std::string& headers = "") {
-    return Ask("POST " + target + " HTTP/1.1\r\nHost: localhost\r\nContent-Type: " + type + "\r\nContent-Length: " + std::to_string(body.size()) + "\r\n" + headers + "\r\n" +
+  TestResponse Get(const std::string& target, const std::string& headers = "") {
+    return Ask("GET " + target + " HTTP/1.1\r\nHost: localhost\r\n" + headers + "\r\n");
+  }
+  TestResponse Post(const std::string& target, std::string_view body,
+                    const std::string& type = "application/json", const std::string& headers = "") {
+    return Ask("POST " + target + " HTTP/1.1\r\nHost: localhost\r\nContent-Type: " + type +
+               "\r\nContent-Length: " + std::to_string(body.size()) + "\r\n" + headers + "\r\n" +
                std::string(body));
   }
 

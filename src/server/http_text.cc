@@ -40,7 +40,8 @@ std::string FindFaultOfRawHead(std::string_view raw) {
     if (c == '\0') return "a NUL byte in the head";
     if (c == '\n' && (i == 0 || raw[i - 1] != '\r')) return "a line of the head ends without CR";
     if (c == '\r' && (i + 1 >= raw.size() || raw[i + 1] != '\n')) return "a CR without LF in the head";
-    if (c == '\n' && i + 1 < raw.size() && (raw[i + 1] == ' ' || raw[i + 1] == '\t')) return "a folded header line";
+    if (c == '\n' && i + 1 < raw.size() && (raw[i + 1] == ' ' || raw[i + 1] == '\t'))
+      return "a folded header line";
   }
   return "";
 }
@@ -57,7 +58,8 @@ std::string FindFaultOfFraming(HttpRequest& request, bool is_http_11, bool* chun
       request.content_length = length;
     } else if (name == "transfer-encoding") {
       ++encodings;
-      if (LowerAscii(value) != "chunked") return fmt::format("Transfer-Encoding '{}'; only 'chunked' is known", value);
+      if (LowerAscii(value) != "chunked")
+        return fmt::format("Transfer-Encoding '{}'; only 'chunked' is known", value);
       *chunked = true;
     } else if (name == "host") {
       ++hosts;
@@ -127,7 +129,10 @@ std::optional<size_t> Negotiate(const std::string* accept, const std::vector<std
     int best_match = -1;
     for (std::string_view item : Split(*accept, ',')) {
       std::string type = MediaType(item);
-      int match = type == offer ? 2 : type == "*/*" ? 0 : type.ends_with("/*") && offer.starts_with(type.substr(0, type.size() - 1)) ? 1 : -1;
+      int match = type == offer                                                                ? 2
+                  : type == "*/*"                                                              ? 0
+                  : type.ends_with("/*") && offer.starts_with(type.substr(0, type.size() - 1)) ? 1
+                                                                                               : -1;
       if (match <= best_match) continue;
       best_match = match;
       quality = 1;
@@ -160,7 +165,8 @@ std::optional<std::string> HostOf(std::string_view authority) {
   if (host.empty() || (!port.empty() && !AllDigits(port))) return std::nullopt;
   if (!authority.starts_with('['))
     for (char c : host)
-      if (!(std::isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '-' || c == '_')) return std::nullopt;
+      if (!(std::isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '-' || c == '_'))
+        return std::nullopt;
   if (host.ends_with('.')) host.remove_suffix(1);
   return LowerAscii(host);
 }

@@ -8,7 +8,8 @@
 namespace millstream {
 namespace {
 
-constexpr std::string_view kComponents = R"("components":{"securitySchemes":{"token":{"type":"http","scheme":"bearer"}},"schemas":{"Problem":{"type":"object","required":["type","title","status","detail","code"],"properties":{"type":{"type":"string"},"title":{"type":"string"},"status":{"type":"integer"},"detail":{"type":"string"},"code":{"type":"string"},"position":{"type":"string"},"faults":{"type":"array","items":{"$ref":"#/components/schemas/Fault"}}}},"Fault":{"type":"object","required":["message"],"properties":{"file":{"type":"string"},"line":{"type":"integer"},"column":{"type":"integer"},"path":{"type":"string"},"index":{"type":"integer"},"message":{"type":"string"},"expected":{"type":"string"},"hint":{"type":"string"}}}}})";
+constexpr std::string_view kComponents =
+    R"("components":{"securitySchemes":{"token":{"type":"http","scheme":"bearer"}},"schemas":{"Problem":{"type":"object","required":["type","title","status","detail","code"],"properties":{"type":{"type":"string"},"title":{"type":"string"},"status":{"type":"integer"},"detail":{"type":"string"},"code":{"type":"string"},"position":{"type":"string"},"faults":{"type":"array","items":{"$ref":"#/components/schemas/Fault"}}}},"Fault":{"type":"object","required":["message"],"properties":{"file":{"type":"string"},"line":{"type":"integer"},"column":{"type":"integer"},"path":{"type":"string"},"index":{"type":"integer"},"message":{"type":"string"},"expected":{"type":"string"},"hint":{"type":"string"}}}}})";
 
 std::string Json(std::string_view text) {
   std::string out;
@@ -34,10 +35,12 @@ std::string OperationId(const Route& route) {
   return id;
 }
 
-void AppendParameter(std::string& out, std::string_view name, std::string_view in, std::string_view type, std::string_view description) {
+void AppendParameter(std::string& out, std::string_view name, std::string_view in, std::string_view type,
+                     std::string_view description) {
   if (!out.ends_with('[')) out += ',';
-  fmt::format_to(std::back_inserter(out), R"({{"name":{},"in":"{}","required":{},"schema":{{"type":"{}"}},"description":{}}})", Json(name), in, in == "path", type,
-                 Json(description));
+  fmt::format_to(std::back_inserter(out),
+                 R"({{"name":{},"in":"{}","required":{},"schema":{{"type":"{}"}},"description":{}}})",
+                 Json(name), in, in == "path", type, Json(description));
 }
 
 void AppendContent(std::string& out, const std::vector<std::string>& media_types) {
@@ -45,7 +48,8 @@ void AppendContent(std::string& out, const std::vector<std::string>& media_types
   for (const std::string& type : media_types) {
     if (!out.ends_with('{')) out += ',';
     bool is_json = type.ends_with("json") && !type.ends_with("ndjson");
-    fmt::format_to(std::back_inserter(out), "{}:{{\"schema\":{}}}", Json(type), is_json ? "{}" : R"({"type":"string"})");
+    fmt::format_to(std::back_inserter(out), "{}:{{\"schema\":{}}}", Json(type),
+                   is_json ? "{}" : R"({"type":"string"})");
   }
   out += '}';
 }
@@ -53,10 +57,13 @@ void AppendContent(std::string& out, const std::vector<std::string>& media_types
 void AppendOperation(std::string& out, const Route& route) {
   std::string method;
   for (char c : route.method) method += static_cast<char>(std::tolower(c));
-  fmt::format_to(std::back_inserter(out), R"("{}":{{"operationId":"{}","summary":{},"parameters":[)", method, OperationId(route), Json(route.summary));
+  fmt::format_to(std::back_inserter(out), R"("{}":{{"operationId":"{}","summary":{},"parameters":[)", method,
+                 OperationId(route), Json(route.summary));
   for (std::string_view segment : Split(route.path, '/'))
-    if (segment.starts_with('{')) AppendParameter(out, segment.substr(1, segment.size() - 2), "path", "string", "");
-  for (const Parameter& parameter : route.parameters) AppendParameter(out, parameter.name, parameter.in, parameter.type, parameter.description);
+    if (segment.starts_with('{'))
+      AppendParameter(out, segment.substr(1, segment.size() - 2), "path", "string", "");
+  for (const Parameter& parameter : route.parameters)
+    AppendParameter(out, parameter.name, parameter.in, parameter.type, parameter.description);
   out += ']';
   if (!route.takes.empty()) {
     out += ",\"requestBody\":{\"required\":true,";
@@ -65,15 +72,20 @@ void AppendOperation(std::string& out, const Route& route) {
   }
   out += R"(,"responses":{"200":{"description":"OK",)";
   AppendContent(out, route.gives);
-  out += R"(},"default":{"description":"What went wrong","content":{"application/problem+json":{"schema":{"$ref":"#/components/schemas/Problem"}}}}})";
-  if (route.role != Role::kNone) fmt::format_to(std::back_inserter(out), R"(,"security":[{{}},{{"token":[]}}],"x-role":"{}")", RoleName(route.role));
+  out +=
+      R"(},"default":{"description":"What went wrong","content":{"application/problem+json":{"schema":{"$ref":"#/components/schemas/Problem"}}}}})";
+  if (route.role != Role::kNone)
+    fmt::format_to(std::back_inserter(out), R"(,"security":[{{}},{{"token":[]}}],"x-role":"{}")",
+                   RoleName(route.role));
   out += '}';
 }
 
 }  // namespace
 
 std::string OpenApiJson(const std::vector<Route>& routes, const std::string& version) {
-  std::string out = fmt::format(R"({{"openapi":"3.1.0","info":{{"title":"Millstream","version":"{}","license":{{"name":"Apache-2.0","identifier":"Apache-2.0"}}}},"paths":{{)", version);
+  std::string out = fmt::format(
+      R"({{"openapi":"3.1.0","info":{{"title":"Millstream","version":"{}","license":{{"name":"Apache-2.0","identifier":"Apache-2.0"}}}},"paths":{{)",
+      version);
   std::vector<std::string> done;
   for (const Route& first : routes) {
     if (std::find(done.begin(), done.end(), first.path) != done.end()) continue;

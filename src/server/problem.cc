@@ -122,9 +122,11 @@ std::string FaultsJson(const Faults& faults) {
   return out + "]";
 }
 
-HttpResponse Problem(int status, std::string_view code, std::string_view detail, const Faults& faults, std::string_view members) {
+HttpResponse Problem(int status, std::string_view code, std::string_view detail, const Faults& faults,
+                     std::string_view members) {
   HttpResponse response{status, "application/problem+json", {}};
-  response.body = fmt::format(R"({{"type":"urn:millstream:error:{}","title":"{}","status":{},"detail":)", code, ReasonPhrase(status), status);
+  response.body = fmt::format(R"({{"type":"urn:millstream:error:{}","title":"{}","status":{},"detail":)",
+                              code, ReasonPhrase(status), status);
   AppendJsonString(response.body, detail);
   fmt::format_to(std::back_inserter(response.body), R"(,"code":"{}")", code);
   if (!faults.empty()) response.body += ",\"faults\":" + FaultsJson(faults);

@@ -12,13 +12,15 @@
 
 namespace millstream {
 
-/// {"type":"urn:millstream:error:CODE","title":…,"status":…,"detail":…,"code":CODE,"faults":[…]}. 429 and 503 carry Retry-After. `members`: more
-/// members as JSON text, e.g. "\"position\":\"orders/0:17\"".
-HttpResponse Problem(int status, std::string_view code, std::string_view detail, const Faults& faults = {}, std::string_view members = "");
+/// {"type":"urn:millstream:error:CODE","title":…,"status":…,"detail":…,"code":CODE,"faults":[…]}. 429 and 503
+/// carry Retry-After. `members`: more members as JSON text, e.g. "\"position\":\"orders/0:17\"".
+HttpResponse Problem(int status, std::string_view code, std::string_view detail, const Faults& faults = {},
+                     std::string_view members = "");
 /// The problem that a Status is.
 HttpResponse Problem(const Status& status, const Faults& faults = {});
 
-/// Faults as a JSON array of {"file","line","column","path","index","message","expected","hint"}; what is not known is left out.
+/// Faults as a JSON array of {"file","line","column","path","index","message","expected","hint"}; what is not
+/// known is left out.
 std::string FaultsJson(const Faults& faults);
 
 /// "Not Found" for 404.

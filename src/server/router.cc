@@ -2,17 +2,53 @@
 
 #include "base/fault.h"
 #include "base/text.h"
+#include "event/decompress.h"
 #include "server/http_text.h"
-#include "server/inflate.h"
 #include "server/problem.h"
 
 namespace millstream {
 namespace {
 
+constexpr size_t kInflateStepBytes = 256 << 10;
+
+/// Of a Content-Encoding; nothing: not known.
+std::optional<Compression> CompressionNamed(const std::string* encoding) {
+  std::string name = encoding == nullptr ? "" : LowerAscii(*encoding);
+  if (name.empty() || name == "identity") return Compression::kNone;
+  if (name == "gzip" || name == "x-gzip") return Compression::kGzip;
+  if (name == "zstd") return Compression::kZstd;
+  return std::nullopt;
+}
+
+/// Inflates the body in place; a problem if it does not decode or grows beyond the bound.
+std::optional<HttpResponse> InflateBody(HttpRequest& request, uint64_t max_bytes) {
+  Compression compression = *CompressionNamed(request.Header("content-encoding"));
+  if (compression == Compression::kNone) return std::nullopt;
+  auto inflater = Inflater::Make(compression, max_bytes);
+  BodyBuffer inflated;
+  std::string_view in = request.body.view();
+  std::string piece;
+  Status status;
+  do {
+    piece.clear();
+    status = inflater->Inflate(in, piece, kInflateStepBytes);
+    inflated.Append(piece);
+  } while (status.ok() && (!in.empty() || piece.size() == kInflateStepBytes));
+  if (status.ok()) status = inflater->Finish();
+  if (status.code() == Code::kExhausted)
+    return Problem(413, "too_large",
+                   fmt::format("the body inflates to more than {} (limits: inflated); send it in pieces",
+                               FormatBytes(max_bytes)));
+  if (!status.ok()) return Problem(400, "bad_request", "the body does not decode: " + status.message());
+  request.body = std::move(inflated);
+  return std::nullopt;
+}
+
 bool IsPlaceholder(std::string_view segment) { return segment.starts_with('{'); }
 
 /// The values of a pattern's placeholders, if the path's segments match.
-std::optional<std::vector<std::pair<std::string, std::string>>> Match(const std::vector<std::string>& pattern, const std::vector<std::string_view>& path) {
+std::optional<std::vector<std::pair<std::string, std::string>>> Match(
+    const std::vector<std::string>& pattern, const std::vector<std::string_view>& path) {
   if (pattern.size() != path.size()) return std::nullopt;
   std::vector<std::pair<std::string, std::string>> values;
   for (size_t i = 0; i < path.size(); ++i) {
@@ -27,7 +63,8 @@ std::optional<std::vector<std::pair<std::string, std::string>>> Match(const std:
   return values;
 }
 
-void Run(const std::function<void(const HttpRequest&, Responder)>& handler, const HttpRequest& request, Responder responder) {
+void Run(const std::function<void(const HttpRequest&, Responder)>& handler, const HttpRequest& request,
+         Responder responder) {
   try {
     handler(request, std::move(responder));
   } catch (const std::bad_alloc&) {  // the Responder answered 500, or cut the stream, as it went
@@ -64,30 +101,40 @@ std::optional<HttpResponse> Router::Find(HttpRequest& head) const {
     return std::nullopt;
   }
   if (!allowed.empty()) {
-    HttpResponse response = Problem(405, "method_not_allowed", fmt::format("{} is not for {}; allowed: {}", head.method, head.path, allowed));
+    HttpResponse response =
+        Problem(405, "method_not_allowed",
+                fmt::format("{} is not for {}; allowed: {}", head.method, head.path, allowed));
     response.headers.emplace_back("Allow", allowed);
     return response;
   }
   std::vector<std::string> paths;
   for (const Route& route : routes_) paths.push_back(route.path);
   std::string nearest = Nearest(head.path, paths);
-  return Problem(404, "not_found", fmt::format("no route {}{}; GET /openapi.json has them all", head.path, nearest.empty() ? "" : ", perhaps " + nearest));
+  return Problem(404, "not_found",
+                 fmt::format("no route {}{}; GET /openapi.json has them all", head.path,
+                             nearest.empty() ? "" : ", perhaps " + nearest));
 }
 
-/// 415 with the header to add: what a browser form or a plain `curl -d` sends is none of ours, so no web page can post here.
+/// 415 with the header to add: what a browser form or a plain `curl -d` sends is none of ours, so no web page
+/// can post here.
 std::optional<HttpResponse> Router::CheckBodyType(const HttpRequest& head, const Route& route) {
   if (route.takes.empty()) return std::nullopt;
-  if (const std::string* encoding = head.Header("content-encoding"); encoding != nullptr && !KnowsEncoding(LowerAscii(*encoding)))
-    return Problem(415, "unsupported_media_type", fmt::format("Content-Encoding '{}' is not known; use gzip or zstd", *encoding));
+  if (const std::string* encoding = head.Header("content-encoding"); !CompressionNamed(encoding))
+    return Problem(415, "unsupported_media_type",
+                   fmt::format("Content-Encoding '{}' is not known; use gzip or zstd", *encoding));
   const std::string* type = head.Header("content-type");
   std::string media = type == nullptr ? "" : MediaType(*type);
-  bool is_binary_cloud_event = head.Header("ce-specversion") != nullptr && (media == "application/json" || media.ends_with("+json"));
-  if (is_binary_cloud_event || std::find(route.takes.begin(), route.takes.end(), media) != route.takes.end()) return std::nullopt;
+  bool is_binary_cloud_event =
+      head.Header("ce-specversion") != nullptr && (media == "application/json" || media.ends_with("+json"));
+  if (is_binary_cloud_event || std::find(route.takes.begin(), route.takes.end(), media) != route.takes.end())
+    return std::nullopt;
   std::string others;
   for (size_t i = 1; i < route.takes.size(); ++i) others += (i == 1 ? " (or " : ", ") + route.takes[i];
   if (!others.empty()) others += ')';
-  return Problem(415, "unsupported_media_type",
-                 fmt::format("{} is not taken here; add -H 'Content-Type: {}'{}", media.empty() ? "a body without Content-Type" : "'" + media + "'", route.takes[0], others));
+  return Problem(
+      415, "unsupported_media_type",
+      fmt::format("{} is not taken here; add -H 'Content-Type: {}'{}",
+                  media.empty() ? "a body without Content-Type" : "'" + media + "'", route.takes[0], others));
 }
 
 std::optional<HttpResponse> Router::Admit(HttpRequest& head) {
@@ -104,20 +151,16 @@ void Router::Handle(std::shared_ptr<HttpRequest> request, Responder responder) {
   if (route.lane == Lane::kInline) return Run(route.handler, *request, std::move(responder));
   // A task is a std::function, which is copied; a Responder is not.
   auto shared = std::make_shared<Responder>(std::move(responder));
-  auto task = [this, &route, request, shared] {
-    if (const std::string* encoding = request->Header("content-encoding"); encoding != nullptr && request->body.size() > 0) {
-      auto inflated = Inflate(LowerAscii(*encoding), request->body.view(), inflated_max_);
-      if (!inflated) {
-        bool is_too_large = inflated.error().code() == Code::kExhausted;
-        return shared->Send(Problem(is_too_large ? 413 : 400, is_too_large ? "too_large" : "bad_request", inflated.error().message()));
-      }
-      request->body = std::move(*inflated);
-    }
+  auto task = [&route, request, shared, max = inflated_max_] {
+    if (request->body.size() > 0)
+      if (auto problem = InflateBody(*request, max)) return shared->Send(std::move(*problem));
     Run(route.handler, *request, std::move(*shared));
   };
-  bool is_taken = route.lane == Lane::kLong ? pool_.RunLong(std::move(task)) : pool_.RunQuick(std::move(task));
+  bool is_taken =
+      route.lane == Lane::kLong ? pool_.RunLong(std::move(task)) : pool_.RunQuick(std::move(task));
   if (is_taken) return;
-  if (route.lane == Lane::kLong) return shared->Send(Problem(429, "busy", "too many queries, feeds and waits at once; try again soon"));
+  if (route.lane == Lane::kLong)
+    return shared->Send(Problem(429, "busy", "too many queries, feeds and waits at once; try again soon"));
   shared->Send(Problem(503, "unavailable", "the server is busy; try again soon"));
 }
 

@@ -1,7 +1,8 @@
-// Router: the one table of routes: method, path, role, what it takes and gives, who answers. Admission, dispatch and /openapi.json come from it.
+// Router: the one table of routes: method, path, role, what it takes and gives, who answers. Admission,
+// dispatch and /openapi.json come from it.
 //
-// Place: floor 7. Routes are added by the files routes_*.cc, then the table is frozen. Threads: immutable while it serves; handlers run on the
-// lane that their route names.
+// Place: floor 7. Routes are added by the files routes_*.cc, then the table is frozen. Threads: immutable
+// while it serves; handlers run on the lane that their route names.
 #pragma once
 
 #include <functional>
@@ -24,14 +25,14 @@ enum class Lane : uint8_t {
 
 struct Parameter {
   std::string name;
-  std::string in;           // query, header
+  std::string in;  // query, header
   std::string description;
   std::string type = "string";  // of JSON Schema: string, integer, boolean
 };
 
 struct Route {
   std::string method;
-  std::string path;         // "/v1/streams/{stream}/events"
+  std::string path;  // "/v1/streams/{stream}/events"
   Role role = Role::kRead;
   Lane lane = Lane::kQuick;
   std::string summary;
@@ -44,7 +45,8 @@ struct Route {
 class Router final : public HttpHandler {
  public:
   /// `access` and `pool` must outlive the router. `inflated_max`: bound of an inflated body.
-  Router(const Access& access, WorkerPool& pool, uint64_t inflated_max) : access_(access), pool_(pool), inflated_max_(inflated_max) {}
+  Router(const Access& access, WorkerPool& pool, uint64_t inflated_max)
+      : access_(access), pool_(pool), inflated_max_(inflated_max) {}
 
   void Add(Route route);
   const std::vector<Route>& routes() const { return routes_; }

@@ -5,7 +5,8 @@
 namespace millstream {
 
 WorkerPool::WorkerPool(WorkerPoolOptions options) : options_(options) {
-  uint32_t threads = options_.quick_threads > 0 ? options_.quick_threads : std::max(2u, std::thread::hardware_concurrency());
+  uint32_t threads =
+      options_.quick_threads > 0 ? options_.quick_threads : std::max(2u, std::thread::hardware_concurrency());
   for (uint32_t i = 0; i < threads; ++i) quick_threads_.emplace_back([this] { WorkQuick(); });
 }
 

@@ -1,7 +1,8 @@
 // WorkerPool: threads for what may not run on I/O threads: parsing, compression, anything that blocks.
 //
-// Place: floor 7. Two lanes: `quick` has a fixed number of threads and a bounded queue (ingest, look-ups); `long` has a thread for each task,
-// up to a bound (queries, feeds). Threads: thread-safe. Failure: a full lane refuses.
+// Place: floor 7. Two lanes: `quick` has a fixed number of threads and a bounded queue (ingest, look-ups);
+// `long` has a thread for each task, up to a bound (queries, feeds). Threads: thread-safe. Failure: a full
+// lane refuses.
 #pragma once
 
 #include <condition_variable>
@@ -16,9 +17,9 @@
 namespace millstream {
 
 struct WorkerPoolOptions {
-  uint32_t quick_threads = 0;   // 0 = cores, at least 2
+  uint32_t quick_threads = 0;    // 0 = cores, at least 2
   uint32_t quick_queued = 1024;  // tasks that wait
-  uint32_t long_tasks = 64;     // at once
+  uint32_t long_tasks = 64;      // at once
 };
 
 class WorkerPool {
