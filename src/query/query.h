@@ -4,8 +4,9 @@
 // Tables are read by snapshot. `_streams.NAME` gives a stream's events as rows, with bounds on `_partition`,
 // `_offset`, `_ingested_at` pushed down to the log. System tables:
 // `_pipelines`, `_filters`, `_dead_letters`, `_segments`.
-// Threads: a QueryRunner is thread-safe; a RunningQuery belongs to one thread, Cancel excepted.
-// Bounds: at most `query.concurrent` at once (kExhausted: 429), a deadline for each, DuckDB's memory limit.
+// Threads: a QueryRunner is thread-safe; a RunningQuery belongs to one thread, Cancel excepted, and must not
+// outlive its QueryRunner. Bounds: at most `query.concurrent` at once (kExhausted: 429), a deadline for each,
+// DuckDB's memory limit.
 #pragma once
 
 #include <cstdint>
@@ -28,12 +29,19 @@ struct QueryRequest {
   int64_t timeout_us = 0;        // all of it, the wait too; 0 = the server's deadline
 };
 
+/// What went wrong with a query beside its Status.
+struct QueryFault {
+  SqlFault sql;         // kind, message and position in the user's text
+  std::string reached;  // of a wait that ran out of time: how far the writers came, as a position
+};
+
 class RunningQuery {
  public:
   ~RunningQuery();
   const std::vector<ColumnInfo>& columns() const;
   JsonWriter MakeJsonWriter() const;
-  /// For each pipeline that writes a table of the query: how far it was when the query began.
+  /// For each table of the query: how far its writers were when the query began, e.g. {"revenue",
+  /// "orders/0:17,1:9"}.
   const std::map<std::string, std::string>& positions() const;
   /// The next rows; nothing at the end. kDeadline when out of time, kCancelled after Cancel.
   Result<std::optional<Chunk>> Next();
@@ -52,20 +60,33 @@ struct TableRequest {
   std::vector<std::pair<std::string, std::string>> query;  // as in the URL, decoded
 };
 
+/// A TableRequest as a query.
+struct TableQuery {
+  QueryRequest rows;
+  QueryRequest count;  // SELECT count(*) under the same filters
+  uint64_t offset = 0;
+  /// Not empty: the filters are equality on the whole key, whose row is looked up without reading the table.
+  std::vector<SqlValue> key;
+};
+
 class QueryRunner {
  public:
   explicit QueryRunner(Engine& engine);
   ~QueryRunner();
-  /// kInvalid carries what CheckQuery or DuckDB said; `fault` (may be null) gets kind, message and position
-  /// in the user's text.
-  Result<std::unique_ptr<RunningQuery>> Start(const QueryRequest& request, SqlFault* fault = nullptr);
+  /// kInvalid carries what CheckQuery or DuckDB said; `fault` may be null.
+  Result<std::unique_ptr<RunningQuery>> Start(const QueryRequest& request, QueryFault* fault = nullptr);
   /// A table's rows by PostgREST-like parameters: select, order, limit, offset, COLUMN=op.value, or=(…),
-  /// wait.
-  Result<QueryRequest> TableQuery(const TableRequest& request, QueryRequest* count_query);
+  /// wait, timeout. kInvalid for a column or operator that is not known.
+  Result<TableQuery> MakeTableQuery(const TableRequest& request) const;
+  Result<std::unique_ptr<RunningQuery>> StartTable(const TableRequest& request, const TableQuery& query,
+                                                   QueryFault* fault = nullptr);
 
  private:
+  friend class RunningQuery;
+  std::optional<TableInfo> FindTable(const std::string& name) const;
+  Status NoTable(const std::string& name) const;
   struct State;
-  std::unique_ptr<State> state_;
+  std::shared_ptr<State> state_;
 };
 
 }  // namespace millstream

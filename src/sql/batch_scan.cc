@@ -57,6 +57,8 @@ constexpr struct {
 }  // namespace
 
 struct BatchScan::State : ScanSource {
+  State(std::string of, Contract shape, AttributeDefaults absent);
+
   std::shared_ptr<ScanRegistry> registry;
   uint64_t id = 0;
   std::string stream;
@@ -66,6 +68,12 @@ struct BatchScan::State : ScanSource {
   std::vector<BatchColumn> origins;
   std::vector<BatchRange> ranges;
   Status read_status;
+
+  // Of a StreamScan: where ranges come from. The batch before the last stays, for what DuckDB has not copied yet.
+  std::function<Result<StreamScan::Feed>()> make_feed;
+  StreamScan::Feed feed;
+  StreamScan::Piece current, previous;
+  std::vector<std::unique_ptr<char[]>> previous_arenas;
 
   // Of the running execution.
   struct Loaded {
@@ -81,20 +89,52 @@ struct BatchScan::State : ScanSource {
   const std::vector<ScanColumn>& scan_columns() const override { return columns; }
   bool Begin(const std::vector<uint32_t>& asked, std::string* error) override;
   bool Fill(const std::vector<uint32_t>& asked, duckdb_data_chunk output, std::string* error) override;
+  std::shared_ptr<ScanSource> Bind() override {
+    if (!make_feed) return nullptr;
+    auto own = std::make_shared<State>(stream, contract, defaults);
+    own->make_feed = make_feed;
+    return own;
+  }
 
+  Status Pull();
   Status OpenRange(const std::vector<uint32_t>& asked);
   Status CheckReadable(const BatchRange& of, const std::vector<const Field*>& fields);
   void FillColumn(uint32_t asked, Loaded& from, duckdb_vector vector, idx_t at, uint32_t count);
   void FillDefaults(Origin origin, duckdb_vector vector, idx_t at, const Column& column, uint32_t count);
 };
 
-bool BatchScan::State::Begin(const std::vector<uint32_t>&, std::string*) {
+bool BatchScan::State::Begin(const std::vector<uint32_t>&, std::string* error) {
+  if (make_feed) {
+    ranges.clear();
+    auto made = make_feed();
+    if (!made) {
+      *error = made.error().message();
+      return false;
+    }
+    feed = std::move(*made);
+  }
   range = 0;
   row = ranges.empty() ? 0 : ranges[0].begin;
   range_open = false;
   arenas.clear();
   read_status = OkStatus();
   return true;
+}
+
+/// The next events of a StreamScan become the only range; no range at the end.
+Status BatchScan::State::Pull() {
+  ranges.clear();
+  range = 0;
+  range_open = false;
+  previous = std::move(current);
+  previous_arenas = std::exchange(arenas, {});
+  do {
+    ASSIGN_OR_RETURN(current, feed());
+  } while (current.batch != nullptr && current.begin >= current.end);
+  if (current.batch == nullptr) return OkStatus();
+  ranges.push_back({current.batch.get(), current.begin, current.end});
+  row = current.begin;
+  return OkStatus();
 }
 
 Status BatchScan::State::CheckReadable(const BatchRange& of, const std::vector<const Field*>& fields) {
@@ -109,13 +149,13 @@ Status BatchScan::State::CheckReadable(const BatchRange& of, const std::vector<c
 }
 
 Status BatchScan::State::OpenRange(const std::vector<uint32_t>& asked) {
-  const BatchRange& current = ranges[range];
+  const BatchRange& open = ranges[range];
   std::vector<const Field*> fields;
   for (uint32_t column : asked)
     if (origins[column].origin == Origin::kField) fields.push_back(origins[column].field);
   if (!fields.empty()) {
-    RETURN_IF_ERROR(current.batch->LoadFields(fields));
-    RETURN_IF_ERROR(CheckReadable(current, fields));
+    RETURN_IF_ERROR(open.batch->LoadFields(fields));
+    if (!make_feed) RETURN_IF_ERROR(CheckReadable(open, fields));
   }
   loaded.resize(asked.size());
   for (size_t i = 0; i < asked.size(); ++i) {
@@ -123,16 +163,16 @@ Status BatchScan::State::OpenRange(const std::vector<uint32_t>& asked) {
     Loaded& target = loaded[i];
     target.column = nullptr;
     auto attribute = [&](Attribute which) -> Status {
-      ASSIGN_OR_RETURN(target.column, current.batch->AttributeColumn(which));
+      ASSIGN_OR_RETURN(target.column, open.batch->AttributeColumn(which));
       return OkStatus();
     };
     switch (origin.origin) {
       case Origin::kField: {
-        ASSIGN_OR_RETURN(target.column, current.batch->FieldColumn(*origin.field));
+        ASSIGN_OR_RETURN(target.column, open.batch->FieldColumn(*origin.field));
         break;
       }
       case Origin::kData: {
-        ASSIGN_OR_RETURN(target.column, current.batch->Data());
+        ASSIGN_OR_RETURN(target.column, open.batch->Data());
         break;
       }
       case Origin::kId:
@@ -171,6 +211,13 @@ bool BatchScan::State::Fill(const std::vector<uint32_t>& asked, duckdb_data_chun
   std::vector<duckdb_vector> vectors;
   for (size_t i = 0; i < asked.size(); ++i) vectors.push_back(duckdb_data_chunk_get_vector(output, i));
   uint32_t filled = 0;
+  if (make_feed && range >= ranges.size()) {
+    read_status = Pull();
+    if (!read_status.ok()) {
+      *error = read_status.message();
+      return false;
+    }
+  }
   while (filled < kVectorRows && range < ranges.size()) {
     uint32_t count = std::min(kVectorRows - filled, ranges[range].end - row);
     if (count > 0 && !range_open) {
@@ -270,22 +317,23 @@ void BatchScan::State::FillDefaults(Origin origin, duckdb_vector vector, idx_t a
 BatchScan::BatchScan(std::shared_ptr<State> state) : state_(std::move(state)) {}
 BatchScan::~BatchScan() { state_->registry->Remove(state_->id); }
 
-Result<std::unique_ptr<BatchScan>> BatchScan::Make(Database& database, std::string stream, Contract contract,
-                                                   AttributeDefaults defaults) {
-  auto state = std::make_shared<State>();
-  state->registry = database.state_->scans;
-  state->stream = std::move(stream);
-  state->contract = std::move(contract);
-  state->defaults = std::move(defaults);
-  auto add = [&state](std::string name, Origin origin, Type type, const Field* field) {
-    state->columns.push_back({std::move(name), MakeLogicalType(type)});
-    state->origins.push_back({origin, field, std::move(type)});
+BatchScan::State::State(std::string of, Contract shape, AttributeDefaults absent)
+    : stream(std::move(of)), contract(std::move(shape)), defaults(std::move(absent)) {
+  auto add = [this](std::string name, Origin origin, Type type, const Field* field) {
+    columns.push_back({std::move(name), MakeLogicalType(type)});
+    origins.push_back({origin, field, std::move(type)});
   };
   // `_offset` is cheap to make: column 0 is what count(*) asks for.
   add("_offset", Origin::kOffset, PlainType(Type::Kind::kBigint), nullptr);
-  for (const Field& field : state->contract.fields) add(field.name, Origin::kField, field.type, &field);
+  for (const Field& field : contract.fields) add(field.name, Origin::kField, field.type, &field);
   for (const auto& reserved : kReserved)
     add(reserved.name, reserved.origin, PlainType(reserved.kind), nullptr);
+}
+
+Result<std::unique_ptr<BatchScan>> BatchScan::Make(Database& database, std::string stream, Contract contract,
+                                                   AttributeDefaults defaults) {
+  auto state = std::make_shared<State>(std::move(stream), std::move(contract), std::move(defaults));
+  state->registry = database.state_->scans;
   state->id = state->registry->Add(state);
   return std::unique_ptr<BatchScan>(new BatchScan(std::move(state)));
 }
@@ -307,5 +355,21 @@ void BatchScan::Set(std::span<const BatchRange> ranges) {
 }
 
 Status BatchScan::read_status() const { return state_->read_status; }
+
+// ---- StreamScan
+
+StreamScan::StreamScan(std::unique_ptr<BatchScan> scan) : scan_(std::move(scan)) {}
+StreamScan::~StreamScan() = default;
+
+Result<std::unique_ptr<StreamScan>> StreamScan::Make(Database& database, std::string stream, Contract contract,
+                                                     AttributeDefaults defaults,
+                                                     std::function<Result<Feed>()> make_feed) {
+  ASSIGN_OR_FAIL(std::unique_ptr<BatchScan> scan,
+                 BatchScan::Make(database, std::move(stream), std::move(contract), std::move(defaults)));
+  scan->state_->make_feed = std::move(make_feed);
+  return std::unique_ptr<StreamScan>(new StreamScan(std::move(scan)));
+}
+
+std::string StreamScan::Sql() const { return scan_->Sql(); }
 
 }  // namespace millstream

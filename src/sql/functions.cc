@@ -63,6 +63,7 @@ void BindScan(duckdb_bind_info info) {
     duckdb_bind_set_error(info, "there is no such scan");
     return;
   }
+  if (auto own = source->Bind()) source = std::move(own);
   for (const ScanSource::ScanColumn& column : source->scan_columns())
     duckdb_bind_add_result_column(info, column.name.c_str(), column.type.get());
   duckdb_bind_set_bind_data(info, new BoundScan{std::move(source)}, Delete<BoundScan>);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -47,9 +48,33 @@ class BatchScan {
   Status read_status() const;
 
  private:
+  friend class StreamScan;
   struct State;
   explicit BatchScan(std::shared_ptr<State> state);
   std::shared_ptr<State> state_;  // shared with the statements that bound it
+};
+
+/// A stream's events for a query: columns as BatchScan's, pulled batch by batch while the statement runs. A
+/// field that an event's data does not convert to is NULL (contracts are enforced at append).
+class StreamScan {
+ public:
+  /// The next events; a null batch = the end.
+  struct Piece {
+    std::unique_ptr<EventBatch> batch;
+    uint32_t begin = 0, end = 0;
+  };
+  using Feed = std::function<Result<Piece>()>;
+  /// `make_feed` is called for each scan of an execution: a query may name the stream several times.
+  static Result<std::unique_ptr<StreamScan>> Make(Database& database, std::string stream, Contract contract,
+                                                  AttributeDefaults defaults,
+                                                  std::function<Result<Feed>()> make_feed);
+  ~StreamScan();
+  /// To stand after FROM.
+  std::string Sql() const;
+
+ private:
+  explicit StreamScan(std::unique_ptr<BatchScan> scan);
+  std::unique_ptr<BatchScan> scan_;
 };
 
 /// Rows of a RowBatch with given columns.
