@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,7 @@ struct QueryRequest {
   std::map<std::string, SqlValue> parameters;
   std::optional<Position> wait;  // read one's own writes
   int64_t timeout_us = 0;        // all of it, the wait too; 0 = the server's deadline
+  std::stop_token stop{};        // cancels it, the wait too
 };
 
 /// What went wrong with a query beside its Status.
@@ -43,9 +45,8 @@ class RunningQuery {
   /// For each table of the query: how far its writers were when the query began, e.g. {"revenue",
   /// "orders/0:17,1:9"}.
   const std::map<std::string, std::string>& positions() const;
-  /// The next rows; nothing at the end. kDeadline when out of time, kCancelled after Cancel.
+  /// The next rows; nothing at the end. kDeadline when out of time, kCancelled after a stop.
   Result<std::optional<Chunk>> Next();
-  void Cancel();
 
  private:
   friend class QueryRunner;
@@ -65,6 +66,7 @@ struct TableQuery {
   QueryRequest rows;
   QueryRequest count;  // SELECT count(*) under the same filters
   uint64_t offset = 0;
+  std::optional<uint64_t> limit;
   /// Not empty: the filters are equality on the whole key, whose row is looked up without reading the table.
   std::vector<SqlValue> key;
 };

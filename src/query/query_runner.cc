@@ -35,7 +35,7 @@ struct QueryRunner::State : std::enable_shared_from_this<QueryRunner::State> {
   void Leave(const std::shared_ptr<Watched>& watched, std::unique_ptr<Connection> connection);
   void Watch(std::stop_token stop);
   /// Takes a place, and a connection.
-  Result<std::unique_ptr<RunningQuery::State>> Begin(int64_t timeout_us);
+  Result<std::unique_ptr<RunningQuery::State>> Begin(int64_t timeout_us, const std::stop_token& stop);
   Status Wait(const QueryRequest& request, const std::vector<std::string>& tables, const Watched& watched,
               QueryFault* fault);
 
@@ -96,7 +96,7 @@ Status QueryRunner::State::Wait(const QueryRequest& request, const std::vector<s
   if (!request.wait) return OkStatus();
   auto left =
       std::chrono::duration_cast<std::chrono::microseconds>(watched.deadline - SteadyClock::now()).count();
-  Status status = engine.Wait(*request.wait, tables, std::max<int64_t>(0, left), {});
+  Status status = engine.Wait(*request.wait, tables, std::max<int64_t>(0, left), request.stop);
   if (status.code() == Code::kDeadline && fault != nullptr) {
     constexpr std::string_view kReached = "reached ";
     size_t at = status.message().rfind(kReached);
@@ -109,6 +109,7 @@ Status QueryRunner::State::Wait(const QueryRequest& request, const std::vector<s
 
 struct RunningQuery::State {
   ~State() {
+    on_stop.reset();
     rows.reset();
     statement.reset();
     scans.clear();
@@ -130,9 +131,11 @@ struct RunningQuery::State {
   std::unique_ptr<Statement> statement;
   std::optional<Rows> rows;
   std::map<std::string, std::string> positions;
+  std::optional<std::stop_callback<std::function<void()>>> on_stop;
 };
 
-Result<std::unique_ptr<RunningQuery::State>> QueryRunner::State::Begin(int64_t timeout_us) {
+Result<std::unique_ptr<RunningQuery::State>> QueryRunner::State::Begin(int64_t timeout_us,
+                                                                       const std::stop_token& stop) {
   if (timeout_us <= 0) timeout_us = engine.project()->server.query_deadline_us;
   auto begun = std::make_unique<RunningQuery::State>();
   ASSIGN_OR_FAIL(begun->watched,
@@ -149,6 +152,11 @@ Result<std::unique_ptr<RunningQuery::State>> QueryRunner::State::Begin(int64_t t
   }
   lock.lock();
   begun->watched->connection = begun->connection.get();
+  lock.unlock();
+  begun->on_stop.emplace(stop, [state = begun->runner, watched = begun->watched] {
+    watched->cancelled = true;
+    state->changed.notify_all();
+  });
   return begun;
 }
 
@@ -163,11 +171,6 @@ Result<std::optional<Chunk>> RunningQuery::Next() {
   auto chunk = state_->rows->Next();
   if (!chunk) return Fail(state_->Ended(chunk.error()));
   return chunk;
-}
-
-void RunningQuery::Cancel() {
-  state_->watched->cancelled = true;
-  state_->runner->changed.notify_all();
 }
 
 // ---- QueryRunner
@@ -252,7 +255,8 @@ Result<std::unique_ptr<RunningQuery>> QueryRunner::Start(const QueryRequest& req
   QueryFault ignored;
   if (fault == nullptr) fault = &ignored;
   Engine& engine = state_->engine;
-  ASSIGN_OR_FAIL(std::unique_ptr<RunningQuery::State> running, state_->Begin(request.timeout_us));
+  ASSIGN_OR_FAIL(std::unique_ptr<RunningQuery::State> running,
+                 state_->Begin(request.timeout_us, request.stop));
   Connection& connection = *running->connection;
 
   FAIL_IF_ERROR(CheckQuery(connection, request.sql, &fault->sql));
@@ -292,7 +296,8 @@ Result<std::unique_ptr<RunningQuery>> QueryRunner::StartTable(const TableRequest
                                                               const TableQuery& query, QueryFault* fault) {
   if (query.key.empty()) return Start(query.rows, fault);
   Engine& engine = state_->engine;
-  ASSIGN_OR_FAIL(std::unique_ptr<RunningQuery::State> running, state_->Begin(query.rows.timeout_us));
+  ASSIGN_OR_FAIL(std::unique_ptr<RunningQuery::State> running,
+                 state_->Begin(query.rows.timeout_us, query.rows.stop));
   FAIL_IF_ERROR(state_->Wait(query.rows, {request.table}, *running->watched, fault));
   running->positions[request.table] = JoinPositions(engine.TablePositions(request.table));
   ASSIGN_OR_FAIL(Rows rows, engine.tables().Lookup(*running->connection, request.table, query.key));

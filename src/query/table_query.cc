@@ -256,10 +256,9 @@ Result<TableQuery> QueryRunner::MakeTableQuery(const TableRequest& request) cons
   if (!table) return Fail(NoTable(request.table));
   Translator translator(*table);
   TableQuery query;
-  std::optional<uint64_t> limit;
   for (const auto& [name, value] : request.query) {
     if (name == "limit") {
-      ASSIGN_OR_FAIL(limit, Count(name, value));
+      ASSIGN_OR_FAIL(query.limit, Count(name, value));
     } else if (name == "offset") {
       ASSIGN_OR_FAIL(query.offset, Count(name, value));
     } else if (name == "timeout") {
@@ -271,12 +270,12 @@ Result<TableQuery> QueryRunner::MakeTableQuery(const TableRequest& request) cons
     }
   }
   query.rows.sql = translator.Sql();
-  if (limit) query.rows.sql += fmt::format(" LIMIT {}", *limit);
+  if (query.limit) query.rows.sql += fmt::format(" LIMIT {}", *query.limit);
   if (query.offset > 0) query.rows.sql += fmt::format(" OFFSET {}", query.offset);
   query.rows.parameters = translator.parameters();
   query.count = query.rows;
   query.count.sql = translator.CountSql();
-  if (query.offset == 0 && limit.value_or(1) > 0) query.key = translator.Key();
+  if (query.offset == 0 && query.limit.value_or(1) > 0) query.key = translator.Key();
   return query;
 }
 

@@ -1,124 +1,164 @@
-// Definitions of streams, sources, pipelines and filters, and what can be done to them.
+// Streams, sources, pipelines: what is defined, how it does, pause and resume.
+#include "base/text.h"
 #include "event/json_scan.h"
+#include "server/json_object.h"
 #include "server/problem.h"
 #include "server/routes.h"
 
 namespace millstream {
 namespace {
 
-constexpr const char* kSections[] = {"streams", "sources", "pipelines"};
+constexpr char kJson[] = "application/json";
 
-/// Names of a section, live.
-std::vector<std::string> NamesOf(const Project& project, std::string_view section) {
-  std::vector<std::string> names;
-  const Node* items = project.root.Find(section);
-  if (items != nullptr)
-    for (const auto& [name, node] : items->members) names.push_back(name);
-  return names;
-}
-
-HttpResponse Missing(const Project& project, std::string section, const std::string& name) {
-  std::string nearest = Nearest(name, NamesOf(project, section));
-  section.pop_back();
-  return Problem(NotFound("no {} '{}'{}", section, name, nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest)));
-}
-
-/// The part of the status document that is about one item.
-std::string StatusOf(const EngineStatus& status, std::string_view section, const std::string& name) {
-  std::string document = status.ToJson();
-  auto members = JsonMembers(document);
-  for (const auto& [key, value] : *members) {
-    if (key != section) continue;
-    auto items = JsonElements(value);
-    for (std::string_view item : *items) {
-      auto fields = JsonMembers(item);
+/// The element of `list` in the status document whose name is `name`; "null" if there is none.
+std::string StatusOf(const std::string& status, std::string_view list, const std::string& name) {
+  auto members = JsonMembers(status);
+  for (const auto& [member, value] : *members) {
+    if (member != list) continue;
+    for (std::string_view element : *JsonElements(value)) {
+      auto fields = JsonMembers(element);
+      std::string scratch;
       for (const auto& [field, text] : *fields)
-        if (field == "name" && text == "\"" + name + "\"") return std::string(item);
+        if (field == "name" && JsonStringValue(MakeJsonValue(text), scratch) == name)
+          return std::string(element);
     }
   }
   return "null";
 }
 
-std::string ItemJson(const EngineStatus& status, const std::string& section, const std::string& name, const Node& definition) {
-  return fmt::format("{{\"name\":\"{}\",\"definition\":{},\"status\":{}}}", name, ToJson(definition), StatusOf(status, section, name));
-}
+/// One kind of item: how it is called, its list in the project.
+template <typename Config>
+struct Items {
+  const char* kind;  // "stream"
+  const char* list;  // "streams", in the path and in the status document
+  const std::map<std::string, Config> Project::*of;
+};
 
-void GetItems(Services& services, const std::string& section, Responder responder) {
-  std::shared_ptr<const Project> project = services.engine.project();
-  EngineStatus status = services.engine.TakeStatus();
-  std::string json = "[";
-  if (const Node* items = project->root.Find(section)) {
-    for (const auto& [name, node] : items->members) {
-      if (json.size() > 1) json += ',';
-      json += ItemJson(status, section, name, node);
-    }
+template <typename Config>
+std::string ItemJson(const Items<Config>& items, const std::string& name, const Config& config,
+                     const std::string& status) {
+  std::string out;
+  {
+    JsonObject object(out);
+    object.Text("name", name);
+    object.Json("definition", config.node.kind == Node::Kind::kNull ? "{}" : ToJson(config.node));
+    object.Json("status", StatusOf(status, items.list, name));
   }
-  responder.Send({.body = json + "]"});
+  return out;
 }
 
-void GetItem(Services& services, const std::string& section, const HttpRequest& request, Responder responder) {
-  std::shared_ptr<const Project> project = services.engine.project();
-  const std::string& name = request.PathValue("name");
-  const Node* items = project->root.Find(section);
-  const Node* item = items == nullptr ? nullptr : items->Find(name);
-  if (item == nullptr) return responder.Send(Missing(*project, section, name));
-  responder.Send({.body = ItemJson(services.engine.TakeStatus(), section, name, *item)});
+template <typename Config>
+void AddItems(Router& router, Engine& engine, Items<Config> items) {
+  std::string path = std::string("/v1/") + items.list;
+  router.Add({"GET",
+              path,
+              Role::kRead,
+              Lane::kQuick,
+              fmt::format("All {}: definition and status.", items.list),
+              {},
+              {},
+              {kJson},
+              [&engine, items](const HttpRequest&, Responder responder) {
+                auto project = engine.project();
+                std::string status = engine.TakeStatus().ToJson();
+                HttpResponse response;
+                response.body = "[";
+                for (const auto& [name, config] : (*project).*items.of) {
+                  if (response.body.size() > 1) response.body += ',';
+                  response.body += ItemJson(items, name, config, status);
+                }
+                response.body += ']';
+                responder.Send(std::move(response));
+              }});
+  router.Add({"GET",
+              fmt::format("{}/{{{}}}", path, items.kind),
+              Role::kRead,
+              Lane::kQuick,
+              fmt::format("One {}: definition and status.", items.kind),
+              {},
+              {},
+              {kJson},
+              [&engine, items](const HttpRequest& request, Responder responder) {
+                auto project = engine.project();
+                const auto& all = (*project).*items.of;
+                const std::string& name = request.PathValue(items.kind);
+                auto found = all.find(name);
+                if (found == all.end()) {
+                  std::vector<std::string> names;
+                  for (const auto& [each, config] : all) names.push_back(each);
+                  return responder.Send(NotThere(items.kind, name, names));
+                }
+                HttpResponse response;
+                response.body = ItemJson(items, name, found->second, engine.TakeStatus().ToJson());
+                responder.Send(std::move(response));
+              }});
 }
 
-void GetFilter(Services& services, const HttpRequest& request, Responder responder) {
-  std::shared_ptr<const Project> project = services.engine.project();
-  auto pipeline = project->pipelines.find(request.PathValue("name"));
-  if (pipeline == project->pipelines.end()) return responder.Send(Missing(*project, "pipelines", request.PathValue("name")));
-  const std::string& name = request.PathValue("filter");
+void Filter(Engine& engine, const HttpRequest& request, Responder responder) {
+  auto project = engine.project();
+  const std::string& pipeline = request.PathValue("pipeline");
+  auto found = project->pipelines.find(pipeline);
   std::vector<std::string> names;
-  for (const FilterConfig& filter : pipeline->second.filters) {
-    names.push_back(filter.name);
-    if (filter.name != name) continue;
-    std::string json = fmt::format("{{\"pipeline\":\"{}\",\"name\":\"{}\",\"kind\":\"{}\",\"definition\":", pipeline->first, name, filter.kind);
-    if (filter.kind == "sql") {
-      AppendJsonString(json, filter.sql);
-    } else {
-      json += ToJson(filter.options);
-    }
-    return responder.Send({.body = json + "}"});
+  if (found == project->pipelines.end()) {
+    for (const auto& [name, config] : project->pipelines) names.push_back(name);
+    return responder.Send(NotThere("pipeline", pipeline, names));
   }
-  std::string nearest = Nearest(name, names);
-  responder.Send(Problem(NotFound("pipeline '{}' has no filter '{}'{}", pipeline->first, name, nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest))));
+  const std::string& filter = request.PathValue("filter");
+  for (const FilterConfig& config : found->second.filters) {
+    names.push_back(config.name);
+    if (config.name != filter) continue;
+    HttpResponse response;
+    JsonObject(response.body)
+        .Text("name", filter)
+        .Text("kind", config.kind)
+        .Json("definition", ToJson(config.node));
+    return responder.Send(std::move(response));
+  }
+  responder.Send(NotThere("filter", filter, names));
 }
 
-void SetPaused(Services& services, const std::string& section, bool paused, const HttpRequest& request, Responder responder) {
-  const std::string& name = request.PathValue("name");
-  Status status = section == "sources" ? services.engine.SetSourcePaused(name, paused, request.who) : services.engine.SetPipelinePaused(name, paused, request.who);
-  responder.Send(status.ok() ? HttpResponse{.body = paused ? "{\"state\":\"paused\"}" : "{\"state\":\"running\"}"} : Problem(status));
+using Setter = Status (Engine::*)(const std::string&, bool, const std::string&);
+
+void AddPause(Router& router, Engine& engine, const char* kind, Setter set) {
+  for (bool paused : {true, false}) {
+    router.Add({"POST",
+                fmt::format("/v1/{0}s/{{{0}}}/{1}", kind, paused ? "pause" : "resume"),
+                Role::kAdmin,
+                Lane::kQuick,
+                fmt::format("{} a {}.", paused ? "Pause" : "Resume", kind),
+                {},
+                {},
+                {kJson},
+                [&engine, kind, set, paused](const HttpRequest& request, Responder responder) {
+                  Status status = (engine.*set)(request.PathValue(kind), paused, request.who);
+                  if (!status.ok()) return responder.Send(Problem(status));
+                  HttpResponse response;
+                  JsonObject(response.body).Text("state", paused ? "paused" : "running");
+                  responder.Send(std::move(response));
+                }});
+  }
 }
 
 }  // namespace
 
-void AddCatalogRoutes(Router& router, Services& services) {
-  for (std::string section : kSections) {
-    router.Add({.method = "GET",
-                .path = "/v1/" + section,
-                .summary = "All " + section + ": definition and status.",
-                .handler = [&services, section](const HttpRequest&, Responder responder) { GetItems(services, section, std::move(responder)); }});
-    router.Add({.method = "GET",
-                .path = "/v1/" + section + "/{name}",
-                .summary = "One of the " + section + ": definition and status.",
-                .handler = [&services, section](const HttpRequest& request, Responder responder) { GetItem(services, section, request, std::move(responder)); }});
-    if (section == "streams") continue;
-    for (bool paused : {true, false}) {
-      router.Add({.method = "POST",
-                  .path = "/v1/" + section + "/{name}/" + (paused ? "pause" : "resume"),
-                  .role = Role::kAdmin,
-                  .summary = paused ? "Stop after what is under way; it stays so over a restart." : "Go on.",
-                  .handler = [&services, section, paused](const HttpRequest& request, Responder responder) {
-                    SetPaused(services, section, paused, request, std::move(responder));
-                  }});
-    }
-  }
-  router.Add({.method = "GET",
-              .path = "/v1/pipelines/{name}/filters/{filter}",
-              .summary = "One filter of a pipeline.",
-              .handler = [&services](const HttpRequest& request, Responder responder) { GetFilter(services, request, std::move(responder)); }});
+void AddCatalogRoutes(Router& router, RouteContext& context) {
+  Engine& engine = context.engine;
+  AddItems(router, engine, Items<StreamConfig>{"stream", "streams", &Project::streams});
+  AddItems(router, engine, Items<SourceConfig>{"source", "sources", &Project::sources});
+  AddItems(router, engine, Items<PipelineConfig>{"pipeline", "pipelines", &Project::pipelines});
+  router.Add({"GET",
+              "/v1/pipelines/{pipeline}/filters/{filter}",
+              Role::kRead,
+              Lane::kQuick,
+              "One filter: kind and definition.",
+              {},
+              {},
+              {kJson},
+              [&engine](const HttpRequest& request, Responder responder) {
+                Filter(engine, request, std::move(responder));
+              }});
+  AddPause(router, engine, "source", &Engine::SetSourcePaused);
+  AddPause(router, engine, "pipeline", &Engine::SetPipelinePaused);
 }
 
 }  // namespace millstream

@@ -1,122 +1,189 @@
-// POST /v1/streams/{stream}/events, and where an origin stands.
+// Events in: POST /v1/streams/{stream}/events, and where an origin stands.
 #include "event/cloudevents.h"
-#include "event/json_scan.h"
 #include "server/http_text.h"
+#include "server/json_object.h"
 #include "server/problem.h"
 #include "server/routes.h"
 
 namespace millstream {
 namespace {
 
-/// A header that may hold any text, percent-encoded.
-std::string DecodedHeader(const HttpRequest& request, std::string_view name) {
-  const std::string* value = request.Header(name);
-  if (value == nullptr) return "";
-  return PercentDecode(*value, false).value_or(*value);
+constexpr size_t kKeyBytesMax = 1024;  // Idempotency-Key
+
+constexpr char kJson[] = "application/json";
+constexpr char kNdjson[] = "application/x-ndjson";
+constexpr char kCloudEvent[] = "application/cloudevents+json";
+constexpr char kCloudEventBatch[] = "application/cloudevents-batch+json";
+
+BodyFormat FormatOf(const HttpRequest& request) {
+  const std::string* type = request.Header("content-type");
+  std::string media = type == nullptr ? kJson : MediaType(*type);
+  if (media == kNdjson || media == "application/ndjson" || media == "application/jsonl")
+    return BodyFormat::kNdjson;
+  if (media == kCloudEvent) return BodyFormat::kCloudEvent;
+  if (media == kCloudEventBatch) return BodyFormat::kCloudEventBatch;
+  return request.Header("ce-specversion") != nullptr ? BodyFormat::kCloudEventBinary : BodyFormat::kJson;
 }
 
-Faults ToFaults(const std::vector<IngestFault>& faults) {
-  Faults list;
-  for (const IngestFault& each : faults) {
-    Fault fault;
+Result<std::string> HeaderText(const HttpRequest& request, std::string_view name) {
+  const std::string* value = request.Header(name);
+  auto decoded = PercentDecode(value == nullptr ? "" : *value, false);
+  if (!decoded) return Fail(Invalid("{}: not percent-encoded UTF-8", name));
+  return std::move(*decoded);
+}
+
+Result<uint64_t> HeaderCount(const HttpRequest& request, std::string_view name, uint64_t missing) {
+  const std::string* value = request.Header(name);
+  if (value == nullptr) return missing;
+  char* end = nullptr;
+  uint64_t count = std::strtoull(value->c_str(), &end, 10);
+  if (value->empty() || *end != '\0' || value->front() == '-')
+    return Fail(Invalid("{}: '{}' is not a count", name, *value));
+  return count;
+}
+
+/// The headers of `ingest`: where the piece stands in its file, so that it is taken exactly once.
+Status ReadOrigin(const HttpRequest& request, IngestRequest& ingest) {
+  ASSIGN_OR_RETURN(ingest.subject, HeaderText(request, "millstream-subject"));
+  ASSIGN_OR_RETURN(ingest.first_line, HeaderCount(request, "millstream-line", 1));
+  if (request.Header("millstream-origin") == nullptr) return OkStatus();
+  OriginRange& origin = ingest.origin.emplace();
+  ASSIGN_OR_RETURN(origin.origin, HeaderText(request, "millstream-origin"));
+  ASSIGN_OR_RETURN(origin.part, HeaderText(request, "millstream-origin-part"));
+  ASSIGN_OR_RETURN(origin.first, HeaderCount(request, "millstream-origin-first", 0));
+  ASSIGN_OR_RETURN(origin.position, HeaderText(request, "millstream-origin-position"));
+  if (!origin.origin.starts_with("file/"))
+    return Invalid("Millstream-Origin: '{}' does not begin with 'file/'", origin.origin);
+  if (origin.part.empty() || origin.position.empty())
+    return Invalid("Millstream-Origin needs Millstream-Origin-Part and -Position beside it");
+  return OkStatus();
+}
+
+Faults FaultsOf(const IngestRefusal& refusal) {
+  Faults faults;
+  for (const IngestFault& each : refusal.faults) {
+    Fault& fault = faults.emplace_back();
     fault.index = static_cast<long long>(each.index);
     fault.line = static_cast<int>(each.line);
     fault.path = each.path;
-    fault.message = each.path.empty() ? each.message : each.path + ": " + each.message;
-    list.push_back(std::move(fault));
+    fault.message = each.message;
   }
-  return list;
+  return faults;
 }
 
-HttpResponse ToResponse(const tl::expected<IngestAnswer, IngestRefusal>& answer) {
-  if (!answer) {
-    if (answer.error().status.code() == Code::kExhausted) return Problem(507, "disk_full", answer.error().status.message());
-    return Problem(answer.error().status, ToFaults(answer.error().faults));
+HttpResponse ProblemOf(const IngestRefusal& refusal) {
+  const Status& status = refusal.status;
+  switch (status.code()) {
+    case Code::kInvalid:  // faults by event, or a body that cannot be split into events
+      if (refusal.faults.empty() && !status.message().starts_with("this Idempotency-Key"))
+        return Problem(400, "bad_request", status.message());
+      return Problem(422, "invalid", status.message(), FaultsOf(refusal));
+    case Code::kConflict:
+      return Problem(415, "unsupported_media_type", status.message());
+    case Code::kExhausted:
+      if (status.message().find("disk") != std::string::npos ||
+          status.message().find("space") != std::string::npos)
+        return Problem(507, "disk_full", status.message());
+      return Problem(429, "busy", status.message());
+    case Code::kIo:
+      return Problem(500, "internal", status.message());
+    default:
+      return Problem(status);
   }
-  HttpResponse response;
-  response.body = answer->ToJson();
-  if (answer->replayed) response.headers.emplace_back("Idempotent-Replayed", "true");
-  return response;
 }
 
-void PostEvents(Services& services, const HttpRequest& request, Responder responder) {
+void Ingest(Engine& engine, const HttpRequest& request, Responder responder) {
   IngestRequest ingest;
   ingest.stream = request.PathValue("stream");
   ingest.body = request.body.view();
-  const std::string* type = request.Header("content-type");
-  std::string media = type == nullptr ? "" : MediaType(*type);
-  Result<CloudEvent> binary = Fail(NotFound("not one"));
-  if (media == "application/x-ndjson") {
-    ingest.format = BodyFormat::kNdjson;
-  } else if (media == "application/cloudevents+json") {
-    ingest.format = BodyFormat::kCloudEvent;
-  } else if (media == "application/cloudevents-batch+json") {
-    ingest.format = BodyFormat::kCloudEventBatch;
-  } else if (request.Header("ce-specversion") != nullptr) {
-    HeaderList headers;
-    for (const auto& [name, value] : request.headers) headers.emplace_back(name, value);
-    binary = ReadCloudEventHeaders(headers, request.body.view());
-    if (!binary) return responder.Send(binary.error().code() == Code::kConflict ? Problem(415, "unsupported_media_type", binary.error().message()) : Problem(400, "bad_request", binary.error().message()));
-    ingest.format = BodyFormat::kCloudEventBinary;
-    ingest.envelope = binary->envelope;
+  ingest.format = FormatOf(request);
+  if (engine.project()->FindStream(ingest.stream) == nullptr)
+    return responder.Send(NotThere("stream", ingest.stream, StreamNames(engine)));
+  CloudEvent event;
+  if (ingest.format == BodyFormat::kCloudEventBinary) {
+    HeaderList headers(request.headers.begin(), request.headers.end());
+    auto read = ReadCloudEventHeaders(headers, ingest.body);
+    if (!read) {
+      bool is_conflict = read.error().code() == Code::kConflict;
+      return responder.Send(Problem(is_conflict ? 415 : 400,
+                                    is_conflict ? "unsupported_media_type" : "bad_request",
+                                    read.error().message()));
+    }
+    event = std::move(*read);
+    ingest.envelope = event.envelope;
+    ingest.body = event.data;
   }
-  if (const std::string* key = request.Header("idempotency-key")) ingest.idempotency_key = *key;
-  ingest.subject = DecodedHeader(request, "millstream-subject");
-  if (const std::string* line = request.Header("millstream-line")) ingest.first_line = std::strtoull(line->c_str(), nullptr, 10);
-  if (request.Header("millstream-origin") != nullptr) {
-    OriginRange origin;
-    origin.origin = DecodedHeader(request, "millstream-origin");
-    origin.part = DecodedHeader(request, "millstream-origin-part");
-    origin.position = DecodedHeader(request, "millstream-origin-position");
-    if (const std::string* first = request.Header("millstream-origin-first")) origin.first = std::strtoull(first->c_str(), nullptr, 10);
-    if (!origin.origin.starts_with("file/")) return responder.Send(Problem(400, "bad_request", "Millstream-Origin: expected file/NAME"));
-    ingest.origin = std::move(origin);
-    ingest.reject = false;
+  if (const std::string* key = request.Header("idempotency-key")) {
+    if (key->empty() || key->size() > kKeyBytesMax)
+      return responder.Send(Problem(400, "bad_request", "Idempotency-Key: 1 to 1024 characters"));
+    ingest.idempotency_key = *key;
   }
+  if (Status status = ReadOrigin(request, ingest); !status.ok())
+    return responder.Send(Problem(400, "bad_request", status.message()));
   auto shared = std::make_shared<Responder>(std::move(responder));
-  services.engine.Ingest(ingest, [shared](tl::expected<IngestAnswer, IngestRefusal> answer) { shared->Send(ToResponse(answer)); });
+  engine.Ingest(ingest, [shared](tl::expected<IngestAnswer, IngestRefusal> answer) {
+    if (!answer) return shared->Send(ProblemOf(answer.error()));
+    HttpResponse response{200, kJson, answer->ToJson()};
+    if (answer->replayed) response.headers.emplace_back("Idempotent-Replayed", "true");
+    shared->Send(std::move(response));
+  });
 }
 
-void GetOrigin(Services& services, const HttpRequest& request, Responder responder) {
+void FindOrigin(Engine& engine, const HttpRequest& request, Responder responder) {
   const std::string* origin = request.Query("origin");
   const std::string* part = request.Query("part");
-  if (origin == nullptr || part == nullptr) return responder.Send(Problem(400, "bad_request", "origin and part are wanted"));
-  auto found = services.engine.FindOrigin(request.PathValue("stream"), *origin, *part);
+  if (origin == nullptr || part == nullptr)
+    return responder.Send(Problem(400, "bad_request", "needs origin= and part="));
+  const std::string& stream = request.PathValue("stream");
+  if (engine.project()->FindStream(stream) == nullptr)
+    return responder.Send(NotThere("stream", stream, StreamNames(engine)));
+  auto found = engine.FindOrigin(stream, *origin, *part);
   if (!found) return responder.Send(Problem(found.error()));
   HttpResponse response;
-  if (*found) {
-    response.body = fmt::format("{{\"events\":{},\"position\":", (*found)->events);
-    AppendJsonString(response.body, (*found)->position);
-    response.body += '}';
-  } else {
-    response.body = "{\"events\":0,\"position\":null}";
+  {
+    JsonObject object(response.body);
+    object.Number("events", *found ? (*found)->events : 0);
+    *found ? object.Text("position", (*found)->position) : object.Json("position", "null");
   }
   responder.Send(std::move(response));
 }
 
 }  // namespace
 
-void AddIngestRoutes(Router& router, Services& services) {
-  router.Add({.method = "POST",
-              .path = "/v1/streams/{stream}/events",
-              .role = Role::kWrite,
-              .lane = Lane::kQuick,
-              .summary = "Append events. Answers once they are durable.",
-              .parameters = {{"Idempotency-Key", "header", "a retry with the same key and body gets the first answer"},
-                             {"Millstream-Origin", "header", "file/NAME: exactly-once ingest of what can be read again"},
-                             {"Millstream-Origin-Part", "header", "which file"},
-                             {"Millstream-Origin-First", "header", "events of it before this body"},
-                             {"Millstream-Origin-Position", "header", "where to go on after this body"},
-                             {"Millstream-Subject", "header", "ce_subject of events that have none"},
-                             {"Millstream-Line", "header", "line of the body's first event in its file"}},
-              .takes = {"application/json", "application/x-ndjson", "application/cloudevents+json", "application/cloudevents-batch+json"},
-              .handler = [&services](const HttpRequest& request, Responder responder) { PostEvents(services, request, std::move(responder)); }});
-  router.Add({.method = "GET",
-              .path = "/v1/streams/{stream}/origins",
-              .role = Role::kRead,
-              .summary = "Where an origin (a file) stands in a stream.",
-              .parameters = {{"origin", "query", "file/NAME"}, {"part", "query", "which file"}},
-              .handler = [&services](const HttpRequest& request, Responder responder) { GetOrigin(services, request, std::move(responder)); }});
+void AddIngestRoutes(Router& router, RouteContext& context) {
+  Engine& engine = context.engine;
+  router.Add(
+      {"POST",
+       "/v1/streams/{stream}/events",
+       Role::kWrite,
+       Lane::kQuick,
+       "Take events in: JSON object or array, NDJSON, CloudEvents (binary, structured, batched). Answered "
+       "when they are durable.",
+       {{"Idempotency-Key", "header", "a retry with the same key and body gets the first answer"},
+        {"Millstream-Subject", "header", "path of the file that the events come from"},
+        {"Millstream-Line", "header", "line of the body's first event in its file", "integer"},
+        {"Millstream-Origin", "header",
+         "file/NAME: an origin that can be read again; its events are taken exactly once"},
+        {"Millstream-Origin-Part", "header", "part of the origin, e.g. a file's identity"},
+        {"Millstream-Origin-First", "header", "how many events of the part lie before this body", "integer"},
+        {"Millstream-Origin-Position", "header",
+         "where to resume after this body; begins with the count of events so far"}},
+       {kJson, kNdjson, kCloudEvent, kCloudEventBatch, "application/ndjson", "application/jsonl"},
+       {kJson},
+       [&engine](const HttpRequest& request, Responder responder) {
+         Ingest(engine, request, std::move(responder));
+       }});
+  router.Add({"GET",
+              "/v1/streams/{stream}/origins",
+              Role::kWrite,
+              Lane::kQuick,
+              "Where a part of an origin stands in a stream.",
+              {{"origin", "query", "e.g. file/orders"}, {"part", "query", "its part"}},
+              {},
+              {kJson},
+              [&engine](const HttpRequest& request, Responder responder) {
+                FindOrigin(engine, request, std::move(responder));
+              }});
 }
 
 }  // namespace millstream

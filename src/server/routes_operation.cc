@@ -1,144 +1,137 @@
-// Health, status, metrics, dead letters, and the description of the API itself.
-#include "base/metrics.h"
+// Status, health, metrics, OpenAPI; and what the groups of routes share.
+#include <charconv>
+
+#include "base/fault.h"
 #include "base/text.h"
-#include "event/json_scan.h"
+#include "server/json_object.h"
+#include "server/metrics_text.h"
 #include "server/problem.h"
 #include "server/routes.h"
 
 namespace millstream {
 namespace {
 
-void GetReady(Services& services, Responder responder) {
-  EngineStatus status = services.engine.TakeStatus();
-  std::string reasons;
-  for (const PipelineStatus& pipeline : status.pipelines) {
-    if (pipeline.state != "degraded" && pipeline.state != "failed" && pipeline.state != "starting") continue;
-    reasons += reasons.empty() ? "{\"pipeline\":" : ",{\"pipeline\":";
-    AppendJsonString(reasons, pipeline.name);
-    reasons += ",\"state\":";
-    AppendJsonString(reasons, pipeline.state);
-    reasons += ",\"reason\":";
-    AppendJsonString(reasons, pipeline.reason);
-    fmt::format_to(std::back_inserter(reasons), ",\"lag_events\":{}}}", pipeline.lag_events);
-  }
-  bool ready = reasons.empty();
-  responder.Send({.status = ready ? 200 : 503, .body = fmt::format("{{\"ready\":{},\"reasons\":[{}]}}", ready, reasons)});
+constexpr char kJson[] = "application/json";
+
+void AppendReason(std::string& out, const char* kind, const std::string& name, const std::string& state,
+                  const std::string& reason, uint64_t lag_events) {
+  if (!out.empty()) out += ',';
+  JsonObject object(out);
+  object.Text(kind, name).Text("state", state).Text("reason", reason);
+  if (std::string_view(kind) == "pipeline") object.Number("lag_events", lag_events);
 }
 
-/// The status as metrics: absolute values of counters that the engine keeps.
-std::string MetricsText(const EngineStatus& status) {
-  Metrics metrics;
-  auto total = [&](const char* name, const char* help, const Metrics::Labels& labels, uint64_t value) {
-    metrics.GetCounter(name, help, labels).Increment(static_cast<double>(value));
+/// Not ready: what is degraded, failed, or has not started yet.
+HttpResponse Readiness(const EngineStatus& status) {
+  auto is_bad = [](const std::string& state) {
+    return state == "degraded" || state == "failed" || state == "starting";
   };
-  auto gauge = [&](const char* name, const char* help, const Metrics::Labels& labels, double value) { metrics.GetGauge(name, help, labels).Set(value); };
-  for (const StreamStatus& stream : status.streams) {
-    uint64_t events = 0;
-    for (const Bounds& bounds : stream.partitions) events += bounds.durable_end;
-    total("millstream_stream_events_total", "Events ever appended to a stream.", {{"stream", stream.name}}, events);
-    gauge("millstream_stream_bytes", "Bytes of a stream on disk.", {{"stream", stream.name}}, static_cast<double>(stream.bytes));
-    total("millstream_dead_letters_total", "Dead letters of a stream.", {{"stream", stream.name}}, stream.dead);
+  std::string reasons;
+  for (const PipelineStatus& p : status.pipelines) {
+    if (!is_bad(p.state)) continue;
+    std::string reason = p.reason;
+    for (const SinkStatus& sink : p.sinks)
+      if (reason.empty() && is_bad(sink.state)) reason = sink.reason;
+    AppendReason(reasons, "pipeline", p.name, p.state, reason, p.lag_events);
   }
-  for (const PipelineStatus& pipeline : status.pipelines) {
-    Metrics::Labels of{{"pipeline", pipeline.name}};
-    gauge("millstream_pipeline_lag_events", "Events that a pipeline has not delivered yet.", of, static_cast<double>(pipeline.lag_events));
-    gauge("millstream_pipeline_lag_seconds", "Age of the first event that waits.", of, pipeline.lag_seconds);
-    for (const char* state : {"starting", "catching_up", "live", "paused", "degraded", "failed"})
-      gauge("millstream_pipeline_state", "1 for the state that a pipeline is in.", {{"pipeline", pipeline.name}, {"state", state}}, pipeline.state == state);
-    for (const FilterStatus& filter : pipeline.filters) {
-      Metrics::Labels labels{{"pipeline", pipeline.name}, {"filter", filter.name}};
-      total("millstream_filter_in_total", "Rows into a filter since the start.", labels, filter.in);
-      total("millstream_filter_out_total", "Rows out of a filter since the start.", labels, filter.out);
-    }
-    for (const SinkStatus& sink : pipeline.sinks) {
-      Metrics::Labels labels{{"pipeline", pipeline.name}, {"sink", sink.id}};
-      total("millstream_sink_rows_total", "Rows delivered to a sink since the start.", labels, sink.rows);
-      total("millstream_sink_retries_total", "Deliveries that were tried again.", labels, sink.retries);
-    }
-  }
-  gauge("millstream_disk_used_bytes", "Bytes of the data folder.", {}, static_cast<double>(status.data_bytes));
-  gauge("millstream_disk_free_bytes", "Bytes free on its disk.", {}, static_cast<double>(status.free_bytes));
-  gauge("millstream_resident_bytes", "Memory of the process.", {}, static_cast<double>(status.rss_bytes));
-  return metrics.Text();
-}
-
-Result<int64_t> ReadSince(Engine& engine, const std::string& text) {
-  if (auto time = ParseTimeUs(text)) return *time;
-  auto ago = ParseDurationUs(text);
-  if (!ago) return Fail(Invalid("since={}: expected a time (RFC 3339) or a duration ago (1h)", text));
-  return engine.clock().WallUs() - *ago;
-}
-
-void GetDead(Services& services, const HttpRequest& request, Responder responder) {
-  DeadLetters::Selection selection;
-  if (const std::string* since = request.Query("since")) {
-    auto since_us = ReadSince(services.engine, *since);
-    if (!since_us) return responder.Send(Problem(400, "bad_request", since_us.error().message()));
-    selection.since_us = *since_us;
-  }
-  if (const std::string* code = request.Query("code")) selection.code = *code;
-  if (const std::string* filter = request.Query("filter")) selection.at = *filter;
-  auto limit = NumberParameter(request, "limit", selection.limit);
-  if (!limit) return responder.Send(Problem(400, "bad_request", limit.error().message()));
-  selection.limit = *limit;
-  auto listing = services.engine.dead_letters().List(request.PathValue("stream"), selection);
-  if (!listing) return responder.Send(Problem(listing.error()));
-  std::string json = fmt::format("{{\"total\":{},\"letters\":[", listing->total);
-  for (size_t i = 0; i < listing->letters.size(); ++i) {
-    if (i > 0) json += ',';
-    json += listing->letters[i].ToJson(false);
-  }
-  responder.Send({.body = json + "]}"});
-}
-
-void GetDeadLetter(Services& services, const HttpRequest& request, Responder responder) {
-  const std::string& text = request.PathValue("number");
-  if (text.find_first_not_of("0123456789") != std::string::npos) return responder.Send(Problem(400, "bad_request", fmt::format("'{}' is not the number of a dead letter", text)));
-  auto letter = services.engine.dead_letters().Get(request.PathValue("stream"), std::strtoull(text.c_str(), nullptr, 10));
-  responder.Send(letter ? HttpResponse{.body = letter->ToJson(true)} : Problem(letter.error()));
+  for (const SourceStatus& s : status.sources)
+    if (is_bad(s.state)) AppendReason(reasons, "source", s.name, s.state, s.reason, 0);
+  return {reasons.empty() ? 200 : 503, kJson,
+          fmt::format("{{\"ready\":{},\"reasons\":[{}]}}", reasons.empty(), reasons)};
 }
 
 }  // namespace
 
-void AddOperationRoutes(Router& router, Services& services) {
-  router.Add({.method = "GET",
-              .path = "/health/live",
-              .role = Role::kNone,
-              .lane = Lane::kInline,
-              .summary = "Whether the process answers.",
-              .handler = [](const HttpRequest&, Responder responder) { responder.Send({.body = "{\"live\":true}"}); }});
-  router.Add({.method = "GET",
-              .path = "/health/ready",
-              .role = Role::kNone,
-              .summary = "Whether every pipeline makes progress; 503 with the reasons if not.",
-              .handler = [&services](const HttpRequest&, Responder responder) { GetReady(services, std::move(responder)); }});
-  router.Add({.method = "GET",
-              .path = "/metrics",
-              .summary = "Metrics in Prometheus' text format.",
-              .gives = {"text/plain"},
-              .handler = [&services](const HttpRequest&, Responder responder) {
-                responder.Send({.content_type = Metrics::kContentType, .body = MetricsText(services.engine.TakeStatus())});
+void AddOperationRoutes(Router& router, RouteContext& context) {
+  Engine& engine = context.engine;
+  router.Add({"GET",
+              "/v1/status",
+              Role::kRead,
+              Lane::kQuick,
+              "What top shows.",
+              {},
+              {},
+              {kJson},
+              [&engine](const HttpRequest&, Responder responder) {
+                responder.Send({200, kJson, engine.TakeStatus().ToJson()});
               }});
-  router.Add({.method = "GET",
-              .path = "/v1/status",
-              .summary = "What runs, how fast, how far behind: what `top` shows.",
-              .handler = [&services](const HttpRequest&, Responder responder) { responder.Send({.body = services.engine.TakeStatus().ToJson()}); }});
-  router.Add({.method = "GET",
-              .path = "/v1/dead/{stream}",
-              .summary = "The newest dead letters of a stream, without their data.",
-              .parameters = {{"since", "query", "a time or a duration ago"}, {"code", "query", "json utf8 depth size contract sql exec sink resource"},
-                             {"filter", "query", "PIPELINE.FILTER"}, {"limit", "query", "so many at most", "integer"}},
-              .handler = [&services](const HttpRequest& request, Responder responder) { GetDead(services, request, std::move(responder)); }});
-  router.Add({.method = "GET",
-              .path = "/v1/dead/{stream}/{number}",
-              .summary = "One dead letter, with the event's bytes.",
-              .handler = [&services](const HttpRequest& request, Responder responder) { GetDeadLetter(services, request, std::move(responder)); }});
-  // Last: it describes all routes, itself too.
-  router.Add({.method = "GET",
-              .path = "/openapi.json",
-              .role = Role::kRead,
-              .summary = "This API as OpenAPI 3.1.",
-              .handler = [&router](const HttpRequest&, Responder responder) { responder.Send({.body = OpenApiJson(router.routes(), MILLSTREAM_VERSION)}); }});
+  router.Add({"GET",
+              "/health/live",
+              Role::kNone,
+              Lane::kInline,
+              "Whether the process answers.",
+              {},
+              {},
+              {kJson},
+              [](const HttpRequest&, Responder responder) {
+                responder.Send({200, kJson, "{\"live\":true}"});
+              }});
+  router.Add({"GET",
+              "/health/ready",
+              Role::kNone,
+              Lane::kQuick,
+              "Whether everything goes forward; 503 and the reasons if not.",
+              {},
+              {},
+              {kJson},
+              [&engine](const HttpRequest&, Responder responder) {
+                responder.Send(Readiness(engine.TakeStatus()));
+              }});
+  router.Add(
+      {"GET",
+       "/metrics",
+       Role::kRead,
+       Lane::kQuick,
+       "Metrics for Prometheus.",
+       {},
+       {},
+       {"text/plain"},
+       [&engine](const HttpRequest&, Responder responder) {
+         responder.Send({200, "text/plain; version=0.0.4; charset=utf-8", MetricsText(engine.TakeStatus())});
+       }});
+  router.Add({"GET",
+              "/openapi.json",
+              Role::kNone,
+              Lane::kQuick,
+              "This API.",
+              {},
+              {},
+              {kJson},
+              [&router](const HttpRequest&, Responder responder) {
+                responder.Send({200, kJson, OpenApiJson(router.routes(), MILLSTREAM_VERSION)});
+              }});
+}
+
+Result<int64_t> ParseTimeOrAgo(const std::string& text, Clock& clock) {
+  auto ago = ParseDurationUs(text);
+  if (ago) return clock.WallUs() - *ago;
+  auto time = ParseTimeUs(text);
+  if (!time)
+    return Fail(Invalid("'{}' is neither a time (2026-11-22T10:00:00Z) nor a duration ago (2h)", text));
+  return time;
+}
+
+Result<uint64_t> CountOf(const HttpRequest& request, std::string_view name, uint64_t missing) {
+  const std::string* text = request.Query(name);
+  if (text == nullptr) return missing;
+  uint64_t count = 0;
+  auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), count);
+  if (error != std::errc() || end != text->data() + text->size())
+    return Fail(Invalid("{}: '{}' is not a count", name, *text));
+  return count;
+}
+
+HttpResponse NotThere(std::string_view kind, const std::string& name, const std::vector<std::string>& names) {
+  std::string nearest = Nearest(name, names);
+  return Problem(404, "not_found",
+                 fmt::format("no {} '{}'{}", kind, name,
+                             nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest)));
+}
+
+std::vector<std::string> StreamNames(Engine& engine) {
+  std::vector<std::string> names;
+  for (const auto& [name, config] : engine.project()->streams) names.push_back(name);
+  return names;
 }
 
 }  // namespace millstream

@@ -1,9 +1,11 @@
-// Server: Millstream's HTTP API over an Engine: the listener, who may do what, and the routes.
+// Server: the HTTP API of an Engine on an address.
 //
-// Place: floor 7. Made by `run`. Threads: Start and Stop by the owner.
-// Failure: Start answers kInvalid for an address that is not allowed without tokens, kUnavailable if it cannot be listened on.
+// Place: floor 7. Threads: Start and Stop by the owner. Bounds: ServerOptions.limits and HttpLimits
+// (http_server.h). Failure: kInvalid for an address that may not be listened on (other than loopback without
+// tokens), kUnavailable if it is taken.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,22 +19,25 @@ namespace millstream {
 
 struct ServerOptions {
   std::string listen = "127.0.0.1:8410";
-  std::vector<TokenConfig> tokens;
-  LimitsConfig limits;
+  std::vector<TokenConfig> tokens{};
+  LimitsConfig limits{};
 };
 
 class Server {
  public:
-  static Result<std::unique_ptr<Server>> Start(Engine& engine, const ServerOptions& options, const Logger& logger);
+  /// The Engine must outlive the server, and must not be stopped before it.
+  static Result<std::unique_ptr<Server>> Start(Engine& engine, ServerOptions options, const Logger& logger);
   ~Server();
-  /// "http://127.0.0.1:8410".
+
+  /// "http://127.0.0.1:8410", with the real port.
   std::string url() const;
-  /// Accepts no more, lets answers that are under way finish within `deadline_us`.
+  /// Accepts no more, lets answers that are under way finish within `deadline_us`, ends feeds, cuts what is
+  /// left.
   void Stop(int64_t deadline_us);
 
  private:
+  Server();
   struct State;
-  explicit Server(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
 

@@ -1,0 +1,16 @@
+// Metrics of an engine as Prometheus reads them (SURFACE, "HTTP": Metrics), made from a status at each
+// scrape.
+//
+// Place: floor 7. Stateless.
+#pragma once
+
+#include <string>
+
+#include "pipeline/status.h"
+
+namespace millstream {
+
+/// The text exposition format, version 0.0.4.
+std::string MetricsText(const EngineStatus& status);
+
+}  // namespace millstream
