@@ -244,7 +244,7 @@ std::string JoinPositions(const std::vector<Position>& positions) {
   std::string text;
   for (const Position& position : positions) {
     if (position.offsets.empty()) continue;
-    text += (text.empty() ? "" : ";") + position.ToString();
+    text += (text.empty() ? "" : " ") + position.ToString();
   }
   return text;
 }

@@ -1,30 +1,32 @@
 // Routes: the HTTP API over an Engine (SURFACE, "HTTP"), a group a file.
 //
-// Place: floor 7, inside server/. Each function adds its group to the one table. What a RouteContext names
+// Place: floor 7, inside server/. Each function adds its group to the one table. The Services
 // must outlive the router.
 #pragma once
 
-#include "base/logging.h"
 #include "pipeline/engine.h"
 #include "query/query.h"
 #include "server/router.h"
 
 namespace millstream {
 
-struct RouteContext {
+/// What handlers work with.
+struct Services {
   Engine& engine;
   QueryRunner& queries;
-  const Logger& logger;
 };
 
-void AddIngestRoutes(Router& router, RouteContext& context);     // events in, origins
-void AddEventRoutes(Router& router, RouteContext& context);      // events out
-void AddQueryRoutes(Router& router, RouteContext& context);      // POST /v1/query, GET /v1/wait
-void AddTableRoutes(Router& router, RouteContext& context);      // tables
-void AddCatalogRoutes(Router& router, RouteContext& context);    // streams, sources, pipelines
-void AddDeadRoutes(Router& router, RouteContext& context);       // dead letters
-void AddTapRoutes(Router& router, RouteContext& context);        // a sample of what passes
-void AddOperationRoutes(Router& router, RouteContext& context);  // status, health, metrics, OpenAPI
+/// All of them.
+void AddAllRoutes(Router& router, Services& services);
+
+void AddIngestRoutes(Router& router, Services& services);     // events in, origins
+void AddEventRoutes(Router& router, Services& services);      // events out
+void AddQueryRoutes(Router& router, Services& services);      // POST /v1/query, GET /v1/wait
+void AddTableRoutes(Router& router, Services& services);      // tables
+void AddCatalogRoutes(Router& router, Services& services);    // streams, sources, pipelines
+void AddDeadRoutes(Router& router, Services& services);       // dead letters
+void AddTapRoutes(Router& router, Services& services);        // a sample of what passes
+void AddOperationRoutes(Router& router, Services& services);  // status, health, metrics, OpenAPI
 
 /// RFC 3339, or a duration ago.
 Result<int64_t> ParseTimeOrAgo(const std::string& text, Clock& clock);

@@ -94,7 +94,7 @@ void AddItems(Router& router, Engine& engine, Items<Config> items) {
               }});
 }
 
-void Filter(Engine& engine, const HttpRequest& request, Responder responder) {
+void GetFilter(Engine& engine, const HttpRequest& request, Responder responder) {
   auto project = engine.project();
   const std::string& pipeline = request.PathValue("pipeline");
   auto found = project->pipelines.find(pipeline);
@@ -141,8 +141,8 @@ void AddPause(Router& router, Engine& engine, const char* kind, Setter set) {
 
 }  // namespace
 
-void AddCatalogRoutes(Router& router, RouteContext& context) {
-  Engine& engine = context.engine;
+void AddCatalogRoutes(Router& router, Services& services) {
+  Engine& engine = services.engine;
   AddItems(router, engine, Items<StreamConfig>{"stream", "streams", &Project::streams});
   AddItems(router, engine, Items<SourceConfig>{"source", "sources", &Project::sources});
   AddItems(router, engine, Items<PipelineConfig>{"pipeline", "pipelines", &Project::pipelines});
@@ -155,7 +155,7 @@ void AddCatalogRoutes(Router& router, RouteContext& context) {
               {},
               {kJson},
               [&engine](const HttpRequest& request, Responder responder) {
-                Filter(engine, request, std::move(responder));
+                GetFilter(engine, request, std::move(responder));
               }});
   AddPause(router, engine, "source", &Engine::SetSourcePaused);
   AddPause(router, engine, "pipeline", &Engine::SetPipelinePaused);

@@ -57,8 +57,8 @@ void Get(Engine& engine, const HttpRequest& request, Responder responder) {
 
 }  // namespace
 
-void AddDeadRoutes(Router& router, RouteContext& context) {
-  Engine& engine = context.engine;
+void AddDeadRoutes(Router& router, Services& services) {
+  Engine& engine = services.engine;
   router.Add({"GET",
               "/v1/dead/{stream}",
               Role::kRead,

@@ -16,7 +16,7 @@ constexpr auto kKeepAlive = std::chrono::seconds(15);
 Status ReadPlace(Engine& engine, Stream& stream, const std::string& text,
                  std::map<uint32_t, uint64_t>& offsets) {
   if (text == "earliest") return OkStatus();
-  if (text.find('/') != std::string::npos) {
+  if (std::string_view(text).find('/') != std::string_view::npos) {
     ASSIGN_OR_RETURN(Position position, ParsePosition(text));
     if (position.stream != stream.name()) return Invalid("'{}' is a position of another stream", text);
     for (const auto& [partition, offset] : position.offsets) {
@@ -51,7 +51,9 @@ Result<FeedRange> ReadRange(Engine& engine, Stream& stream, const HttpRequest& r
     FAIL_IF_ERROR(ReadPlace(engine, stream, *last, range.from));
     for (auto& [partition, offset] : range.from) ++offset;
   }
-  bool follows = request.Query("follow") != nullptr && *request.Query("follow") != "false";
+  // Server-sent events are for who stays.
+  const std::string* follow = request.Query("follow");
+  bool follows = follow == nullptr ? is_sse : *follow != "false";
   if (!follows)
     for (uint32_t p = 0; p < stream.partitions(); ++p)
       range.to.try_emplace(p, stream.partition(p).bounds().durable_end);
@@ -147,8 +149,8 @@ void Events(Engine& engine, const HttpRequest& request, Responder responder) {
 
 }  // namespace
 
-void AddEventRoutes(Router& router, RouteContext& context) {
-  Engine& engine = context.engine;
+void AddEventRoutes(Router& router, Services& services) {
+  Engine& engine = services.engine;
   router.Add({"GET",
               "/v1/streams/{stream}/events",
               Role::kRead,
@@ -158,7 +160,8 @@ void AddEventRoutes(Router& router, RouteContext& context) {
               {{"from", "query", "position, time, duration ago, earliest (default) or latest; inclusive"},
                {"to", "query", "the same; exclusive"},
                {"limit", "query", "at most so many", "integer"},
-               {"follow", "query", "true: go on with what comes", "boolean"},
+               {"follow", "query", "true: go on with what comes; server-sent events do unless it is false",
+                "boolean"},
                {"Last-Event-ID", "header", "server-sent events: resume behind this id"}},
               {},
               {"application/x-ndjson", "text/event-stream"},

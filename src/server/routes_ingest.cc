@@ -150,8 +150,8 @@ void FindOrigin(Engine& engine, const HttpRequest& request, Responder responder)
 
 }  // namespace
 
-void AddIngestRoutes(Router& router, RouteContext& context) {
-  Engine& engine = context.engine;
+void AddIngestRoutes(Router& router, Services& services) {
+  Engine& engine = services.engine;
   router.Add(
       {"POST",
        "/v1/streams/{stream}/events",

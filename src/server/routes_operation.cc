@@ -42,8 +42,19 @@ HttpResponse Readiness(const EngineStatus& status) {
 
 }  // namespace
 
-void AddOperationRoutes(Router& router, RouteContext& context) {
-  Engine& engine = context.engine;
+void AddAllRoutes(Router& router, Services& services) {
+  AddIngestRoutes(router, services);
+  AddEventRoutes(router, services);
+  AddQueryRoutes(router, services);
+  AddTableRoutes(router, services);
+  AddCatalogRoutes(router, services);
+  AddDeadRoutes(router, services);
+  AddTapRoutes(router, services);
+  AddOperationRoutes(router, services);
+}
+
+void AddOperationRoutes(Router& router, Services& services) {
+  Engine& engine = services.engine;
   router.Add({"GET",
               "/v1/status",
               Role::kRead,

@@ -65,7 +65,7 @@ Result<QueryRequest> ReadQuery(const HttpRequest& request) {
   return query;
 }
 
-void Query(RouteContext& context, const HttpRequest& request, Responder responder) {
+void Query(Services& services, const HttpRequest& request, Responder responder) {
   auto format = RowFormatOf(request);
   if (!format)
     return responder.Send(
@@ -76,7 +76,7 @@ void Query(RouteContext& context, const HttpRequest& request, Responder responde
   responder.OnGone([stop]() mutable { stop.request_stop(); });
   query->stop = stop.get_token();
   QueryFault fault;
-  auto running = context.queries.Start(*query, &fault);
+  auto running = services.queries.Start(*query, &fault);
   if (!running) return responder.Send(QueryProblem(running.error(), fault, query->sql));
   SendRows(**running, *format, RowsShape::kDocument, {}, std::move(responder));
 }
@@ -120,7 +120,7 @@ void Wait(Engine& engine, const HttpRequest& request, Responder responder) {
 
 }  // namespace
 
-void AddQueryRoutes(Router& router, RouteContext& context) {
+void AddQueryRoutes(Router& router, Services& services) {
   router.Add({"POST",
               "/v1/query",
               Role::kRead,
@@ -130,8 +130,8 @@ void AddQueryRoutes(Router& router, RouteContext& context) {
               {},
               {"application/json"},
               kRowFormats,
-              [&context](const HttpRequest& request, Responder responder) {
-                Query(context, request, std::move(responder));
+              [&services](const HttpRequest& request, Responder responder) {
+                Query(services, request, std::move(responder));
               }});
   router.Add({"GET",
               "/v1/wait",
@@ -143,8 +143,8 @@ void AddQueryRoutes(Router& router, RouteContext& context) {
                {"timeout", "query", "e.g. 5s; default 30s"}},
               {},
               {"application/json"},
-              [&context](const HttpRequest& request, Responder responder) {
-                Wait(context.engine, request, std::move(responder));
+              [&services](const HttpRequest& request, Responder responder) {
+                Wait(services.engine, request, std::move(responder));
               }});
 }
 

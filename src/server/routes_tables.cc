@@ -10,7 +10,7 @@ namespace {
 std::string PositionText(const std::vector<Position>& positions) {
   std::string text;
   for (const Position& position : positions)
-    if (!position.offsets.empty()) text += (text.empty() ? "" : ";") + position.ToString();
+    if (!position.offsets.empty()) text += (text.empty() ? "" : " ") + position.ToString();
   return text;
 }
 
@@ -20,7 +20,7 @@ std::vector<std::string> TableNames(Engine& engine) {
   return names;
 }
 
-void List(Engine& engine, Responder responder) {
+void ListTables(Engine& engine, Responder responder) {
   HttpResponse response;
   std::string& out = response.body;
   out = "[";
@@ -67,29 +67,29 @@ Result<uint64_t> CountRows(QueryRunner& queries, const QueryRequest& query) {
   return chunk && chunk->rows() > 0 ? static_cast<uint64_t>(chunk->Int64(0, 0)) : 0;
 }
 
-void Rows(RouteContext& context, const HttpRequest& request, Responder responder) {
+void GetRows(Services& services, const HttpRequest& request, Responder responder) {
   TableRequest asked{request.PathValue("table"), request.query};
-  if (!context.engine.tables().Find(asked.table))
-    return responder.Send(NotThere("table", asked.table, TableNames(context.engine)));
+  if (!services.engine.tables().Find(asked.table))
+    return responder.Send(NotThere("table", asked.table, TableNames(services.engine)));
   auto format = RowFormatOf(request);
   if (!format)
     return responder.Send(
         Problem(406, "not_acceptable", "Accept: application/json, application/x-ndjson or text/csv"));
-  auto query = context.queries.MakeTableQuery(asked);
+  auto query = services.queries.MakeTableQuery(asked);
   if (!query) return responder.Send(Problem(400, "bad_request", query.error().message()));
   std::stop_source stop;
   responder.OnGone([stop]() mutable { stop.request_stop(); });
   query->rows.stop = query->count.stop = stop.get_token();
   HttpHeaders headers;
   if (WantsCount(request)) {
-    auto total = CountRows(context.queries, query->count);
+    auto total = CountRows(services.queries, query->count);
     if (!total) return responder.Send(QueryProblem(total.error(), {}, ""));
     uint64_t end = std::min(*total, query->limit ? query->offset + *query->limit : *total);
     std::string range = end > query->offset ? fmt::format("{}-{}", query->offset, end - 1) : "*";
     headers.emplace_back("Content-Range", fmt::format("{}/{}", range, *total));
   }
   QueryFault fault;
-  auto running = context.queries.StartTable(asked, *query, &fault);
+  auto running = services.queries.StartTable(asked, *query, &fault);
   if (!running) return responder.Send(QueryProblem(running.error(), fault, query->rows.sql));
   SendRows(**running, *format, RowsShape::kBare, std::move(headers), std::move(responder));
 }
@@ -106,18 +106,19 @@ void Drop(Engine& engine, const HttpRequest& request, Responder responder) {
 
 }  // namespace
 
-void AddTableRoutes(Router& router, RouteContext& context) {
-  Engine& engine = context.engine;
+void AddTableRoutes(Router& router, Services& services) {
+  Engine& engine = services.engine;
   const std::vector<std::string> json{"application/json"};
-  router.Add({"GET",
-              "/v1/tables",
-              Role::kRead,
-              Lane::kQuick,
-              "Tables: key, rows, writers, position.",
-              {},
-              {},
-              json,
-              [&engine](const HttpRequest&, Responder responder) { List(engine, std::move(responder)); }});
+  router.Add(
+      {"GET",
+       "/v1/tables",
+       Role::kRead,
+       Lane::kQuick,
+       "Tables: key, rows, writers, position.",
+       {},
+       {},
+       json,
+       [&engine](const HttpRequest&, Responder responder) { ListTables(engine, std::move(responder)); }});
   router.Add({"GET",
               "/v1/tables/{table}",
               Role::kRead,
@@ -133,8 +134,8 @@ void AddTableRoutes(Router& router, RouteContext& context) {
                {"Prefer", "header", "count=exact: Content-Range tells the number of all rows"}},
               {},
               kRowFormats,
-              [&context](const HttpRequest& request, Responder responder) {
-                Rows(context, request, std::move(responder));
+              [&services](const HttpRequest& request, Responder responder) {
+                GetRows(services, request, std::move(responder));
               }});
   router.Add({"GET",
               "/v1/tables/{table}/schema",

@@ -121,8 +121,8 @@ void Watch(Engine& engine, const HttpRequest& request, Responder responder) {
 
 }  // namespace
 
-void AddTapRoutes(Router& router, RouteContext& context) {
-  Engine& engine = context.engine;
+void AddTapRoutes(Router& router, Services& services) {
+  Engine& engine = services.engine;
   router.Add(
       {"GET",
        "/v1/tap",

@@ -1,39 +1,51 @@
 #include "server/server.h"
 
-#include "server/api.h"
 #include "server/http_server.h"
+#include "server/routes.h"
 
 namespace millstream {
 
 struct Server::State {
-  Logger logger;
-  std::unique_ptr<Api> api;
-  std::unique_ptr<HttpServer> http;  // uses api
+  State(Engine& engine, Access rules, uint64_t inflated_max)
+      : queries(engine),
+        services{engine, queries},
+        access(std::move(rules)),
+        pool({}),
+        router(access, pool, inflated_max) {
+    AddAllRoutes(router, services);
+  }
+
+  QueryRunner queries;
+  Services services;
+  const Access access;
+  WorkerPool pool;
+  Router router;
+  std::unique_ptr<HttpServer> http;  // last: it uses the others
 };
 
-Server::Server() : state_(std::make_unique<State>()) {}
+Server::Server(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Server::~Server() { Stop(0); }
 
-Result<std::unique_ptr<Server>> Server::Start(Engine& engine, ServerOptions options, const Logger& logger) {
-  std::unique_ptr<Server> server(new Server);
-  State& state = *server->state_;
-  state.logger = logger;
-  ASSIGN_OR_FAIL(state.api, Api::Make(engine, {options.listen, options.tokens, options.limits}, logger));
+Result<std::unique_ptr<Server>> Server::Start(Engine& engine, const ServerOptions& options,
+                                              const Logger& logger) {
+  ASSIGN_OR_FAIL(Access access, Access::Make(options.listen, options.tokens));
+  auto state = std::make_unique<State>(engine, std::move(access), options.limits.inflated_bytes);
   HttpServerOptions http;
   http.listen = options.listen;
   http.limits.header_bytes = options.limits.header_bytes;
   http.limits.body_bytes = options.limits.body_bytes;
   http.limits.connections = options.limits.connections;
   http.headers = {{"Millstream-Data", engine.data_uuid()}, {"X-Content-Type-Options", "nosniff"}};
-  ASSIGN_OR_FAIL(state.http, HttpServer::Start(std::move(http), state.api->handler()));
-  return server;
+  ASSIGN_OR_FAIL(state->http, HttpServer::Start(std::move(http), state->router));
+  logger.Debug("listening", {{"address", state->http->address()}});
+  return std::unique_ptr<Server>(new Server(std::move(state)));
 }
 
 std::string Server::url() const { return "http://" + state_->http->address(); }
 
 void Server::Stop(int64_t deadline_us) {
   if (state_->http) state_->http->Stop(deadline_us);
-  if (state_->api) state_->api->Stop();
+  state_->pool.Stop();
 }
 
 }  // namespace millstream

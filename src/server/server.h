@@ -26,7 +26,8 @@ struct ServerOptions {
 class Server {
  public:
   /// The Engine must outlive the server, and must not be stopped before it.
-  static Result<std::unique_ptr<Server>> Start(Engine& engine, ServerOptions options, const Logger& logger);
+  static Result<std::unique_ptr<Server>> Start(Engine& engine, const ServerOptions& options,
+                                               const Logger& logger);
   ~Server();
 
   /// "http://127.0.0.1:8410", with the real port.
@@ -36,8 +37,8 @@ class Server {
   void Stop(int64_t deadline_us);
 
  private:
-  Server();
   struct State;
+  explicit Server(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
 

@@ -1,7 +1,7 @@
 #include "server/tap.h"
 
 #include "event/cloudevents.h"
-#include "sql/chunk_json.h"
+#include "sql/chunk_builder.h"
 
 namespace millstream {
 namespace {
