@@ -34,6 +34,7 @@ class PreparedIngest {
 
  private:
   friend class StreamIngest;
+  friend class OriginWriter;
   StreamIngest* stream = nullptr;
   std::unique_ptr<Assembler> assembler;     // returned to the pool
   std::optional<IngestRefusal> refusal;     // of the whole request
