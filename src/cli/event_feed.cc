@@ -115,8 +115,8 @@ Result<std::unique_ptr<EventFeed>> EventFeed::Open(FileSystem& fs, const FeedOpt
   FeedOptions options = given;
   std::string name = options.path;
   if (options.compression.empty()) options.compression = name.ends_with(".gz") ? "gzip" : EndsWithAny(name, {".zst", ".zstd"}) ? "zstd" : "none";
-  for (const char* end : {".gz", ".zst", ".zstd"})
-    if (name.ends_with(end)) name.resize(name.size() - std::strlen(end));
+  for (std::string_view end : {".gz", ".zst", ".zstd"})
+    if (name.ends_with(end)) name = name.substr(0, name.size() - end.size());
   if (options.format.empty()) options.format = name.ends_with(".csv") ? "csv" : name.ends_with(".json") ? "json" : "ndjson";
   if (options.format != "ndjson" && options.format != "json" && options.format != "csv")
     return Fail(Invalid("--format {}: expected ndjson, json or csv", options.format));

@@ -46,8 +46,7 @@ int RunOnce(const Everywhere& everywhere, Engine& engine, StopSignals& signals) 
   return Complain(status);
 }
 
-int Serve(const Everywhere& everywhere, Engine& engine, const ServerConfig& config, const RunOptions& given, const Logger& logger,
-          StopSignals& signals) {
+int Serve(Engine& engine, const ServerConfig& config, const RunOptions& given, const Logger& logger, StopSignals& signals) {
   if (Status status = engine.Start(); !status.ok()) return Complain(status);
   ServerOptions options;
   options.listen = given.listen.empty() ? config.listen : given.listen;
@@ -92,7 +91,7 @@ Verb RunVerb() {
         auto engine = OpenEngine(here, machine, logger, directory, false);
         if (!engine) return Complain(engine.error());
         if (given->once) return RunOnce(here, **engine, signals);
-        return Serve(here, **engine, project.server, *given, logger, signals);
+        return Serve(**engine, project.server, *given, logger, signals);
       });
   return verb;
 }

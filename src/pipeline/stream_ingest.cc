@@ -342,7 +342,8 @@ void StreamIngest::Split(const IngestRequest& request, Gatherer& gatherer) {
       if (auto error = ValidateJson(body, config_.shape.max_depth + 1))
         return refuse(Invalid("the body is not a JSON array: {} at byte {}", error->message, error->position));
       uint64_t line = request.subject.empty() ? 0 : request.first_line;
-      for (std::string_view element : *JsonElements(body)) {
+      std::vector<std::string_view> elements = JsonElements(body).value_or(std::vector<std::string_view>{});
+      for (std::string_view element : elements) {
         add(request.envelope, element, line);
         if (line > 0) ++line;
       }
