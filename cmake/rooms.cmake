@@ -1,5 +1,5 @@
 # The house: one line a room, lower floors first. main.cc alone sees all.
-room(base     LIBRARIES spdlog::spdlog PkgConfig::PROMETHEUS)                                       # floor 0
+room(base     LIBRARIES spdlog::spdlog PkgConfig::PROMETHEUS Boost::headers)                                       # floor 0
 room(event    USES base LIBRARIES PkgConfig::LZ4 PkgConfig::XXHASH PkgConfig::SIMDJSON PkgConfig::ZSTD PkgConfig::ZLIB)  # floor 1
 room(log      USES event)                                                                           # floor 2
 room(sql      USES event LIBRARIES duckdb Boost::headers)                                           # floor 2

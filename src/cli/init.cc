@@ -27,7 +27,7 @@ pipelines:
       - placed: SELECT * FROM input WHERE type = 'order.placed'
       - gross: filters/gross.sql
     to:
-      - table: {name: revenue, key: id}
+      - table: {name: revenue, key: [customer, id]}
   by_customer:
     from: orders
     filters:

@@ -1,5 +1,4 @@
 // millstream query: SQL over tables and streams, by a server or over the data folder.
-#include <boost/json.hpp>
 #include <cstdio>
 #include <iostream>
 #include <iterator>
