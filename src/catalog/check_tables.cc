@@ -3,11 +3,11 @@
 #include "catalog/checker.h"
 #include "catalog/lineage.h"
 #include "sql/sql_tree.h"
+#include "tables/aggregate.h"
+#include "tables/registry.h"
 
 namespace millstream {
 namespace {
-
-constexpr const char* kAggregates[] = {"count", "count_star", "sum", "min", "max", "last"};
 
 const Node& OptionNode(const Node& options, const char* option) {
   const Node* node = options.Find(option);
@@ -19,14 +19,15 @@ std::vector<std::string> LowerAll(std::vector<std::string> names) {
   return names;
 }
 
-// The function that an expression calls outermost ("sum"), or "".
-std::string OutermostFunction(Connection& connection, const std::string& expression) {
-  SqlFault ignored;
-  auto query = ParseSelect(connection, "SELECT " + expression, &ignored);
-  if (!query) return "";
-  const auto& list = (*query)["select_list"].items();
-  return list.size() == 1 && list.front().Text("class") == "FUNCTION" ? list.front().Text("function_name")
-                                                                      : "";
+// A row as `delete_when` and aggregates see it: what TableStore binds them against.
+std::vector<ColumnInfo> RowColumns(const std::vector<ColumnInfo>& columns) {
+  std::vector<ColumnInfo> all = columns;
+  for (ColumnInfo& column : ReservedColumns()) {
+    bool seen = column.name == "_op" || column.name == "_ingested_at" || column.name == "_partition" ||
+                column.name == "_offset" || column.name == "_ordinal";
+    if (seen && FindColumn(all, column.name) == nullptr) all.push_back(std::move(column));
+  }
+  return all;
 }
 
 // The contract's field at a pointer, or "" if none is.
@@ -94,54 +95,53 @@ bool Checker::CheckColumns(const Plan& plan, const Node& options, const char* op
   return good;
 }
 
-std::vector<ColumnInfo> Checker::BindValues(const Plan& plan, const TableOptions& table, const Node& options,
-                                            const std::string& path) {
-  std::vector<ColumnInfo> columns;
-  for (const std::string& key : table.key) columns.push_back(*FindColumn(plan.columns, key));
+bool Checker::BindValues(const Plan& plan, const TableOptions& table, const Node& options,
+                         const std::string& path) {
   std::string keys;
   for (const std::string& key : table.key) keys += (keys.empty() ? "" : ", ") + QuoteName(key);
   const Node& values = OptionNode(options, "values");
   SqlNames names{NamesOf(plan.columns), "the pipeline's result", {}};
+  size_t faults_before = faults_.size();
   for (const auto& [name, expression] : table.values) {
     const Node* node = values.Find(name);
     std::string value_path = path + ".values." + name;
     if (node == nullptr) continue;
-    if (FindColumn(columns, name) != nullptr) {
+    auto same = [&, lower = Lower(name)](const std::string& key) { return Lower(key) == lower; };
+    if (std::any_of(table.key.begin(), table.key.end(), same)) {
       faults_.push_back(FaultAtKey(*node, value_path, fmt::format("the table has two columns '{}'", name),
                                    "give the value a name of its own"));
+      continue;
+    }
+    if (auto aggregate = ParseAggregate(name, expression); !aggregate) {
+      // "values.NAME: 'avg(x)' is not understood; what to write"
+      std::string message = aggregate.error().message();
+      if (message.starts_with("values." + name + ": ")) message.erase(0, name.size() + 9);
+      size_t split = message.find("; ");
+      faults_.push_back(FaultAt(*node, value_path, message.substr(0, split),
+                                split == std::string::npos ? "" : message.substr(split + 2)));
       continue;
     }
     constexpr std::string_view kBefore = "SELECT ";
     auto statement =
         connection_->Prepare(fmt::format("{}{} FROM _check GROUP BY {}", kBefore, expression, keys));
-    if (!statement) {
-      SqlFault fault = connection_->fault();
-      if (fault.position >= 0) fault.position -= static_cast<int>(kBefore.size());
-      faults_.push_back(ExplainSql(*node, value_path, fault, names));
-      continue;
-    }
-    std::string function = OutermostFunction(*connection_, expression);
-    if (std::find(std::begin(kAggregates), std::end(kAggregates), function) == std::end(kAggregates)) {
-      faults_.push_back(FaultAt(
-          *node, value_path, fmt::format("'{}' is not an aggregate that a table can keep", expression),
-          "count(*), count(x), sum(x), min(x), max(x) and last(x) can; for an average keep "
-          "sum and count, and divide when you read"));
-      continue;
-    }
-    if ((*statement)->columns().size() == 1) columns.push_back({name, (*statement)->columns()[0].type});
+    if (statement) continue;
+    SqlFault fault = connection_->fault();
+    if (fault.position >= 0) fault.position -= static_cast<int>(kBefore.size());
+    faults_.push_back(ExplainSql(*node, value_path, fault, names));
   }
-  return columns;
+  return faults_.size() == faults_before;
 }
 
-void Checker::BindDeleteWhen(const TableOptions& table, const std::string& path, const SqlNames& names) {
-  if (table.delete_when.text.empty() || table.delete_when.node.line == 0) return;
+bool Checker::BindDeleteWhen(const TableOptions& table, const std::string& path, const SqlNames& names) {
+  if (table.delete_when.text.empty() || table.delete_when.node.line == 0) return true;
   constexpr std::string_view kBefore = "SELECT (";
   auto statement =
       connection_->Prepare(fmt::format("{}{})::BOOLEAN FROM _check", kBefore, table.delete_when.text));
-  if (statement) return;
+  if (statement) return true;
   SqlFault fault = connection_->fault();
   if (fault.position >= 0) fault.position -= static_cast<int>(kBefore.size());
   faults_.push_back(ExplainSql(table.delete_when.node, path + ".delete_when", fault, names));
+  return false;
 }
 
 void Checker::CheckTable(Plan& plan, const SinkConfig& sink) {
@@ -153,15 +153,21 @@ void Checker::CheckTable(Plan& plan, const SinkConfig& sink) {
     table.known = false;
     return;
   }
-  std::vector<ColumnInfo> columns = plan.columns, all = plan.columns;
-  for (ColumnInfo& column : ReservedColumns())
-    if (FindColumn(all, column.name) == nullptr) all.push_back(std::move(column));
+  std::vector<ColumnInfo> columns = plan.columns, all = RowColumns(plan.columns);
   Status made = connection_->Run(fmt::format("CREATE OR REPLACE TABLE _check ({})", ColumnList(all)));
   bool good = made.ok() && CheckColumns(plan, sink.options, "key", path, options.key);
   good = CheckColumns(plan, sink.options, "order_by", path, options.order_by) && good;
+  if (good && options.values.empty()) good = BindDeleteWhen(options, path, {NamesOf(all), "a row", {}});
+  if (good && !options.values.empty()) good = BindValues(plan, options, sink.options, path);
   if (good) {
-    BindDeleteWhen(options, path, {NamesOf(all), "a row", {}});
-    if (!options.values.empty()) columns = BindValues(plan, options, sink.options, path);
+    TableSpec spec;
+    spec.name = options.name, spec.key = options.key, spec.values = options.values;
+    spec.delete_when = options.delete_when.text, spec.order_by = options.order_by;
+    std::vector<Aggregate> aggregates;
+    auto bound = BindTable(*connection_, spec, plan.columns, &aggregates);
+    good = bound.has_value();
+    if (good) columns = std::move(*bound);
+    if (!good) faults_.push_back(FaultAt(sink.node, path, bound.error().message()));
     WarnOfOrder(plan, options, sink.node, path);
   }
   MergeTable(plan, options, std::move(columns), sink.node, path);

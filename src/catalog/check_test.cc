@@ -292,9 +292,8 @@ TEST(Check, FaultsOfTables) {
                 "      - table: {name: d, key: id, order_by: ts}\n")),
             "millstream.yaml:15:36: pipelines.p.to.0.table.key: no column 'costumer' in the pipeline's rows; "
             "did you mean 'customer'? the rows have id, customer, amount, status\n"
-            "millstream.yaml:16:66: pipelines.p.to.1.table.values.a: 'avg(amount)' is not an aggregate that "
-            "a table can keep; count(*), count(x), sum(x), min(x), max(x) and last(x) can; for an average "
-            "keep sum and count, and divide when you read\n"
+            "millstream.yaml:16:66: pipelines.p.to.1.table.values.a: 'avg(amount)' is not understood; keep "
+            "sum(x) and count(x), and divide them in the query\n"
             "millstream.yaml:16:86: pipelines.p.to.1.table.values.s: no column 'amuont'; the pipeline's "
             "result has id, customer, amount, status\n"
             "    sum(amuont)\n"

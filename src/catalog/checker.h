@@ -63,9 +63,8 @@ class Checker {
   void CheckTable(Plan& plan, const SinkConfig& sink);
   bool CheckColumns(const Plan& plan, const Node& options, const char* option, const std::string& path,
                     const std::vector<std::string>& wanted);
-  std::vector<ColumnInfo> BindValues(const Plan& plan, const TableOptions& table, const Node& options,
-                                     const std::string& path);
-  void BindDeleteWhen(const TableOptions& table, const std::string& path, const SqlNames& names);
+  bool BindValues(const Plan& plan, const TableOptions& table, const Node& options, const std::string& path);
+  bool BindDeleteWhen(const TableOptions& table, const std::string& path, const SqlNames& names);
   void MergeTable(const Plan& plan, const TableOptions& options, std::vector<ColumnInfo> columns,
                   const Node& node, const std::string& path);
   void WarnOfOrder(const Plan& plan, const TableOptions& table, const Node& node, const std::string& path);

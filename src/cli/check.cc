@@ -43,7 +43,7 @@ int Check(const Everywhere& everywhere, bool connect) {
   if (directory.empty()) return Complain(NotFound("no millstream.yaml here or above; `millstream init DIR` makes a project, -C DIR names one"));
   Faults faults, warnings;
   Project project = LoadProject(machine.fs, directory, *everywhere.registry, faults);
-  if (faults.empty()) CheckProject(project, *everywhere.registry, faults, warnings);
+  CheckProject(project, *everywhere.registry, faults, warnings);
   if (everywhere.json) {
     std::printf("%s\n", FaultsJson(faults, warnings).c_str());
     return faults.empty() ? kExitDone : kExitNo;
