@@ -1,6 +1,7 @@
 // Clock: time behind an interface, so that a test can jump it.
 //
-// Place: floor 0. Thread-safe. Durations are measured by MonotonicNs, stamps by WallUs; never one from the other.
+// Place: floor 0. Thread-safe. Durations are measured by MonotonicNs, stamps by WallUs; never one from the
+// other.
 #pragma once
 
 #include <atomic>

@@ -1,10 +1,10 @@
 // FileSystem and File: the disk behind a small interface.
 //
 // Place: floor 0; log/, sinks/ and sources/ reach the disk through it (DuckDB's own files excepted).
-// PosixFileSystem is the machine's. MemoryFileSystem (memory_file_system.h) tears writes, loses what is not synced and
-// fails at the Nth call.
-// Threads: a FileSystem is thread-safe. A File may be read and written by several threads at different offsets.
-// Failure: kIo with the path and errno's text; kNotFound for a missing path; kExhausted for ENOSPC, EDQUOT, EMFILE.
+// PosixFileSystem is the machine's. MemoryFileSystem (memory_file_system.h) tears writes, loses what is not
+// synced and fails at the Nth call. Threads: a FileSystem is thread-safe. A File may be read and written by
+// several threads at different offsets. Failure: kIo with the path and errno's text; kNotFound for a missing
+// path; kExhausted for ENOSPC, EDQUOT, EMFILE.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +28,8 @@ class File {
   /// fdatasync. After a failure nothing that was written since the last success may be trusted.
   virtual Status Sync() = 0;
   virtual Status Truncate(uint64_t size) = 0;
-  /// Reserves room on disk up to `size` bytes without changing the visible length where the system can; else does nothing.
+  /// Reserves room on disk up to `size` bytes without changing the visible length where the system can; else
+  /// does nothing.
   virtual Status Reserve(uint64_t size) = 0;
   virtual Result<uint64_t> Size() = 0;
 

@@ -53,10 +53,10 @@ class [[nodiscard]] Status {
 
 inline Status OkStatus() { return {}; }
 
-#define MILLSTREAM_STATUS_FACTORY(NAME, CODE)                                 \
-  template <typename... Args>                                                 \
-  Status NAME(fmt::format_string<Args...> format, Args&&... args) {           \
-    return Status(CODE, fmt::format(format, std::forward<Args>(args)...));    \
+#define MILLSTREAM_STATUS_FACTORY(NAME, CODE)                              \
+  template <typename... Args>                                              \
+  Status NAME(fmt::format_string<Args...> format, Args&&... args) {        \
+    return Status(CODE, fmt::format(format, std::forward<Args>(args)...)); \
   }
 MILLSTREAM_STATUS_FACTORY(Unavailable, Code::kUnavailable)
 MILLSTREAM_STATUS_FACTORY(Invalid, Code::kInvalid)
@@ -83,30 +83,30 @@ namespace internal {
 }  // namespace millstream
 
 // For programmer errors, in release builds too; never for user data.
-#define CHECK(condition)                                                              \
-  do {                                                                                \
-    if (!(condition)) [[unlikely]]                                                    \
-      ::millstream::internal::CheckFailed(__FILE__, __LINE__, #condition);            \
+#define CHECK(condition)                                                   \
+  do {                                                                     \
+    if (!(condition)) [[unlikely]]                                         \
+      ::millstream::internal::CheckFailed(__FILE__, __LINE__, #condition); \
   } while (false)
 
 #define MILLSTREAM_CONCAT_INNER(a, b) a##b
 #define MILLSTREAM_CONCAT(a, b) MILLSTREAM_CONCAT_INNER(a, b)
 
 // In functions that return Status.
-#define RETURN_IF_ERROR(expression)                             \
-  do {                                                          \
+#define RETURN_IF_ERROR(expression)                                 \
+  do {                                                              \
     if (auto status_ = (expression); !status_.ok()) return status_; \
   } while (false)
-#define ASSIGN_OR_RETURN(declaration, expression) \
+#define ASSIGN_OR_RETURN(declaration, expression)                                     \
   MILLSTREAM_ASSIGN_OR(MILLSTREAM_CONCAT(result_, __LINE__), declaration, expression, \
                        std::move(MILLSTREAM_CONCAT(result_, __LINE__)).error())
 
 // In functions that return Result<T>.
-#define FAIL_IF_ERROR(expression)                                                       \
-  do {                                                                                  \
+#define FAIL_IF_ERROR(expression)                                                                  \
+  do {                                                                                             \
     if (auto status_ = (expression); !status_.ok()) return ::millstream::Fail(std::move(status_)); \
   } while (false)
-#define ASSIGN_OR_FAIL(declaration, expression) \
+#define ASSIGN_OR_FAIL(declaration, expression)                                       \
   MILLSTREAM_ASSIGN_OR(MILLSTREAM_CONCAT(result_, __LINE__), declaration, expression, \
                        ::millstream::Fail(std::move(MILLSTREAM_CONCAT(result_, __LINE__)).error()))
 

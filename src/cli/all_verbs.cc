@@ -5,10 +5,12 @@
 namespace millstream {
 
 std::vector<Verb> AllVerbs() {
-  std::vector<Verb> verbs{InitVerb(), CheckVerb(), RunVerb(), IngestVerb(), QueryVerb(), TapVerb(), TopVerb()};
+  std::vector<Verb> verbs{InitVerb(),  CheckVerb(), RunVerb(), IngestVerb(),
+                          QueryVerb(), TapVerb(),   TopVerb()};
   std::vector<Verb> nouns = NounVerbs();
   std::move(nouns.begin(), nouns.end(), std::back_inserter(verbs));
-  for (Verb verb : {DeadVerb(), LogVerb(), VerifyVerb(), VersionVerb(), SchemaVerb(), ReferenceVerb(), CompletionVerb(), HelpVerb()})
+  for (Verb verb : {DeadVerb(), LogVerb(), VerifyVerb(), VersionVerb(), SchemaVerb(), ReferenceVerb(),
+                    CompletionVerb(), HelpVerb()})
     verbs.push_back(std::move(verb));
   return verbs;
 }

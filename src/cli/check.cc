@@ -40,7 +40,9 @@ std::string FaultsJson(const Faults& faults, const Faults& warnings) {
 int Check(const Everywhere& everywhere, bool connect) {
   Machine machine;
   std::string directory = FindProject(everywhere);
-  if (directory.empty()) return Complain(NotFound("no millstream.yaml here or above; `millstream init DIR` makes a project, -C DIR names one"));
+  if (directory.empty())
+    return Complain(NotFound(
+        "no millstream.yaml here or above; `millstream init DIR` makes a project, -C DIR names one"));
   Faults faults, warnings;
   Project project = LoadProject(machine.fs, directory, *everywhere.registry, faults);
   CheckProject(project, *everywhere.registry, faults, warnings);
@@ -57,7 +59,8 @@ int Check(const Everywhere& everywhere, bool connect) {
     return kExitDone;
   }
   size_t files = std::max<size_t>(1, project.files.size());
-  std::printf("%zu fault%s in %zu file%s%s\n", faults.size(), faults.size() == 1 ? "" : "s", files, files == 1 ? "" : "s", peers);
+  std::printf("%zu fault%s in %zu file%s%s\n", faults.size(), faults.size() == 1 ? "" : "s", files,
+              files == 1 ? "" : "s", peers);
   return kExitNo;
 }
 

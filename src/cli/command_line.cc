@@ -10,15 +10,24 @@ namespace millstream {
 namespace {
 
 constexpr char kAbout[] =
-    "Takes in every event, keeps it for ever, transforms it with SQL while it flows, and keeps tables to ask.\n"
+    "Takes in every event, keeps it for ever, transforms it with SQL while it flows, and keeps tables to "
+    "ask.\n"
     "Data goes to stdout, all else to stderr.";
 
 void AddEverywhere(CLI::App& app, Everywhere& everywhere) {
   auto* group = app.add_option_group("Everywhere");
-  group->add_option("-C", everywhere.project, "project folder (default: the nearest upwards with millstream.yaml)")->type_name("DIR");
-  group->add_option("--data", everywhere.data, "data folder (default: server.data of the project)")->type_name("DIR");
-  group->add_option("--server", everywhere.server, "server to talk to")->type_name("URL")->envname("MILLSTREAM_SERVER");
-  group->add_option("--token", everywhere.token, "token for that server")->type_name("TOKEN")->envname("MILLSTREAM_TOKEN");
+  group
+      ->add_option("-C", everywhere.project,
+                   "project folder (default: the nearest upwards with millstream.yaml)")
+      ->type_name("DIR");
+  group->add_option("--data", everywhere.data, "data folder (default: server.data of the project)")
+      ->type_name("DIR");
+  group->add_option("--server", everywhere.server, "server to talk to")
+      ->type_name("URL")
+      ->envname("MILLSTREAM_SERVER");
+  group->add_option("--token", everywhere.token, "token for that server")
+      ->type_name("TOKEN")
+      ->envname("MILLSTREAM_TOKEN");
   group->add_flag("--json", everywhere.json, "print what the HTTP API answers; NDJSON where it streams");
   group->add_flag("-q,--quiet", everywhere.quiet, "no progress");
   group->add_option("--color", everywhere.color, "auto, always or never")
@@ -36,7 +45,8 @@ void AddParameter(CLI::App& app, const Verb::Parameter& parameter) {
       option = app.add_option(parameter.names, *static_cast<std::string*>(parameter.to), parameter.help);
       break;
     case Verb::Parameter::Kind::kTexts:
-      option = app.add_option(parameter.names, *static_cast<std::vector<std::string>*>(parameter.to), parameter.help);
+      option = app.add_option(parameter.names, *static_cast<std::vector<std::string>*>(parameter.to),
+                              parameter.help);
       if (!parameter.positional) option->expected(1)->take_all();
       break;
     case Verb::Parameter::Kind::kNumber:
@@ -52,7 +62,8 @@ void AddVerb(CLI::App& parent, const Verb& verb, Everywhere& everywhere, int& ex
   CLI::App* app = parent.add_subcommand(verb.name(), verb.summary());
   std::string footer = verb.about();
   if (!verb.examples().empty()) footer += footer.empty() ? "Examples:" : "\n\nExamples:";
-  for (const auto& [command, what] : verb.examples()) footer += fmt::format("\n  {}\n      {}", command, what);
+  for (const auto& [command, what] : verb.examples())
+    footer += fmt::format("\n  {}\n      {}", command, what);
   app->footer(footer);
   for (const Verb& below : verb.below()) AddVerb(*app, below, everywhere, exit_code);
   if (!verb.below().empty()) {
@@ -72,7 +83,8 @@ std::string UnknownVerb(const std::vector<Verb>& verbs, const std::string& given
     names.push_back(verb.name());
   }
   std::string nearest = Nearest(given, names);
-  return fmt::format("no verb '{}'; {}", given, nearest.empty() ? "`millstream help` lists them" : "did you mean '" + nearest + "'?");
+  return fmt::format("no verb '{}'; {}", given,
+                     nearest.empty() ? "`millstream help` lists them" : "did you mean '" + nearest + "'?");
 }
 
 }  // namespace
@@ -105,7 +117,8 @@ int RunCommandLine(int argc, char** argv, const Registry& registry) {
   } catch (const CLI::ParseError& error) {
     std::string unknown = argv[1][0] == '-' ? "" : UnknownVerb(verbs, argv[1]);
     std::fprintf(stderr, "millstream: %s\n", unknown.empty() ? error.what() : unknown.c_str());
-    if (unknown.empty() && argv[1][0] != '-') std::fprintf(stderr, "`millstream help %s` shows its use\n", argv[1]);
+    if (unknown.empty() && argv[1][0] != '-')
+      std::fprintf(stderr, "`millstream help %s` shows its use\n", argv[1]);
     return kExitUsage;
   }
   return exit_code;

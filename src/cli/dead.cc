@@ -23,7 +23,8 @@ std::string ShortTime(int64_t us, int64_t now_us) {
   return is_today ? time.substr(11, 8) : time.substr(0, 10) + " " + time.substr(11, 8);
 }
 
-int ListOne(const Everywhere& everywhere, HttpClient& api, const ListOptions& given, const std::string& stream) {
+int ListOne(const Everywhere& everywhere, HttpClient& api, const ListOptions& given,
+            const std::string& stream) {
   std::string path = fmt::format("/v1/dead/{}?limit={}", UrlEncode(stream), given.limit);
   if (!given.since.empty()) path += "&since=" + UrlEncode(given.since);
   if (!given.code.empty()) path += "&code=" + UrlEncode(given.code);
@@ -39,11 +40,14 @@ int ListOne(const Everywhere& everywhere, HttpClient& api, const ListOptions& gi
   std::vector<std::vector<std::string>> lines;
   SystemClock clock;
   for (const JsonView& letter : letters)
-    lines.push_back({letter["number"].text(), ShortTime(static_cast<int64_t>(letter["time_us"].number()), clock.WallUs()), letter["at"].text(),
-                     letter["code"].text(), letter["event"].text(), letter["reason"].text()});
-  if (!lines.empty()) std::fputs(LayOut({"N", "TIME", "AT", "CODE", "EVENT", "REASON"}, lines).c_str(), stdout);
-  std::printf("%zu of %s.%s\n", lines.size(), FormatCount(document["total"].number()).c_str(),
-              lines.empty() ? "" : fmt::format(" millstream dead show {} {}", stream, lines.back()[0]).c_str());
+    lines.push_back(
+        {letter["number"].text(), ShortTime(static_cast<int64_t>(letter["time_us"].number()), clock.WallUs()),
+         letter["at"].text(), letter["code"].text(), letter["event"].text(), letter["reason"].text()});
+  if (!lines.empty())
+    std::fputs(LayOut({"N", "TIME", "AT", "CODE", "EVENT", "REASON"}, lines).c_str(), stdout);
+  std::printf(
+      "%zu of %s.%s\n", lines.size(), FormatCount(document["total"].number()).c_str(),
+      lines.empty() ? "" : fmt::format(" millstream dead show {} {}", stream, lines.back()[0]).c_str());
   return kExitDone;
 }
 
@@ -76,10 +80,13 @@ int Show(const Everywhere& everywhere, const std::string& stream, int64_t number
     std::fputc('\n', stdout);
     return kExitDone;
   }
-  std::printf("dead letter %s of %s, %s\n", letter["number"].text().c_str(), stream.c_str(), FormatTime(static_cast<int64_t>(letter["time_us"].number())).c_str());
-  std::printf("  at      %s\n  event   %s\n  code    %s\n  reason  %s\n", letter["at"].text().c_str(), letter["event"].text().c_str(),
-              letter["code"].text().c_str(), letter["reason"].text().c_str());
-  std::printf("  data    %s\n", letter["data_base64"].missing() ? data.c_str() : ("(base64) " + letter["data_base64"].text()).c_str());
+  std::printf("dead letter %s of %s, %s\n", letter["number"].text().c_str(), stream.c_str(),
+              FormatTime(static_cast<int64_t>(letter["time_us"].number())).c_str());
+  std::printf("  at      %s\n  event   %s\n  code    %s\n  reason  %s\n", letter["at"].text().c_str(),
+              letter["event"].text().c_str(), letter["code"].text().c_str(), letter["reason"].text().c_str());
+  std::printf("  data    %s\n", letter["data_base64"].missing()
+                                    ? data.c_str()
+                                    : ("(base64) " + letter["data_base64"].text()).c_str());
   return kExitDone;
 }
 
@@ -91,7 +98,8 @@ Verb DeadVerb() {
   verb.Below(Verb("list", "the newest dead letters")
                  .Argument("STREAM", &given->stream, "of this stream (default: all)", false)
                  .Option("--since", &given->since, "TIME", "RFC 3339, or a duration ago, e.g. 1h")
-                 .Option("--code", &given->code, "CODE", "json, utf8, depth, size, contract, sql, exec, sink or resource")
+                 .Option("--code", &given->code, "CODE",
+                         "json, utf8, depth, size, contract, sql, exec, sink or resource")
                  .Option("--filter", &given->filter, "P.F", "those of one filter")
                  .Option("--limit", &given->limit, "N", "so many at most")
                  .Example("millstream dead list orders --since 1h", "what was refused in the last hour")

@@ -20,12 +20,14 @@ constexpr size_t kMaxLineBytes = 64 << 20;  // a line beyond it ends the ingest:
 /// Plain NDJSON from a file or stdin.
 class LineFeed final : public EventFeed {
  public:
-  LineFeed(std::unique_ptr<File> file, uint64_t total, std::string name) : file_(std::move(file)), total_(total), name_(std::move(name)) {}
+  LineFeed(std::unique_ptr<File> file, uint64_t total, std::string name)
+      : file_(std::move(file)), total_(total), name_(std::move(name)) {}
 
   Status Resume(const std::string& position) {
     std::vector<std::string_view> numbers = Split(position, ' ');
     if (numbers.size() < 3) return OkStatus();
-    for (auto [text, to] : {std::pair(numbers[0], &events_), std::pair(numbers[1], &offset_), std::pair(numbers[2], &lines_)})
+    for (auto [text, to] :
+         {std::pair(numbers[0], &events_), std::pair(numbers[1], &offset_), std::pair(numbers[2], &lines_)})
       std::from_chars(text.data(), text.data() + text.size(), *to);
     return OkStatus();
   }
@@ -39,7 +41,9 @@ class LineFeed final : public EventFeed {
     size_t cut = std::string::npos;
     while (!at_end_ && cut == std::string::npos) {
       size_t held = piece.body.size();
-      if (held > kMaxLineBytes) return Fail(Invalid("{}: line {} has more than {}; is it NDJSON?", name_, lines_ + 1, FormatBytes(kMaxLineBytes)));
+      if (held > kMaxLineBytes)
+        return Fail(Invalid("{}: line {} has more than {}; is it NDJSON?", name_, lines_ + 1,
+                            FormatBytes(kMaxLineBytes)));
       piece.body.resize(held + kPieceBytes);
       ASSIGN_OR_FAIL(size_t got, Read(piece.body.data() + held, kPieceBytes));
       piece.body.resize(held + got);
@@ -111,13 +115,18 @@ Result<std::string> FileIdentity(FileSystem& fs, const std::string& path) {
   return fmt::format("{}|{}|{:016x}", path, info.size, XXH3_64bits(head.data(), size));
 }
 
-Result<std::unique_ptr<EventFeed>> EventFeed::Open(FileSystem& fs, const FeedOptions& given, const std::string& resume) {
+Result<std::unique_ptr<EventFeed>> EventFeed::Open(FileSystem& fs, const FeedOptions& given,
+                                                   const std::string& resume) {
   FeedOptions options = given;
   std::string name = options.path;
-  if (options.compression.empty()) options.compression = name.ends_with(".gz") ? "gzip" : EndsWithAny(name, {".zst", ".zstd"}) ? "zstd" : "none";
+  if (options.compression.empty())
+    options.compression = name.ends_with(".gz")                  ? "gzip"
+                          : EndsWithAny(name, {".zst", ".zstd"}) ? "zstd"
+                                                                 : "none";
   for (std::string_view end : {".gz", ".zst", ".zstd"})
     if (name.ends_with(end)) name = name.substr(0, name.size() - end.size());
-  if (options.format.empty()) options.format = name.ends_with(".csv") ? "csv" : name.ends_with(".json") ? "json" : "ndjson";
+  if (options.format.empty())
+    options.format = name.ends_with(".csv") ? "csv" : name.ends_with(".json") ? "json" : "ndjson";
   if (options.format != "ndjson" && options.format != "json" && options.format != "csv")
     return Fail(Invalid("--format {}: expected ndjson, json or csv", options.format));
   std::unique_ptr<File> file;

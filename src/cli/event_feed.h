@@ -1,9 +1,9 @@
 // EventFeed: a file or stdin cut into pieces of whole events, each with the place where the next begins.
 //
 // Place: floor 8; used by `ingest`. Belongs to one thread. Memory: one piece and what the splitter holds.
-// Plain NDJSON is cut at line ends and never looked at further; all else goes through event/record_splitter.h and comes out as JSON arrays, each event
-// byte for byte.
-// Failure: kInvalid names the line where a format breaks off; kIo for the file.
+// Plain NDJSON is cut at line ends and never looked at further; all else goes through event/record_splitter.h
+// and comes out as JSON arrays, each event byte for byte. Failure: kInvalid names the line where a format
+// breaks off; kIo for the file.
 #pragma once
 
 #include <cstdint>
@@ -19,29 +19,31 @@
 namespace millstream {
 
 struct FeedOptions {
-  std::string path;         // "-" for stdin
-  std::string format;       // ndjson, json, csv; empty: by name
-  std::string compression;  // none, gzip, zstd; empty: by name
-  std::string records;      // JSON pointer
+  std::string path;                        // "-" for stdin
+  std::string format;                      // ndjson, json, csv; empty: by name
+  std::string compression;                 // none, gzip, zstd; empty: by name
+  std::string records;                     // JSON pointer
   std::map<std::string, std::string> csv;  // delimiter, header, quote, null
-  Contract contract;        // types of CSV values
+  Contract contract;                       // types of CSV values
 };
 
 struct FeedPiece {
   BodyFormat format = BodyFormat::kNdjson;
-  std::string body;            // followed by 64 readable bytes
-  size_t size = 0;             // of the events in body
-  uint64_t first_event = 0;    // events of the file before it
+  std::string body;          // followed by 64 readable bytes
+  size_t size = 0;           // of the events in body
+  uint64_t first_event = 0;  // events of the file before it
   uint64_t events = 0;
   uint64_t first_line = 1;
-  std::string position;        // "EVENTS BYTES LINES" after it, or "EVENTS" where the file must be read from its start
-  uint64_t bytes_read = 0;     // of the file so far, as it lies on disk
+  std::string
+      position;  // "EVENTS BYTES LINES" after it, or "EVENTS" where the file must be read from its start
+  uint64_t bytes_read = 0;  // of the file so far, as it lies on disk
 };
 
 class EventFeed {
  public:
   /// `resume`: a position that an earlier piece had; empty: from the start.
-  static Result<std::unique_ptr<EventFeed>> Open(FileSystem& fs, const FeedOptions& options, const std::string& resume);
+  static Result<std::unique_ptr<EventFeed>> Open(FileSystem& fs, const FeedOptions& options,
+                                                 const std::string& resume);
   virtual ~EventFeed() = default;
   /// The next piece; nothing at the end.
   virtual Result<std::optional<FeedPiece>> Next() = 0;

@@ -1,10 +1,10 @@
 // millstream version, schema, completion, and help for kinds of stages.
-#include <boost/version.hpp>
 #include <curl/curlver.h>
 #include <lz4.h>
 #include <simdjson.h>
 #include <zstd.h>
 
+#include <boost/version.hpp>
 #include <cstdio>
 #include <memory>
 
@@ -22,7 +22,8 @@ namespace {
 int PrintVersion(const Everywhere& everywhere) {
   std::vector<std::pair<std::string, std::string>> libraries{
       {"duckdb", Database::LibraryVersion()},
-      {"boost", fmt::format("{}.{}.{}", BOOST_VERSION / 100000, BOOST_VERSION / 100 % 1000, BOOST_VERSION % 100)},
+      {"boost",
+       fmt::format("{}.{}.{}", BOOST_VERSION / 100000, BOOST_VERSION / 100 % 1000, BOOST_VERSION % 100)},
       {"simdjson", SIMDJSON_STRINGIFY(SIMDJSON_VERSION)},
       {"lz4", LZ4_versionString()},
       {"zstd", ZSTD_versionString()},
@@ -51,7 +52,9 @@ int PrintHelp(const Everywhere& everywhere, const std::string& topic) {
     return kExitDone;
   }
   std::string nearest = Nearest(topic, HelpTopics(*everywhere.registry));
-  return Complain(NotFound("no help for '{}'{}", topic, nearest.empty() ? "; `millstream help` lists the verbs" : fmt::format("; did you mean '{}'?", nearest)));
+  return Complain(NotFound("no help for '{}'{}", topic,
+                           nearest.empty() ? "; `millstream help` lists the verbs"
+                                           : fmt::format("; did you mean '{}'?", nearest)));
 }
 
 /// Completes verbs, and the verbs below them.
@@ -65,8 +68,10 @@ std::string Completion(const std::string& shell) {
     cases += fmt::format("    {}) words=\"{}\" ;;\n", verb.name(), below);
   }
   std::string body = fmt::format(
-      "_millstream() {{\n  local words=\"\"\n  if [ \"$COMP_CWORD\" -eq 1 ]; then words=\"{}\"; else case \"${{COMP_WORDS[1]}}\" in\n{}  esac; fi\n"
-      "  COMPREPLY=($(compgen -W \"$words\" -- \"${{COMP_WORDS[COMP_CWORD]}}\"))\n}}\ncomplete -o default -F _millstream millstream\n",
+      "_millstream() {{\n  local words=\"\"\n  if [ \"$COMP_CWORD\" -eq 1 ]; then words=\"{}\"; else case "
+      "\"${{COMP_WORDS[1]}}\" in\n{}  esac; fi\n"
+      "  COMPREPLY=($(compgen -W \"$words\" -- \"${{COMP_WORDS[COMP_CWORD]}}\"))\n}}\ncomplete -o default -F "
+      "_millstream millstream\n",
       verbs, cases);
   return shell == "zsh" ? "autoload -U +X bashcompinit && bashcompinit\n" + body : body;
 }
@@ -79,7 +84,8 @@ Verb VersionVerb() {
 
 Verb SchemaVerb() {
   return Verb("schema", "the JSON Schema of millstream.yaml, for editors")
-      .Example("millstream schema > millstream.schema.json", "then: # yaml-language-server: $schema=millstream.schema.json")
+      .Example("millstream schema > millstream.schema.json",
+               "then: # yaml-language-server: $schema=millstream.schema.json")
       .Run([](const Everywhere& everywhere) {
         std::printf("%s\n", ProjectSchema(*everywhere.registry).c_str());
         return kExitDone;

@@ -26,7 +26,8 @@ size_t OnHeader(char* data, size_t size, size_t count, void* context) {
   size_t colon = line.find(':');
   if (colon == std::string_view::npos) return line.size();
   std::string name(line.substr(0, colon));
-  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   std::string_view value = line.substr(colon + 1);
   while (!value.empty() && std::isspace(static_cast<unsigned char>(value.front()))) value.remove_prefix(1);
   while (!value.empty() && std::isspace(static_cast<unsigned char>(value.back()))) value.remove_suffix(1);
@@ -55,7 +56,8 @@ struct CurlClient::State {
   ~State() { curl_easy_cleanup(curl); }
 };
 
-CurlClient::CurlClient(std::string url, std::string token) : url_(std::move(url)), token_(std::move(token)), state_(std::make_unique<State>()) {}
+CurlClient::CurlClient(std::string url, std::string token)
+    : url_(std::move(url)), token_(std::move(token)), state_(std::make_unique<State>()) {}
 
 CurlClient::~CurlClient() = default;
 
@@ -92,7 +94,8 @@ Result<HttpAnswer> CurlClient::Send(const Request& request) {
   receiving.answer.status = static_cast<int>(status);
   if (code == CURLE_WRITE_ERROR && receiving.ended_by_caller) return std::move(receiving.answer);
   if (code == CURLE_OPERATION_TIMEDOUT) return Fail(Deadline("{}: no answer within the time", url_));
-  if (code == CURLE_PARTIAL_FILE || code == CURLE_RECV_ERROR) return Fail(Unavailable("{}: the answer broke off: {}", url_, curl_easy_strerror(code)));
+  if (code == CURLE_PARTIAL_FILE || code == CURLE_RECV_ERROR)
+    return Fail(Unavailable("{}: the answer broke off: {}", url_, curl_easy_strerror(code)));
   if (code != CURLE_OK) return Fail(Unavailable("cannot reach {}: {}", url_, curl_easy_strerror(code)));
   return std::move(receiving.answer);
 }

@@ -1,8 +1,8 @@
 // HttpClient: the verbs' way to the HTTP API: over the network, or in this process where no server runs.
 //
-// Place: floor 8. CurlClient speaks to a server over libcurl, one connection, kept alive. LocalClient (local_client.h) calls the same routes over an Engine
-// of this process. Belongs to one thread.
-// Failure: kUnavailable if the server cannot be reached; an HTTP status is no failure here.
+// Place: floor 8. CurlClient speaks to a server over libcurl, one connection, kept alive. LocalClient
+// (local_client.h) calls the same routes over an Engine of this process. Belongs to one thread. Failure:
+// kUnavailable if the server cannot be reached; an HTTP status is no failure here.
 #pragma once
 
 #include <functional>

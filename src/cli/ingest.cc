@@ -17,8 +17,8 @@
 namespace millstream {
 namespace {
 
-constexpr size_t kMaxPieces = 4;         // prepared or being prepared at once
-constexpr size_t kMaxCommits = 8;        // queued in the log at once
+constexpr size_t kMaxPieces = 4;   // prepared or being prepared at once
+constexpr size_t kMaxCommits = 8;  // queued in the log at once
 constexpr int64_t kProgressNs = 100'000'000;
 
 struct IngestOptions {
@@ -70,12 +70,15 @@ class EngineDestination final : public Destination {
     std::vector<std::string> names;
     for (const auto& [name, each] : engine_.project()->streams) names.push_back(name);
     std::string nearest = Nearest(stream, names);
-    return Fail(NotFound("no stream '{}'{}", stream, nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest)));
+    return Fail(NotFound("no stream '{}'{}", stream,
+                         nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest)));
   }
 
   Status Send(IngestRequest request, std::shared_ptr<FeedPiece> piece, Totals& totals) override {
     totals_ = &totals;
-    preparing_.push_back(std::async(std::launch::async, [this, request = std::move(request), piece] { return engine_.Prepare(request); }));
+    preparing_.push_back(std::async(std::launch::async, [this, request = std::move(request), piece] {
+      return engine_.Prepare(request);
+    }));
     while (preparing_.size() >= kMaxPieces) CommitFirst();
     std::lock_guard lock(mutex_);
     return failure_;
@@ -124,8 +127,10 @@ class ServerDestination final : public Destination {
   explicit ServerDestination(HttpClient& server) : server_(server) {}
 
   Result<std::string> Stored(const std::string& stream, const std::string& part) override {
-    ASSIGN_OR_FAIL(std::string body, CallServer(server_, "GET", fmt::format("/v1/streams/{}/origins?origin={}&part={}", UrlEncode(stream),
-                                                                            UrlEncode("file/" + stream), UrlEncode(part))));
+    ASSIGN_OR_FAIL(std::string body,
+                   CallServer(server_, "GET",
+                              fmt::format("/v1/streams/{}/origins?origin={}&part={}", UrlEncode(stream),
+                                          UrlEncode("file/" + stream), UrlEncode(part))));
     return Member(body, "position");
   }
 
@@ -134,9 +139,12 @@ class ServerDestination final : public Destination {
     Contract contract;
     boost::json::error_code error;
     boost::json::value root = boost::json::parse(body, error);
-    if (error || !root.is_object()) return Fail(Internal("the server's answer about stream '{}' is no JSON object", stream));
+    if (error || !root.is_object())
+      return Fail(Internal("the server's answer about stream '{}' is no JSON object", stream));
     const auto* definition = root.as_object().if_contains("definition");
-    const auto* fields = definition != nullptr && definition->is_object() ? definition->as_object().if_contains("contract") : nullptr;
+    const auto* fields = definition != nullptr && definition->is_object()
+                             ? definition->as_object().if_contains("contract")
+                             : nullptr;
     if (fields == nullptr || !fields->is_object()) return contract;
     for (const auto& [name, value] : fields->as_object()) {
       const boost::json::value* text = &value;
@@ -152,7 +160,8 @@ class ServerDestination final : public Destination {
     HttpClient::Request http;
     http.method = "POST";
     http.path = fmt::format("/v1/streams/{}/events", UrlEncode(request.stream));
-    http.headers = {request.format == BodyFormat::kNdjson ? "Content-Type: application/x-ndjson" : "Content-Type: application/json",
+    http.headers = {request.format == BodyFormat::kNdjson ? "Content-Type: application/x-ndjson"
+                                                          : "Content-Type: application/json",
                     fmt::format("Millstream-Line: {}", request.first_line)};
     if (!request.subject.empty()) http.headers.push_back("Millstream-Subject: " + UrlEncode(request.subject));
     if (request.origin) {
@@ -166,9 +175,12 @@ class ServerDestination final : public Destination {
     if (answer.status != 200) return StatusOfProblem(answer);
     (void)piece;
     IngestAnswer counted;
-    for (auto [name, to] : {std::pair("accepted", &counted.accepted), std::pair("quarantined", &counted.quarantined), std::pair("duplicates", &counted.duplicates)})
+    for (auto [name, to] :
+         {std::pair("accepted", &counted.accepted), std::pair("quarantined", &counted.quarantined),
+          std::pair("duplicates", &counted.duplicates)})
       *to = std::strtoull(Member(answer.body, name).c_str(), nullptr, 10);
-    if (auto position = ParsePosition(Member(answer.body, "position"))) counted.position = std::move(*position);
+    if (auto position = ParsePosition(Member(answer.body, "position")))
+      counted.position = std::move(*position);
     totals.Add(counted);
     return OkStatus();
   }
@@ -177,11 +189,15 @@ class ServerDestination final : public Destination {
 
  private:
   static std::string Member(const std::string& json, std::string_view name) {
-    for (const auto& [key, value] : JsonMembers(json).value_or(std::vector<std::pair<std::string, std::string_view>>{})) {
+    for (const auto& [key, value] :
+         JsonMembers(json).value_or(std::vector<std::pair<std::string, std::string_view>>{})) {
       if (key != name) continue;
       std::string scratch;
-      JsonValue text{value.starts_with('"') ? JsonKind::kString : JsonKind::kNumber, value.find('\\') != std::string_view::npos, value};
-      return text.kind == JsonKind::kString ? std::string(JsonStringValue(text, scratch)) : value == "null" ? "" : std::string(value);
+      JsonValue text{value.starts_with('"') ? JsonKind::kString : JsonKind::kNumber,
+                     value.find('\\') != std::string_view::npos, value};
+      return text.kind == JsonKind::kString ? std::string(JsonStringValue(text, scratch))
+             : value == "null"              ? ""
+                                            : std::string(value);
     }
     return "";
   }
@@ -190,19 +206,21 @@ class ServerDestination final : public Destination {
 
 std::string RateText(uint64_t events, double seconds) {
   double rate = seconds > 0 ? static_cast<double>(events) / seconds : 0;
-  return rate >= 1e6 ? fmt::format("{:.1f} M/s", rate / 1e6) : fmt::format("{}/s", FormatCount(static_cast<uint64_t>(rate)));
+  return rate >= 1e6 ? fmt::format("{:.1f} M/s", rate / 1e6)
+                     : fmt::format("{}/s", FormatCount(static_cast<uint64_t>(rate)));
 }
 
 /// One file, or stdin as "-".
-Status IngestFile(const Everywhere& everywhere, const IngestOptions& given, Machine& machine, Destination& destination, const std::string& path,
-                  StopSignals& signals, Totals& sum) {
+Status IngestFile(const Everywhere& everywhere, const IngestOptions& given, Machine& machine,
+                  Destination& destination, const std::string& path, StopSignals& signals, Totals& sum) {
   FeedOptions options;
   options.path = path;
   options.format = given.format;
   options.records = given.records;
   for (const std::string& setting : given.csv) {
     size_t equals = setting.find('=');
-    if (equals == std::string::npos) return Invalid("--csv {}: expected NAME=VALUE with delimiter, header, quote or null", setting);
+    if (equals == std::string::npos)
+      return Invalid("--csv {}: expected NAME=VALUE with delimiter, header, quote or null", setting);
     options.csv[setting.substr(0, equals)] = setting.substr(equals + 1);
   }
   ASSIGN_OR_RETURN(options.contract, destination.ContractOf(given.stream));
@@ -212,11 +230,14 @@ Status IngestFile(const Everywhere& everywhere, const IngestOptions& given, Mach
     if (given.again) part += fmt::format("|again {}", machine.clock.WallUs());
     ASSIGN_OR_RETURN(resume, destination.Stored(given.stream, part));
     if (resume.ends_with(" done")) {
-      if (!everywhere.quiet) std::fprintf(stderr, "%s: is in %s already (--again takes it once more)\n", path.c_str(), given.stream.c_str());
+      if (!everywhere.quiet)
+        std::fprintf(stderr, "%s: is in %s already (--again takes it once more)\n", path.c_str(),
+                     given.stream.c_str());
       return OkStatus();
     }
     if (!resume.empty() && !everywhere.quiet)
-      std::fprintf(stderr, "%s: going on after %s events\n", path.c_str(), FormatCount(std::strtoull(resume.c_str(), nullptr, 10)).c_str());
+      std::fprintf(stderr, "%s: going on after %s events\n", path.c_str(),
+                   FormatCount(std::strtoull(resume.c_str(), nullptr, 10)).c_str());
   }
   ASSIGN_OR_RETURN(auto feed, EventFeed::Open(machine.fs, options, resume));
   ProgressLine progress(everywhere.quiet);
@@ -257,11 +278,14 @@ Status IngestFile(const Everywhere& everywhere, const IngestOptions& given, Mach
     double seconds = static_cast<double>(now_ns - begun_ns) / 1e9;
     std::string left;
     if (feed->total_bytes() > 0 && bytes > first_bytes) {
-      double done = static_cast<double>(bytes - first_bytes), all = static_cast<double>(feed->total_bytes() - first_bytes);
-      left = fmt::format("  {:3.0f}%  {} left", 100.0 * static_cast<double>(bytes) / static_cast<double>(feed->total_bytes()),
+      double done = static_cast<double>(bytes - first_bytes),
+             all = static_cast<double>(feed->total_bytes() - first_bytes);
+      left = fmt::format("  {:3.0f}%  {} left",
+                         100.0 * static_cast<double>(bytes) / static_cast<double>(feed->total_bytes()),
                          FormatDuration(static_cast<int64_t>(seconds * (all - done) / done * 1e6)));
     }
-    progress.Show(fmt::format("{}: {} events  {}{}", path, FormatCount(totals.read), RateText(totals.read, seconds), left));
+    progress.Show(fmt::format("{}: {} events  {}{}", path, FormatCount(totals.read),
+                              RateText(totals.read, seconds), left));
   }
   if (status.ok()) status = destination.Finish();
   if (status.ok() && path != "-" && !signals.received()) {
@@ -278,14 +302,19 @@ Status IngestFile(const Everywhere& everywhere, const IngestOptions& given, Mach
   progress.Clear();
   double seconds = static_cast<double>(machine.clock.MonotonicNs() - begun_ns) / 1e9;
   if (everywhere.json) {
-    std::printf("{\"file\":\"%s\",\"read\":%llu,\"accepted\":%llu,\"quarantined\":%llu,\"duplicates\":%llu,\"position\":\"%s\"}\n", path.c_str(),
-                static_cast<unsigned long long>(totals.read), static_cast<unsigned long long>(totals.accepted),
-                static_cast<unsigned long long>(totals.quarantined), static_cast<unsigned long long>(totals.duplicates),
-                totals.position.offsets.empty() ? "" : totals.position.ToString().c_str());
+    std::printf(
+        "{\"file\":\"%s\",\"read\":%llu,\"accepted\":%llu,\"quarantined\":%llu,\"duplicates\":%llu,"
+        "\"position\":\"%s\"}\n",
+        path.c_str(), static_cast<unsigned long long>(totals.read),
+        static_cast<unsigned long long>(totals.accepted), static_cast<unsigned long long>(totals.quarantined),
+        static_cast<unsigned long long>(totals.duplicates),
+        totals.position.offsets.empty() ? "" : totals.position.ToString().c_str());
   } else if (!everywhere.quiet) {
-    std::string line = fmt::format("{}: {} read, {} accepted", path == "-" ? "stdin" : path, FormatCount(totals.read), FormatCount(totals.accepted));
+    std::string line = fmt::format("{}: {} read, {} accepted", path == "-" ? "stdin" : path,
+                                   FormatCount(totals.read), FormatCount(totals.accepted));
     if (totals.quarantined > 0)
-      line += fmt::format(", {} quarantined (millstream dead list {})", FormatCount(totals.quarantined), given.stream);
+      line += fmt::format(", {} quarantined (millstream dead list {})", FormatCount(totals.quarantined),
+                          given.stream);
     if (totals.duplicates > 0) line += fmt::format(", {} duplicates", FormatCount(totals.duplicates));
     line += fmt::format(", {:.1f} s, {}", seconds, RateText(totals.read, seconds));
     if (!totals.position.offsets.empty()) line += ", durable at " + totals.position.ToString();
@@ -322,7 +351,8 @@ int Ingest(const Everywhere& everywhere, const IngestOptions& given) {
   if (engine) {
     if (status.ok() && !given.no_deliver && !signals.received()) {
       ProgressLine progress(everywhere.quiet);
-      status = engine->DeliverAll(signals.token(), [&](const EngineStatus& now) { progress.Show(ProgressText(now)); });
+      status = engine->DeliverAll(signals.token(),
+                                  [&](const EngineStatus& now) { progress.Show(ProgressText(now)); });
     }
     Status stopped = engine->Stop();
     if (status.ok()) status = stopped;
@@ -340,13 +370,17 @@ Verb IngestVerb() {
   verb.Argument("STREAM", &given->stream, "the stream")
       .Arguments("FILE", &given->files, "files, or - for stdin (default)")
       .Option("--format", &given->format, "FORMAT", "ndjson, json or csv (default: by name)")
-      .Option("--records", &given->records, "POINTER", "the events' place in a JSON document, e.g. /entry/*/resource")
+      .Option("--records", &given->records, "POINTER",
+              "the events' place in a JSON document, e.g. /entry/*/resource")
       .Option("--csv", &given->csv, "NAME=VALUE", "delimiter, header, quote or null of CSV")
       .Flag("--strict", &given->strict, "exit with 1 if an event was quarantined")
       .Flag("--again", &given->again, "take a file that was taken before")
       .Flag("--no-deliver", &given->no_deliver, "without a server: only append, do not deliver")
-      .About("A file is known by its path, its size and a hash of its beginning: one that was interrupted goes on where it stopped, one that is\n"
-             "done is not taken twice. Without a server the events are appended and then delivered, as `run --once` does.")
+      .About(
+          "A file is known by its path, its size and a hash of its beginning: one that was interrupted goes "
+          "on where it stopped, one that is\n"
+          "done is not taken twice. Without a server the events are appended and then delivered, as `run "
+          "--once` does.")
       .Example("millstream ingest orders orders.ndjson", "a file")
       .Example("kcat -C -b localhost -t orders -e | millstream ingest orders -", "from Kafka, today")
       .Example("millstream ingest users users.csv --csv delimiter=';'", "CSV, typed by the stream's contract")

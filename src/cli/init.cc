@@ -8,7 +8,8 @@
 namespace millstream {
 namespace {
 
-constexpr char kProject[] = R"(# A Millstream project. `millstream check` finds every fault; `millstream help` and the docs say what else there is.
+constexpr char kProject[] =
+    R"(# A Millstream project. `millstream check` finds every fault; `millstream help` and the docs say what else there is.
 streams:
   orders:
     key: customer                 # events of one customer stay in order
@@ -76,7 +77,8 @@ Verb InitVerb() {
               "  millstream -C %s ingest orders %s/orders.ndjson\n"
               "  millstream -C %s query \"SELECT * FROM revenue\"\n"
               "  millstream -C %s dead list orders\n",
-              directory->c_str(), directory->c_str(), directory->c_str(), directory->c_str(), directory->c_str(), directory->c_str());
+              directory->c_str(), directory->c_str(), directory->c_str(), directory->c_str(),
+              directory->c_str(), directory->c_str());
         }
         return kExitDone;
       });

@@ -12,7 +12,8 @@ namespace millstream {
 namespace {
 
 /// GETs a document and prints it as it is, or through `print`.
-int Get(const Everywhere& everywhere, const std::string& path, const std::function<void(const JsonView&)>& print) {
+int Get(const Everywhere& everywhere, const std::string& path,
+        const std::function<void(const JsonView&)>& print) {
   auto api = OpenApi(everywhere);
   if (!api) return Complain(api.error());
   auto body = CallServer(**api, "GET", path);
@@ -25,7 +26,8 @@ int Get(const Everywhere& everywhere, const std::string& path, const std::functi
   return kExitDone;
 }
 
-int Post(const Everywhere& everywhere, const std::string& method, const std::string& path, const std::string& done) {
+int Post(const Everywhere& everywhere, const std::string& method, const std::string& path,
+         const std::string& done) {
   auto api = OpenApi(everywhere, false);
   if (!api) return Complain(api.error());
   auto body = CallServer(**api, method, path);
@@ -47,14 +49,16 @@ std::string Count(const JsonView& view) { return FormatCount(view.number()); }
 void PrintStreams(const JsonView& status) {
   std::vector<std::vector<std::string>> lines;
   for (const JsonView& s : status["streams"].items())
-    lines.push_back({s["name"].text(), FormatCount(s["partitions"].items().size()), Count(s["events"]), FormatBytes(s["bytes"].number()), Count(s["dead"])});
+    lines.push_back({s["name"].text(), FormatCount(s["partitions"].items().size()), Count(s["events"]),
+                     FormatBytes(s["bytes"].number()), Count(s["dead"])});
   Print({"STREAM", "PARTITIONS", "EVENTS", "SIZE", "DEAD"}, lines);
 }
 
 void PrintSources(const JsonView& status) {
   std::vector<std::vector<std::string>> lines;
   for (const JsonView& s : status["sources"].items())
-    lines.push_back({s["name"].text(), s["kind"].text(), s["stream"].text(), s["state"].text(), Count(s["events"]), s["reason"].text()});
+    lines.push_back({s["name"].text(), s["kind"].text(), s["stream"].text(), s["state"].text(),
+                     Count(s["events"]), s["reason"].text()});
   Print({"SOURCE", "KIND", "STREAM", "STATE", "EVENTS", ""}, lines);
 }
 
@@ -63,7 +67,8 @@ void PrintPipelines(const JsonView& status) {
   for (const JsonView& p : status["pipelines"].items()) {
     std::string sinks;
     for (const JsonView& sink : p["sinks"].items()) sinks += (sinks.empty() ? "" : ", ") + sink["id"].text();
-    lines.push_back({p["name"].text(), p["stream"].text(), p["state"].text(), Count(p["lag_events"]), Count(p["dead"]), sinks, p["reason"].text()});
+    lines.push_back({p["name"].text(), p["stream"].text(), p["state"].text(), Count(p["lag_events"]),
+                     Count(p["dead"]), sinks, p["reason"].text()});
   }
   Print({"PIPELINE", "STREAM", "STATE", "LAG", "DEAD", "SINKS", ""}, lines);
 }
@@ -71,7 +76,9 @@ void PrintPipelines(const JsonView& status) {
 void PrintFilters(const JsonView& status) {
   std::vector<std::vector<std::string>> lines;
   for (const JsonView& p : status["pipelines"].items())
-    for (const JsonView& f : p["filters"].items()) lines.push_back({p["name"].text() + "." + f["name"].text(), Count(f["in"]), Count(f["out"]), Count(f["dead"])});
+    for (const JsonView& f : p["filters"].items())
+      lines.push_back(
+          {p["name"].text() + "." + f["name"].text(), Count(f["in"]), Count(f["out"]), Count(f["dead"])});
   Print({"FILTER", "IN", "OUT", "DEAD"}, lines);
 }
 
@@ -80,7 +87,8 @@ void PrintTables(const JsonView& tables) {
   for (const JsonView& t : tables.items()) {
     std::string key, writers;
     for (const JsonView& column : t["key"].items()) key += (key.empty() ? "" : ", ") + column.text();
-    for (const JsonView& writer : t["writers"].items()) writers += (writers.empty() ? "" : ", ") + writer.text();
+    for (const JsonView& writer : t["writers"].items())
+      writers += (writers.empty() ? "" : ", ") + writer.text();
     lines.push_back({t["name"].text(), key, Count(t["rows"]), writers, t["position"].text()});
   }
   Print({"TABLE", "KEY", "ROWS", "WRITERS", "POSITION"}, lines);
@@ -95,7 +103,7 @@ void PrintItem(const JsonView& document, bool yaml) {
 
 struct Noun {
   const char* name;
-  const char* path;       // of one item
+  const char* path;  // of one item
   const char* list_path;
   void (*print)(const JsonView&);
   const char* summary;
@@ -113,35 +121,43 @@ std::string ItemPath(const Noun& noun, const std::string& name) {
   std::string kind = noun.name;
   if (kind == "table") return noun.path + UrlEncode(name) + "/schema";
   size_t dot = name.find('.');
-  if (kind == "filter" && dot != std::string::npos) return noun.path + UrlEncode(name.substr(0, dot)) + "/filters/" + UrlEncode(name.substr(dot + 1));
+  if (kind == "filter" && dot != std::string::npos)
+    return noun.path + UrlEncode(name.substr(0, dot)) + "/filters/" + UrlEncode(name.substr(dot + 1));
   return noun.path + UrlEncode(name);
 }
 
 Verb NounVerb(const Noun& noun) {
   std::string kind = noun.name;
   Verb verb(kind, noun.summary);
-  verb.Below(Verb("list", "all of them, a line each").Run([&noun](const Everywhere& everywhere) { return Get(everywhere, noun.list_path, noun.print); }));
+  verb.Below(Verb("list", "all of them, a line each").Run([&noun](const Everywhere& everywhere) {
+    return Get(everywhere, noun.list_path, noun.print);
+  }));
   auto name = std::make_shared<std::string>();
   auto yaml = std::make_shared<bool>(false);
   verb.Below(Verb("show", "one of them: what it is and how it stands")
                  .Argument("NAME", name.get(), kind == "filter" ? "PIPELINE.FILTER" : "its name")
                  .Flag("--yaml", yaml.get(), "only its definition, as the files would have it")
                  .Run([&noun, name, yaml](const Everywhere& everywhere) {
-                   return Get(everywhere, ItemPath(noun, *name), [&](const JsonView& document) { PrintItem(document, *yaml); });
+                   return Get(everywhere, ItemPath(noun, *name),
+                              [&](const JsonView& document) { PrintItem(document, *yaml); });
                  }));
   if (kind == "source" || kind == "pipeline") {
     for (std::string action : {"pause", "resume"}) {
-      verb.Below(Verb(action, action == "pause" ? "stop after what is under way; it stays so over a restart" : "go on")
+      verb.Below(Verb(action, action == "pause" ? "stop after what is under way; it stays so over a restart"
+                                                : "go on")
                      .Argument("NAME", name.get(), "its name")
                      .Run([&noun, name, action](const Everywhere& everywhere) {
-                       return Post(everywhere, "POST", noun.path + UrlEncode(*name) + "/" + action, fmt::format("{} {}: {}d", noun.name, *name, action));
+                       return Post(everywhere, "POST", noun.path + UrlEncode(*name) + "/" + action,
+                                   fmt::format("{} {}: {}d", noun.name, *name, action));
                      }));
     }
   }
   if (kind == "table") {
-    verb.Below(Verb("drop", "drop a table that no pipeline writes").Argument("NAME", name.get(), "its name").Run([name](const Everywhere& everywhere) {
-      return Post(everywhere, "DELETE", "/v1/tables/" + UrlEncode(*name), "dropped");
-    }));
+    verb.Below(Verb("drop", "drop a table that no pipeline writes")
+                   .Argument("NAME", name.get(), "its name")
+                   .Run([name](const Everywhere& everywhere) {
+                     return Post(everywhere, "DELETE", "/v1/tables/" + UrlEncode(*name), "dropped");
+                   }));
   }
   return verb;
 }

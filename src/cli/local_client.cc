@@ -82,10 +82,12 @@ LocalClient::~LocalClient() {
   if (state_->engine) (void)state_->engine->Stop();
 }
 
-Result<std::unique_ptr<HttpClient>> LocalClient::Open(const Everywhere& everywhere, const std::string& project_directory, bool read_only) {
+Result<std::unique_ptr<HttpClient>> LocalClient::Open(const Everywhere& everywhere,
+                                                      const std::string& project_directory, bool read_only) {
   auto client = std::unique_ptr<LocalClient>(new LocalClient());
   State& state = *client->state_;
-  ASSIGN_OR_FAIL(state.engine, OpenEngine(everywhere, state.machine, state.logger, project_directory, read_only));
+  ASSIGN_OR_FAIL(state.engine,
+                 OpenEngine(everywhere, state.machine, state.logger, project_directory, read_only));
   state.queries = std::make_unique<QueryRunner>(*state.engine);
   state.services = std::make_unique<Services>(Services{*state.engine, *state.queries});
   ASSIGN_OR_FAIL(Access access, Access::Make("127.0.0.1:0", {}));
@@ -108,8 +110,10 @@ Result<HttpAnswer> LocalClient::Send(const Request& request) {
   for (const std::string& header : request.headers) {
     size_t colon = header.find(':');
     std::string name = header.substr(0, colon);
-    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    http->headers.emplace_back(std::move(name), header.substr(std::min(header.size(), header.find_first_not_of(' ', colon + 1))));
+    std::transform(name.begin(), name.end(), name.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    http->headers.emplace_back(
+        std::move(name), header.substr(std::min(header.size(), header.find_first_not_of(' ', colon + 1))));
   }
   http->body = BodyBuffer(request.body);
   http->content_length = request.body.size();

@@ -1,4 +1,5 @@
-// LocalClient: the HTTP API without a server: the same routes, called in this process over an Engine without a listener.
+// LocalClient: the HTTP API without a server: the same routes, called in this process over an Engine without
+// a listener.
 //
 // Place: floor 8. Belongs to one thread.
 #pragma once
@@ -13,7 +14,8 @@ namespace millstream {
 
 class LocalClient final : public HttpClient {
  public:
-  static Result<std::unique_ptr<HttpClient>> Open(const Everywhere& everywhere, const std::string& project_directory, bool read_only);
+  static Result<std::unique_ptr<HttpClient>> Open(const Everywhere& everywhere,
+                                                  const std::string& project_directory, bool read_only);
   ~LocalClient() override;
   Result<HttpAnswer> Send(const Request& request) override;
   const Engine& engine() const;

@@ -23,7 +23,8 @@ int List(const Everywhere& everywhere, const std::string& stream) {
   if (!api) return Complain(api.error());
   std::string sql = "{\"sql\":\"SELECT * FROM _segments";
   if (!stream.empty()) sql += " WHERE stream = $stream";
-  sql += " ORDER BY ALL\",\"params\":{" + (stream.empty() ? std::string() : "\"stream\":\"" + stream + "\"") + "}}";
+  sql += " ORDER BY ALL\",\"params\":{" + (stream.empty() ? std::string() : "\"stream\":\"" + stream + "\"") +
+         "}}";
   auto body = CallServer(**api, "POST", "/v1/query", sql);
   if (!body) return Complain(body.error());
   if (everywhere.json) {
@@ -32,8 +33,10 @@ int List(const Everywhere& everywhere, const std::string& stream) {
   }
   std::vector<std::vector<std::string>> lines;
   for (const JsonView& row : JsonView(*body)["rows"].items()) {
-    lines.push_back({row["file"].text(), row["first_offset"].text(), row["end_offset"].text(), FormatCount(row["batches"].number()),
-                     FormatBytes(row["bytes"].number()), row["first_time"].text(), row["last_time"].text(), row["sealed"].text() == "true" ? "sealed" : "open"});
+    lines.push_back({row["file"].text(), row["first_offset"].text(), row["end_offset"].text(),
+                     FormatCount(row["batches"].number()), FormatBytes(row["bytes"].number()),
+                     row["first_time"].text(), row["last_time"].text(),
+                     row["sealed"].text() == "true" ? "sealed" : "open"});
   }
   std::fputs(LayOut({"SEGMENT", "FIRST", "END", "BATCHES", "SIZE", "FROM", "TO", ""}, lines).c_str(), stdout);
   return kExitDone;
@@ -43,7 +46,8 @@ int Read(const Everywhere& everywhere, const ReadOptions& given) {
   auto api = OpenApi(everywhere);
   if (!api) return Complain(api.error());
   HttpClient::Request request;
-  request.path = fmt::format("/v1/streams/{}/events?from={}", UrlEncode(given.stream), given.from.empty() ? "earliest" : UrlEncode(given.from));
+  request.path = fmt::format("/v1/streams/{}/events?from={}", UrlEncode(given.stream),
+                             given.from.empty() ? "earliest" : UrlEncode(given.from));
   if (!given.to.empty()) request.path += "&to=" + UrlEncode(given.to);
   if (given.follow) request.path += "&follow=true";
   request.headers = {"Accept: application/x-ndjson"};
@@ -57,7 +61,9 @@ int Read(const Everywhere& everywhere, const ReadOptions& given) {
 }
 
 int ReportDamage(const std::vector<LogDamage>& damage, const char* what) {
-  for (const LogDamage& each : damage) std::printf("%s: byte %llu: %s\n", each.file.c_str(), static_cast<unsigned long long>(each.position), each.message.c_str());
+  for (const LogDamage& each : damage)
+    std::printf("%s: byte %llu: %s\n", each.file.c_str(), static_cast<unsigned long long>(each.position),
+                each.message.c_str());
   std::printf("%zu %s\n", damage.size(), what);
   return damage.empty() ? kExitDone : kExitNo;
 }
@@ -94,7 +100,8 @@ int Verify(const Everywhere& everywhere) {
     auto damage = Log::Verify(machine.fs, *directory, stream);
     if (!damage) return Complain(damage.error());
     all.insert(all.end(), damage->begin(), damage->end());
-    if (!everywhere.quiet) std::fprintf(stderr, "%s: %s\n", stream.c_str(), damage->empty() ? "sound" : "damaged");
+    if (!everywhere.quiet)
+      std::fprintf(stderr, "%s: %s\n", stream.c_str(), damage->empty() ? "sound" : "damaged");
   }
   return ReportDamage(all, "damaged places");
 }
@@ -105,12 +112,13 @@ Verb LogVerb() {
   Verb verb("log", "the log: its segments and its events");
   auto stream = std::make_shared<std::string>();
   auto given = std::make_shared<ReadOptions>();
-  verb.Below(Verb("list", "segments").Argument("STREAM", stream.get(), "of this stream (default: all)", false).Run([stream](const Everywhere& everywhere) {
-    return List(everywhere, *stream);
-  }));
+  verb.Below(Verb("list", "segments")
+                 .Argument("STREAM", stream.get(), "of this stream (default: all)", false)
+                 .Run([stream](const Everywhere& everywhere) { return List(everywhere, *stream); }));
   verb.Below(Verb("read", "events as CloudEvents, one a line")
                  .Argument("STREAM", &given->stream, "the stream")
-                 .Option("--from", &given->from, "POSITION", "from here on, with it: a position, a time, or a duration ago")
+                 .Option("--from", &given->from, "POSITION",
+                         "from here on, with it: a position, a time, or a duration ago")
                  .Option("--to", &given->to, "POSITION", "up to here, without it")
                  .Flag("--follow", &given->follow, "wait for more")
                  .Example("millstream log read orders --from 1h", "events of the last hour")

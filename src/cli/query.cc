@@ -36,7 +36,8 @@ Result<std::string> RequestJson(const QueryOptions& given, const std::string& sq
   json += ",\"params\":{";
   for (size_t i = 0; i < given.parameters.size(); ++i) {
     size_t equals = given.parameters[i].find('=');
-    if (equals == std::string::npos) return Fail(Invalid("--param {}: expected NAME=VALUE", given.parameters[i]));
+    if (equals == std::string::npos)
+      return Fail(Invalid("--param {}: expected NAME=VALUE", given.parameters[i]));
     if (i > 0) json += ',';
     AppendJsonString(json, given.parameters[i].substr(0, equals));
     json += ':';
@@ -72,12 +73,15 @@ Status PrintAnswerAsTable(const std::string& answer) {
   for (const auto& [name, text] : *members) {
     if (name == "columns") {
       for (std::string_view column : JsonElements(text).value_or(std::vector<std::string_view>{}))
-        for (const auto& [key, value] : JsonMembers(column).value_or(std::vector<std::pair<std::string, std::string_view>>{}))
+        for (const auto& [key, value] :
+             JsonMembers(column).value_or(std::vector<std::pair<std::string, std::string_view>>{}))
           if (key == "name") heading.push_back(CellText(value));
     } else if (name == "rows") {
       for (std::string_view row : JsonElements(text).value_or(std::vector<std::string_view>{})) {
         std::vector<std::string>& line = lines.emplace_back();
-        for (const auto& [key, value] : JsonMembers(row).value_or(std::vector<std::pair<std::string, std::string_view>>{})) line.push_back(CellText(value));
+        for (const auto& [key, value] :
+             JsonMembers(row).value_or(std::vector<std::pair<std::string, std::string_view>>{}))
+          line.push_back(CellText(value));
       }
     }
   }
@@ -90,10 +94,14 @@ Status QueryServer(HttpClient& server, const QueryOptions& given, const std::str
   request.method = "POST";
   request.path = "/v1/query";
   request.body = body;
-  std::string accept = given.format == "ndjson" ? "application/x-ndjson" : given.format == "csv" ? "text/csv" : "application/json";
+  std::string accept = given.format == "ndjson" ? "application/x-ndjson"
+                       : given.format == "csv"  ? "text/csv"
+                                                : "application/json";
   request.headers = {"Content-Type: application/json", "Accept: " + accept};
   if (given.format != "table")
-    request.on_data = [](std::string_view bytes) { return std::fwrite(bytes.data(), 1, bytes.size(), stdout) == bytes.size(); };
+    request.on_data = [](std::string_view bytes) {
+      return std::fwrite(bytes.data(), 1, bytes.size(), stdout) == bytes.size();
+    };
   ASSIGN_OR_RETURN(HttpAnswer answer, server.Send(request));
   if (answer.status != 200) return StatusOfProblem(answer);
   if (given.format == "json") std::fputc('\n', stdout);
@@ -104,7 +112,8 @@ Status QueryServer(HttpClient& server, const QueryOptions& given, const std::str
 void TellLag(const Engine& engine) {
   for (const Engine::TableLag& lag : engine.TableLags())
     if (lag.events > 0)
-      std::fprintf(stderr, "table %s is %s events behind stream %s (no server runs)\n", lag.table.c_str(), FormatCount(lag.events).c_str(), lag.stream.c_str());
+      std::fprintf(stderr, "table %s is %s events behind stream %s (no server runs)\n", lag.table.c_str(),
+                   FormatCount(lag.events).c_str(), lag.stream.c_str());
 }
 
 }  // namespace
@@ -115,13 +124,16 @@ Verb QueryVerb() {
   verb.Argument("SQL", &given->sql, "the query, @FILE, or - for stdin")
       .Option("--format", &given->format, "FORMAT", "table, json, ndjson or csv")
       .Option("--param", &given->parameters, "NAME=VALUE", "value of $NAME; may stand several times")
-      .Option("--wait", &given->wait, "POSITION", "wait until the tables have this position, e.g. orders/0:17,1:9")
+      .Option("--wait", &given->wait, "POSITION",
+              "wait until the tables have this position, e.g. orders/0:17,1:9")
       .Option("--timeout", &given->timeout, "TIME", "of all of it, the wait too, e.g. 5s")
       .Example("millstream query \"SELECT * FROM revenue ORDER BY gross DESC LIMIT 10\"", "rows of a table")
-      .Example("millstream query 'SELECT count(*) FROM _streams.orders WHERE _partition = 0' --format csv", "events of a stream as rows")
+      .Example("millstream query 'SELECT count(*) FROM _streams.orders WHERE _partition = 0' --format csv",
+               "events of a stream as rows")
       .Run([given](const Everywhere& everywhere) {
         if (everywhere.json) given->format = "json";
-        if (given->format != "table" && given->format != "json" && given->format != "ndjson" && given->format != "csv") {
+        if (given->format != "table" && given->format != "json" && given->format != "ndjson" &&
+            given->format != "csv") {
           Complain(Invalid("--format {}: expected table, json, ndjson or csv", given->format));
           return kExitUsage;
         }
@@ -131,7 +143,8 @@ Verb QueryVerb() {
         if (!body) return Complain(body.error());
         auto api = OpenApi(everywhere);
         if (!api) return Complain(api.error());
-        if (auto* local = dynamic_cast<LocalClient*>(api->get()); local != nullptr && !everywhere.quiet) TellLag(local->engine());
+        if (auto* local = dynamic_cast<LocalClient*>(api->get()); local != nullptr && !everywhere.quiet)
+          TellLag(local->engine());
         return Complain(QueryServer(**api, *given, *body));
       });
   return verb;

@@ -28,13 +28,16 @@ Logger MakeLogger(const Everywhere& everywhere, const ServerConfig& config) {
   if (config.log_level == "debug") options.level = LogLevel::kDebug;
   if (config.log_level == "warn") options.level = LogLevel::kWarn;
   if (config.log_level == "error") options.level = LogLevel::kError;
-  options.color = everywhere.color == "always" ? LogColor::kAlways : everywhere.color == "never" ? LogColor::kNever : LogColor::kAuto;
+  options.color = everywhere.color == "always"  ? LogColor::kAlways
+                  : everywhere.color == "never" ? LogColor::kNever
+                                                : LogColor::kAuto;
   return Logger(options);
 }
 
 int RunOnce(const Everywhere& everywhere, Engine& engine, StopSignals& signals) {
   ProgressLine progress(everywhere.quiet);
-  Status status = engine.RunOnce(signals.token(), [&](const EngineStatus& now) { progress.Show(ProgressText(now)); });
+  Status status =
+      engine.RunOnce(signals.token(), [&](const EngineStatus& now) { progress.Show(ProgressText(now)); });
   progress.Clear();
   EngineStatus now = engine.TakeStatus();
   Status stopped = engine.Stop();
@@ -46,7 +49,8 @@ int RunOnce(const Everywhere& everywhere, Engine& engine, StopSignals& signals) 
   return Complain(status);
 }
 
-int Serve(Engine& engine, const ServerConfig& config, const RunOptions& given, const Logger& logger, StopSignals& signals) {
+int Serve(Engine& engine, const ServerConfig& config, const RunOptions& given, const Logger& logger,
+          StopSignals& signals) {
   if (Status status = engine.Start(); !status.ok()) return Complain(status);
   ServerOptions options;
   options.listen = given.listen.empty() ? config.listen : given.listen;
@@ -73,10 +77,13 @@ Verb RunVerb() {
   auto given = std::make_shared<RunOptions>();
   Verb verb("run", "serve a project: take events in, deliver, answer");
   verb.Argument("DIR", &given->directory, "project folder (default: here or above)", false)
-      .Option("--listen", &given->listen, "ADDRESS", "address and port (default: server.listen, 127.0.0.1:8410)")
+      .Option("--listen", &given->listen, "ADDRESS",
+              "address and port (default: server.listen, 127.0.0.1:8410)")
       .Flag("--once", &given->once, "read every source to its present end, deliver, exit; no listener")
-      .About("Applies the files of the project if they changed since the last time, then runs until SIGINT or SIGTERM: it stops\n"
-             "accepting, finishes and commits what is under way, and exits with 0.")
+      .About(
+          "Applies the files of the project if they changed since the last time, then runs until SIGINT or "
+          "SIGTERM: it stops\n"
+          "accepting, finishes and commits what is under way, and exits with 0.")
       .Example("millstream run shop", "serve the project in the folder shop")
       .Example("millstream run --once", "one round for cron or CI")
       .Run([given](const Everywhere& everywhere) {

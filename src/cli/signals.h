@@ -1,6 +1,7 @@
 // StopSignals: SIGINT and SIGTERM as something to wait for.
 //
-// Place: floor 8. One a process, made before other threads are (they inherit the blocked signals). Ignores SIGPIPE.
+// Place: floor 8. One a process, made before other threads are (they inherit the blocked signals). Ignores
+// SIGPIPE.
 #pragma once
 
 #include <atomic>

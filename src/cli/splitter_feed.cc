@@ -17,9 +17,14 @@ constexpr size_t kReadablePast = 64;
 
 class SplitterFeed final : public EventFeed {
  public:
-  SplitterFeed(std::unique_ptr<File> file, uint64_t total, SplitOptions options, Compression compression, uint64_t skip)
-      : file_(std::move(file)), total_(total), lines_(options.format == RecordFormat::kNdjson && options.records.empty()), splitter_(std::move(options)),
-        inflater_(compression == Compression::kNone ? nullptr : Inflater::Make(compression)), skip_(skip) {}
+  SplitterFeed(std::unique_ptr<File> file, uint64_t total, SplitOptions options, Compression compression,
+               uint64_t skip)
+      : file_(std::move(file)),
+        total_(total),
+        lines_(options.format == RecordFormat::kNdjson && options.records.empty()),
+        splitter_(std::move(options)),
+        inflater_(compression == Compression::kNone ? nullptr : Inflater::Make(compression)),
+        skip_(skip) {}
 
   uint64_t total_bytes() const override { return total_; }
 
@@ -132,14 +137,16 @@ class SplitterFeed final : public EventFeed {
 
 }  // namespace
 
-Result<std::unique_ptr<EventFeed>> OpenSplitterFeed(std::unique_ptr<File> file, uint64_t total, const FeedOptions& options, const std::string& resume) {
+Result<std::unique_ptr<EventFeed>> OpenSplitterFeed(std::unique_ptr<File> file, uint64_t total,
+                                                    const FeedOptions& options, const std::string& resume) {
   SplitOptions split;
   ASSIGN_OR_FAIL(split.format, ParseRecordFormat(options.format));
   split.records = options.records;
   split.contract = options.contract;
   for (const auto& [name, value] : options.csv) FAIL_IF_ERROR(SetCsvOption(split.csv, name, value));
   ASSIGN_OR_FAIL(Compression compression, ParseCompression(options.compression));
-  return std::make_unique<SplitterFeed>(std::move(file), total, std::move(split), compression, std::strtoull(resume.c_str(), nullptr, 10));
+  return std::make_unique<SplitterFeed>(std::move(file), total, std::move(split), compression,
+                                        std::strtoull(resume.c_str(), nullptr, 10));
 }
 
 }  // namespace millstream

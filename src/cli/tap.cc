@@ -17,7 +17,8 @@ struct TapOptions {
   std::string rate, where;
 };
 
-/// Takes server-sent events apart: what follows `data:` is a row, `event: left_out` says what the sample lacks.
+/// Takes server-sent events apart: what follows `data:` is a row, `event: left_out` says what the sample
+/// lacks.
 class EventLines {
  public:
   explicit EventLines(int64_t limit) : limit_(limit) {}
@@ -54,7 +55,8 @@ class EventLines {
 int Tap(const Everywhere& everywhere, const TapOptions& given) {
   auto target = FindTarget(everywhere);
   if (!target) return Complain(target.error());
-  if (!target->server) return Complain(Unavailable("nothing flows: no server runs for this project (millstream run)"));
+  if (!target->server)
+    return Complain(Unavailable("nothing flows: no server runs for this project (millstream run)"));
   HttpClient::Request request;
   request.path = "/v1/tap?";
   for (const std::string& place : given.places) request.path += "at=" + UrlEncode(place) + "&";
@@ -80,7 +82,8 @@ Verb TapVerb() {
       .Option("--rate", &given->rate, "RATE", "at most so many, e.g. 100/s")
       .Option("--where", &given->where, "SQL", "only rows for which this holds")
       .About("Never slows the pipeline; says on stderr what it left out.")
-      .Example("millstream tap revenue.gross --limit 10", "ten rows that the filter gross of the pipeline revenue gives")
+      .Example("millstream tap revenue.gross --limit 10",
+               "ten rows that the filter gross of the pipeline revenue gives")
       .Run([given](const Everywhere& everywhere) { return Tap(everywhere, *given); });
   return verb;
 }

@@ -1,8 +1,9 @@
 // Target: which server or data folder a verb works on (SURFACE, "Which server").
 //
 // Place: floor 8.
-//   --server or MILLSTREAM_SERVER if given (down: exit 3). Else the project: its lock names the running server's URL, and with no lock the verb opens the
-//   data folder itself. No project: http://127.0.0.1:8410; nothing there: exit 3, naming -C.
+//   --server or MILLSTREAM_SERVER if given (down: exit 3). Else the project: its lock names the running
+//   server's URL, and with no lock the verb opens the data folder itself. No project: http://127.0.0.1:8410;
+//   nothing there: exit 3, naming -C.
 #pragma once
 
 #include <memory>
@@ -35,22 +36,26 @@ struct Target {
 std::string FindProject(const Everywhere& everywhere);
 /// kUnavailable (exit 3) if there is neither a server nor a project.
 Result<Target> FindTarget(const Everywhere& everywhere);
-/// The HTTP API of the target: a server's, or over an Engine of this process. `read_only`: the verb changes nothing.
+/// The HTTP API of the target: a server's, or over an Engine of this process. `read_only`: the verb changes
+/// nothing.
 Result<std::unique_ptr<HttpClient>> OpenApi(const Everywhere& everywhere, bool read_only = true);
 
 /// Loads the project's files; prints every fault on stderr. kInvalid if there was one.
-Result<Project> LoadProjectOrComplain(const Everywhere& everywhere, Machine& machine, const std::string& directory, bool bind);
+Result<Project> LoadProjectOrComplain(const Everywhere& everywhere, Machine& machine,
+                                      const std::string& directory, bool bind);
 /// Where the project keeps its data.
 std::string DataDirectory(const Everywhere& everywhere, const Project& project);
 /// "USER@HOST".
 std::string WhoAmI();
 
 /// An Engine in this process over the project's data folder.
-Result<std::unique_ptr<Engine>> OpenEngine(const Everywhere& everywhere, Machine& machine, const Logger& logger,
-                                           const std::string& project_directory, bool read_only);
+Result<std::unique_ptr<Engine>> OpenEngine(const Everywhere& everywhere, Machine& machine,
+                                           const Logger& logger, const std::string& project_directory,
+                                           bool read_only);
 
 /// Calls a JSON route of the server; a problem document becomes a Status with its detail and faults.
-Result<std::string> CallServer(HttpClient& server, const std::string& method, const std::string& path, const std::string& body = "",
+Result<std::string> CallServer(HttpClient& server, const std::string& method, const std::string& path,
+                               const std::string& body = "",
                                const std::string& content_type = "application/json");
 /// The status that a problem document stands for.
 Status StatusOfProblem(const HttpAnswer& answer);

@@ -12,7 +12,8 @@ namespace millstream {
 namespace {
 
 bool IsNumber(const std::string& cell) {
-  return !cell.empty() && cell.find_first_not_of("0123456789.,-+eE") == std::string::npos && cell.find_first_of("0123456789") != std::string::npos;
+  return !cell.empty() && cell.find_first_not_of("0123456789.,-+eE") == std::string::npos &&
+         cell.find_first_of("0123456789") != std::string::npos;
 }
 
 /// Columns on the screen that UTF-8 text takes, each code point as one.
@@ -54,7 +55,8 @@ bool WantsColor(const std::string& when, int descriptor) {
   return when != "never" && isatty(descriptor) == 1 && std::getenv("NO_COLOR") == nullptr;
 }
 
-std::string LayOut(const std::vector<std::string>& heading, const std::vector<std::vector<std::string>>& lines) {
+std::string LayOut(const std::vector<std::string>& heading,
+                   const std::vector<std::vector<std::string>>& lines) {
   std::vector<size_t> widths;
   std::vector<bool> right(heading.size(), !lines.empty());
   for (const std::string& name : heading) widths.push_back(Width(name));
@@ -93,41 +95,48 @@ std::string ProgressText(const EngineStatus& status) {
     text += fmt::format("{}{} {}{}", text.empty() ? "" : ", ", stream.name, FormatCount(stream.events),
                         stream.in_per_s > 0 ? fmt::format(" ({}/s)", Rate(stream.in_per_s)) : "");
   for (const PipelineStatus& pipeline : status.pipelines)
-    if (pipeline.lag_events > 0) text += fmt::format(", {} {} to go", pipeline.name, FormatCount(pipeline.lag_events));
+    if (pipeline.lag_events > 0)
+      text += fmt::format(", {} {} to go", pipeline.name, FormatCount(pipeline.lag_events));
   return text;
 }
 
 void PrintSummary(const EngineStatus& status) {
   std::vector<std::vector<std::string>> lines;
   for (const PipelineStatus& pipeline : status.pipelines)
-    lines.push_back({pipeline.name, pipeline.stream, pipeline.state == "live" ? "done" : pipeline.state, FormatCount(pipeline.in), FormatCount(pipeline.out),
-                     FormatCount(pipeline.dead), pipeline.reason});
+    lines.push_back({pipeline.name, pipeline.stream, pipeline.state == "live" ? "done" : pipeline.state,
+                     FormatCount(pipeline.in), FormatCount(pipeline.out), FormatCount(pipeline.dead),
+                     pipeline.reason});
   std::fputs(LayOut({"PIPELINE", "STREAM", "STATE", "IN", "OUT", "DEAD", ""}, lines).c_str(), stderr);
 }
 
 std::string TopText(const EngineStatus& status) {
-  std::string out = fmt::format("millstream {}  up {}  {}  data {} ({} free)  rss {}\n", status.version, FormatDuration(status.up_us), status.url,
-                                FormatBytes(status.data_bytes), FormatBytes(status.free_bytes), FormatBytes(status.rss_bytes));
+  std::string out = fmt::format("millstream {}  up {}  {}  data {} ({} free)  rss {}\n", status.version,
+                                FormatDuration(status.up_us), status.url, FormatBytes(status.data_bytes),
+                                FormatBytes(status.free_bytes), FormatBytes(status.rss_bytes));
   std::vector<std::vector<std::string>> lines;
   for (const StreamStatus& stream : status.streams)
-    lines.push_back({stream.name, FormatCount(stream.events), Rate(stream.in_per_s), FormatBytes(static_cast<uint64_t>(stream.bytes_per_s)),
-                     FormatCount(stream.dead)});
+    lines.push_back({stream.name, FormatCount(stream.events), Rate(stream.in_per_s),
+                     FormatBytes(static_cast<uint64_t>(stream.bytes_per_s)), FormatCount(stream.dead)});
   out += LayOut({"STREAM", "EVENTS", "IN/s", "BYTES/s", "DEAD"}, lines);
   if (!status.sources.empty()) {
     lines.clear();
     for (const SourceStatus& source : status.sources)
-      lines.push_back({source.name, source.state, FormatCount(source.events), Rate(source.events_per_s), source.reason});
+      lines.push_back(
+          {source.name, source.state, FormatCount(source.events), Rate(source.events_per_s), source.reason});
     out += LayOut({"SOURCE", "STATE", "EVENTS", "IN/s", ""}, lines);
   }
   lines.clear();
   for (const PipelineStatus& pipeline : status.pipelines) {
-    lines.push_back({pipeline.name, pipeline.state, Lag(pipeline.lag_events, pipeline.lag_seconds), Rate(pipeline.in_per_s), Rate(pipeline.out_per_s),
-                     pipeline.p99_us < 0 ? "-" : FormatDuration(pipeline.p99_us), FormatCount(pipeline.dead), pipeline.reason});
+    lines.push_back({pipeline.name, pipeline.state, Lag(pipeline.lag_events, pipeline.lag_seconds),
+                     Rate(pipeline.in_per_s), Rate(pipeline.out_per_s),
+                     pipeline.p99_us < 0 ? "-" : FormatDuration(pipeline.p99_us), FormatCount(pipeline.dead),
+                     pipeline.reason});
     for (const FilterStatus& filter : pipeline.filters)
-      lines.push_back({"  " + filter.name, "", "", Rate(filter.in_per_s), Rate(filter.out_per_s), "", FormatCount(filter.dead), ""});
+      lines.push_back({"  " + filter.name, "", "", Rate(filter.in_per_s), Rate(filter.out_per_s), "",
+                       FormatCount(filter.dead), ""});
     for (const SinkStatus& sink : pipeline.sinks)
-      lines.push_back({"  " + sink.id, sink.state == pipeline.state ? "" : sink.state, Lag(sink.lag_events, sink.lag_seconds), "", Rate(sink.rows_per_s), "", "",
-                       ""});
+      lines.push_back({"  " + sink.id, sink.state == pipeline.state ? "" : sink.state,
+                       Lag(sink.lag_events, sink.lag_seconds), "", Rate(sink.rows_per_s), "", "", ""});
   }
   return out + LayOut({"PIPELINE", "STATE", "LAG", "IN/s", "OUT/s", "P99", "DEAD", ""}, lines);
 }

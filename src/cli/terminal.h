@@ -28,8 +28,10 @@ class ProgressLine {
 /// True if escape sequences are wanted on this descriptor; `when`: auto, always, never.
 bool WantsColor(const std::string& when, int descriptor);
 
-/// Lines of cells under a heading, columns as wide as they need. A column whose cells are all numbers is set right.
-std::string LayOut(const std::vector<std::string>& heading, const std::vector<std::vector<std::string>>& lines);
+/// Lines of cells under a heading, columns as wide as they need. A column whose cells are all numbers is set
+/// right.
+std::string LayOut(const std::vector<std::string>& heading,
+                   const std::vector<std::vector<std::string>>& lines);
 
 /// A cell as CSV: quoted if it has to be (RFC 4180).
 std::string CsvCell(const std::string& cell);

@@ -18,7 +18,8 @@ namespace {
 std::vector<FilterStatus> ReadFilters(const JsonView& pipeline) {
   std::vector<FilterStatus> filters;
   for (const JsonView& f : pipeline["filters"].items())
-    filters.push_back({f["name"].text(), f["in"].number(), f["out"].number(), f["dead"].number(), f["in_per_s"].real(), f["out_per_s"].real()});
+    filters.push_back({f["name"].text(), f["in"].number(), f["out"].number(), f["dead"].number(),
+                       f["in_per_s"].real(), f["out_per_s"].real()});
   return filters;
 }
 
@@ -31,11 +32,16 @@ EngineStatus ReadStatus(const JsonView& document) {
   status.free_bytes = document["free_bytes"].number();
   status.rss_bytes = document["rss_bytes"].number();
   for (const JsonView& s : document["streams"].items())
-    status.streams.push_back(
-        {s["name"].text(), {}, s["events"].number(), s["bytes"].number(), s["dead"].number(), s["in_per_s"].real(), s["bytes_per_s"].real()});
+    status.streams.push_back({s["name"].text(),
+                              {},
+                              s["events"].number(),
+                              s["bytes"].number(),
+                              s["dead"].number(),
+                              s["in_per_s"].real(),
+                              s["bytes_per_s"].real()});
   for (const JsonView& s : document["sources"].items())
-    status.sources.push_back({s["name"].text(), s["kind"].text(), s["stream"].text(), s["state"].text(), s["reason"].text(), s["events"].number(),
-                              s["events_per_s"].real()});
+    status.sources.push_back({s["name"].text(), s["kind"].text(), s["stream"].text(), s["state"].text(),
+                              s["reason"].text(), s["events"].number(), s["events_per_s"].real()});
   for (const JsonView& p : document["pipelines"].items()) {
     PipelineStatus& pipeline = status.pipelines.emplace_back();
     pipeline.name = p["name"].text();
@@ -70,10 +76,12 @@ int Top(const Everywhere& everywhere, bool once, int64_t every_us) {
     auto body = CallServer(**api, "GET", "/v1/status");
     if (!body) return Complain(body.error());
     if (screen) std::fputs("\033[H\033[2J", stdout);
-    std::fputs(everywhere.json ? (*body + "\n").c_str() : TopText(ReadStatus(JsonView(*body))).c_str(), stdout);
+    std::fputs(everywhere.json ? (*body + "\n").c_str() : TopText(ReadStatus(JsonView(*body))).c_str(),
+               stdout);
     std::fflush(stdout);
     if (once) return kExitDone;
-    for (int64_t slept_us = 0; slept_us < every_us && !signals.received(); slept_us += 50'000) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    for (int64_t slept_us = 0; slept_us < every_us && !signals.received(); slept_us += 50'000)
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
     if (signals.received()) return kExitDone;
     if (!screen && !everywhere.json) std::fputc('\n', stdout);
   }

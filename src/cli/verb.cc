@@ -9,12 +9,14 @@ Verb& Verb::Flag(const std::string& names, bool* to, const std::string& help) {
   return *this;
 }
 
-Verb& Verb::Option(const std::string& names, std::string* to, const std::string& value, const std::string& help) {
+Verb& Verb::Option(const std::string& names, std::string* to, const std::string& value,
+                   const std::string& help) {
   parameters_.push_back({Parameter::Kind::kText, false, false, names, value, help, to});
   return *this;
 }
 
-Verb& Verb::Option(const std::string& names, std::vector<std::string>* to, const std::string& value, const std::string& help) {
+Verb& Verb::Option(const std::string& names, std::vector<std::string>* to, const std::string& value,
+                   const std::string& help) {
   parameters_.push_back({Parameter::Kind::kTexts, false, false, names, value, help, to});
   return *this;
 }
@@ -29,24 +31,32 @@ Verb& Verb::Argument(const std::string& name, std::string* to, const std::string
   return *this;
 }
 
-Verb& Verb::Arguments(const std::string& name, std::vector<std::string>* to, const std::string& help, bool required) {
+Verb& Verb::Arguments(const std::string& name, std::vector<std::string>* to, const std::string& help,
+                      bool required) {
   parameters_.push_back({Parameter::Kind::kTexts, true, required, name, "", help, to});
   return *this;
 }
 
 int ExitCode(const Status& status) {
   switch (status.code()) {
-    case Code::kOk: return kExitDone;
-    case Code::kDeadline: return kExitDeadline;
-    case Code::kUnavailable: return kExitNoServer;
-    case Code::kIo: return kExitIo;
-    case Code::kInternal: return kExitInternal;
-    case Code::kCancelled: return kExitInterrupted;
+    case Code::kOk:
+      return kExitDone;
+    case Code::kDeadline:
+      return kExitDeadline;
+    case Code::kUnavailable:
+      return kExitNoServer;
+    case Code::kIo:
+      return kExitIo;
+    case Code::kInternal:
+      return kExitInternal;
+    case Code::kCancelled:
+      return kExitInterrupted;
     case Code::kInvalid:
     case Code::kCorrupt:
     case Code::kExhausted:
     case Code::kNotFound:
-    case Code::kConflict: return kExitNo;
+    case Code::kConflict:
+      return kExitNo;
   }
   return kExitInternal;
 }

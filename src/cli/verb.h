@@ -1,7 +1,8 @@
 // Verb: one verb of the command line: its options, help and what it does.
 //
-// Place: floor 8. One file a verb makes one (cli/verbs.h lists them); command_line.cc alone knows the library that parses.
-// Exit codes are SURFACE's: 0 done, 1 the answer is no, 2 usage, 3 server not reached, 4 out of time, 70 internal, 74 I/O, 130 interrupted.
+// Place: floor 8. One file a verb makes one (cli/verbs.h lists them); command_line.cc alone knows the library
+// that parses. Exit codes are SURFACE's: 0 done, 1 the answer is no, 2 usage, 3 server not reached, 4 out of
+// time, 70 internal, 74 I/O, 130 interrupted.
 #pragma once
 
 #include <cstdint>
@@ -39,12 +40,16 @@ class Verb {
 
   Verb& Flag(const std::string& names, bool* to, const std::string& help);
   Verb& Option(const std::string& names, std::string* to, const std::string& value, const std::string& help);
-  Verb& Option(const std::string& names, std::vector<std::string>* to, const std::string& value, const std::string& help);
+  Verb& Option(const std::string& names, std::vector<std::string>* to, const std::string& value,
+               const std::string& help);
   Verb& Option(const std::string& names, int64_t* to, const std::string& value, const std::string& help);
   /// Positional arguments, in order. A list takes the rest.
   Verb& Argument(const std::string& name, std::string* to, const std::string& help, bool required = true);
-  Verb& Arguments(const std::string& name, std::vector<std::string>* to, const std::string& help, bool required = false);
-  Verb& Example(const std::string& command, const std::string& what) { return examples_.emplace_back(command, what), *this; }
+  Verb& Arguments(const std::string& name, std::vector<std::string>* to, const std::string& help,
+                  bool required = false);
+  Verb& Example(const std::string& command, const std::string& what) {
+    return examples_.emplace_back(command, what), *this;
+  }
   /// More about it, below the options.
   Verb& About(std::string text) { return about_ = std::move(text), *this; }
   Verb& Run(std::function<int(const Everywhere&)> run) { return run_ = std::move(run), *this; }

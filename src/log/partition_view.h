@@ -72,7 +72,8 @@ class PartitionView {
   uint64_t written_position_ = 0;
   uint64_t durable_end_ = 0;
   uint64_t end_ = 0;
-  uint64_t last_end_ = 0;  // after the last durable event: below durable_end_ where a repair has lost the newest
+  uint64_t last_end_ =
+      0;  // after the last durable event: below durable_end_ where a repair has lost the newest
   uint64_t sealed_bytes_ = 0;
   uint32_t epoch_ = 0;
   bool closed_ = false;

@@ -3,10 +3,12 @@
 namespace millstream {
 
 bool ContractChecks::Needed(const Contract& contract) {
-  return std::any_of(contract.fields.begin(), contract.fields.end(), [](const Field& field) { return !field.check.empty(); });
+  return std::any_of(contract.fields.begin(), contract.fields.end(),
+                     [](const Field& field) { return !field.check.empty(); });
 }
 
-Result<std::unique_ptr<ContractChecks>> ContractChecks::Make(Database& database, const std::string& stream, const Contract& contract) {
+Result<std::unique_ptr<ContractChecks>> ContractChecks::Make(Database& database, const std::string& stream,
+                                                             const Contract& contract) {
   auto checks = std::unique_ptr<ContractChecks>(new ContractChecks());
   ASSIGN_OR_FAIL(checks->connection_, database.Connect());
   ASSIGN_OR_FAIL(checks->scan_, BatchScan::Make(database, stream, contract, {}));
@@ -36,12 +38,14 @@ Result<std::vector<ContractChecks::Violation>> ContractChecks::Run(EventBatch& b
       for (uint32_t check = 0; check < fields_.size(); ++check) {
         if (static_cast<const bool*>(chunk->data(check + 1))[row] == false) continue;
         const Field& field = fields_[check];
-        violations.push_back({static_cast<uint32_t>(chunk->Int64(0, row)), field.pointer, fmt::format("check ({}) does not hold", field.check)});
+        violations.push_back({static_cast<uint32_t>(chunk->Int64(0, row)), field.pointer,
+                              fmt::format("check ({}) does not hold", field.check)});
         break;
       }
     }
   }
-  std::sort(violations.begin(), violations.end(), [](const Violation& a, const Violation& b) { return a.row < b.row; });
+  std::sort(violations.begin(), violations.end(),
+            [](const Violation& a, const Violation& b) { return a.row < b.row; });
   return violations;
 }
 

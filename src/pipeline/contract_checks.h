@@ -18,7 +18,8 @@ namespace millstream {
 
 class ContractChecks {
  public:
-  static Result<std::unique_ptr<ContractChecks>> Make(Database& database, const std::string& stream, const Contract& contract);
+  static Result<std::unique_ptr<ContractChecks>> Make(Database& database, const std::string& stream,
+                                                      const Contract& contract);
 
   struct Violation {
     uint32_t row = 0;

@@ -25,7 +25,8 @@ Result<std::unique_ptr<ControlLog>> ControlLog::Open(Log& log, Clock& clock) {
     ASSIGN_OR_FAIL(auto batch, reader->Next());
     if (batch == nullptr) break;
     ASSIGN_OR_FAIL(const Column* data, batch->Data());
-    for (uint32_t row = 0; row < batch->count(); ++row) FAIL_IF_ERROR(control->catalog_.Replay(data->String(row)));
+    for (uint32_t row = 0; row < batch->count(); ++row)
+      FAIL_IF_ERROR(control->catalog_.Replay(data->String(row)));
   }
   return control;
 }
@@ -37,7 +38,8 @@ Status ControlLog::Append(ControlEvent event) {
   json.reserve(json.size() + kReadablePast);
   StreamShape shape = ControlShape();
   Assembler assembler(shape);
-  if (auto rejection = assembler.Add(Envelope(), json)) return Invalid("the configuration cannot be kept: {}", rejection->message);
+  if (auto rejection = assembler.Add(Envelope(), json))
+    return Invalid("the configuration cannot be kept: {}", rejection->message);
   ASSIGN_OR_RETURN(Appended appended, partition_.AppendAndWait(assembler.Finish(0, {})));
   (void)appended;
   return catalog_.Replay(json);

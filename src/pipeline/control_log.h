@@ -1,7 +1,7 @@
 // ControlLog: the stream `_control`: reads it into the Catalog at start, appends to it.
 //
-// Place: floor 5; owned by the Engine. Threads: thread-safe; appends are one after another, each durable before it counts.
-// Failure: kCorrupt where the chain does not hold; kIo, kExhausted of the log.
+// Place: floor 5; owned by the Engine. Threads: thread-safe; appends are one after another, each durable
+// before it counts. Failure: kCorrupt where the chain does not hold; kIo, kExhausted of the log.
 #pragma once
 
 #include <memory>

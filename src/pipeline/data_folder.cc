@@ -24,15 +24,19 @@ std::optional<LockHolder> ReadHolder(int descriptor) {
   if (error || !root.is_object()) return std::nullopt;
   const boost::json::object& object = root.as_object();
   LockHolder holder;
-  if (const auto* pid = object.if_contains("pid"); pid != nullptr && pid->is_int64()) holder.pid = static_cast<int>(pid->as_int64());
-  if (const auto* url = object.if_contains("url"); url != nullptr && url->is_string()) holder.url = url->as_string();
-  if (const auto* uuid = object.if_contains("uuid"); uuid != nullptr && uuid->is_string()) holder.uuid = uuid->as_string();
+  if (const auto* pid = object.if_contains("pid"); pid != nullptr && pid->is_int64())
+    holder.pid = static_cast<int>(pid->as_int64());
+  if (const auto* url = object.if_contains("url"); url != nullptr && url->is_string())
+    holder.url = url->as_string();
+  if (const auto* uuid = object.if_contains("uuid"); uuid != nullptr && uuid->is_string())
+    holder.uuid = uuid->as_string();
   return holder;
 }
 
 }  // namespace
 
-Result<std::unique_ptr<DataFolder>> DataFolder::Open(FileSystem& fs, Clock& clock, const std::string& path, int64_t wait_us) {
+Result<std::unique_ptr<DataFolder>> DataFolder::Open(FileSystem& fs, Clock& clock, const std::string& path,
+                                                     int64_t wait_us) {
   FAIL_IF_ERROR(fs.CreateDirectories(path));
   std::string lock = path + "/lock";
   int descriptor = open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
@@ -69,7 +73,8 @@ Status DataFolder::Describe(const std::string& uuid, const std::string& url) {
   text += ",\"url\":";
   AppendJsonString(text, url);
   text += "}\n";
-  if (ftruncate(descriptor_, 0) != 0 || pwrite(descriptor_, text.data(), text.size(), 0) != static_cast<ssize_t>(text.size()))
+  if (ftruncate(descriptor_, 0) != 0 ||
+      pwrite(descriptor_, text.data(), text.size(), 0) != static_cast<ssize_t>(text.size()))
     return IoError("cannot write {}/lock: {}", path_, std::strerror(errno));
   return OkStatus();
 }

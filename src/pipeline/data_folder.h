@@ -1,8 +1,8 @@
 // DataFolder: the folder that one process at a time owns: its lock, its identity, where things lie.
 //
-// Place: floor 5; opened first, closed last, by the Engine. Layout: `lock`, `log/` (log/log.h), `tables.duckdb`, `tmp/`, `sinks/`.
-// The lock file is held by flock(2) and names the data's UUID, the process and, once it listens, its URL, so that verbs find the server.
-// Failure: kConflict names the holder.
+// Place: floor 5; opened first, closed last, by the Engine. Layout: `lock`, `log/` (log/log.h),
+// `tables.duckdb`, `tmp/`, `sinks/`. The lock file is held by flock(2) and names the data's UUID, the process
+// and, once it listens, its URL, so that verbs find the server. Failure: kConflict names the holder.
 #pragma once
 
 #include <memory>
@@ -25,7 +25,8 @@ struct LockHolder {
 class DataFolder {
  public:
   /// Makes the folder if it is missing and takes the lock, waiting for it up to `wait_us`.
-  static Result<std::unique_ptr<DataFolder>> Open(FileSystem& fs, Clock& clock, const std::string& path, int64_t wait_us);
+  static Result<std::unique_ptr<DataFolder>> Open(FileSystem& fs, Clock& clock, const std::string& path,
+                                                  int64_t wait_us);
   ~DataFolder();
 
   /// Writes identity and URL into the lock file.

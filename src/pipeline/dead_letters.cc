@@ -26,7 +26,8 @@ std::string Base64(std::string_view bytes) {
   out.reserve((bytes.size() + 2) / 3 * 4);
   for (size_t i = 0; i < bytes.size(); i += 3) {
     uint32_t group = 0;
-    for (size_t k = 0; k < 3; ++k) group = group << 8 | (i + k < bytes.size() ? static_cast<uint8_t>(bytes[i + k]) : 0);
+    for (size_t k = 0; k < 3; ++k)
+      group = group << 8 | (i + k < bytes.size() ? static_cast<uint8_t>(bytes[i + k]) : 0);
     for (size_t k = 0; k < 4; ++k) out += i + k <= bytes.size() ? kBase64[group >> (18 - 6 * k) & 63] : '=';
   }
   return out;
@@ -100,8 +101,10 @@ std::string DeadLetter::ToJson(bool with_data) const {
   AppendMember(out, "pipeline", pipeline);
   AppendMember(out, "filter", filter);
   AppendMember(out, "sink", sink);
-  if (!pipeline.empty()) fmt::format_to(std::back_inserter(out), ",\"generation\":{},\"version\":{}", generation, version);
-  if (offset >= 0) fmt::format_to(std::back_inserter(out), ",\"partition\":{},\"offset\":{}", partition, offset);
+  if (!pipeline.empty())
+    fmt::format_to(std::back_inserter(out), ",\"generation\":{},\"version\":{}", generation, version);
+  if (offset >= 0)
+    fmt::format_to(std::back_inserter(out), ",\"partition\":{},\"offset\":{}", partition, offset);
   if (with_data) {
     bool is_text = simdjson::validate_utf8(data.data(), data.size());
     AppendMember(out, is_text ? "data" : "data_base64", is_text ? data : Base64(data));
@@ -130,19 +133,23 @@ void DeadLetters::Append(const std::string& stream, const std::vector<DeadLetter
     auto rejection = assembler.Add(envelope, json);
     CHECK(!rejection);
   }
-  target->partition(0).Append(assembler.Finish(0, std::move(receipts)), AckMode::kDurable, [done = std::move(done)](Result<Appended> appended) {
-    if (!appended) return done(Fail(appended.error()));
-    done(appended->first_offset);
-  });
+  target->partition(0).Append(assembler.Finish(0, std::move(receipts)), AckMode::kDurable,
+                              [done = std::move(done)](Result<Appended> appended) {
+                                if (!appended) return done(Fail(appended.error()));
+                                done(appended->first_offset);
+                              });
 }
 
-Result<uint64_t> DeadLetters::AppendAndWait(const std::string& stream, const std::vector<DeadLetter>& letters, Receipts receipts) {
+Result<uint64_t> DeadLetters::AppendAndWait(const std::string& stream, const std::vector<DeadLetter>& letters,
+                                            Receipts receipts) {
   std::promise<Result<uint64_t>> promise;
-  Append(stream, letters, std::move(receipts), [&](Result<uint64_t> first) { promise.set_value(std::move(first)); });
+  Append(stream, letters, std::move(receipts),
+         [&](Result<uint64_t> first) { promise.set_value(std::move(first)); });
   return promise.get_future().get();
 }
 
-std::optional<Receipt> DeadLetters::FindReceipt(const std::string& stream, const std::string& origin, const std::string& part) const {
+std::optional<Receipt> DeadLetters::FindReceipt(const std::string& stream, const std::string& origin,
+                                                const std::string& part) const {
   Stream* target = log_.Find(DeadStreamName(stream));
   return target == nullptr ? std::nullopt : target->partition(0).FindReceipt(origin, part);
 }
@@ -185,7 +192,8 @@ Result<DeadLetter> DeadLetters::Get(const std::string& stream, uint64_t number) 
   if (dead == nullptr) return Fail(NotFound("no stream '{}'", stream));
   Bounds bounds = dead->partition(0).bounds();
   if (number < bounds.start || number >= bounds.durable_end)
-    return Fail(NotFound("no dead letter {} in stream '{}'; it has {} to {}", number, stream, bounds.start, bounds.durable_end));
+    return Fail(NotFound("no dead letter {} in stream '{}'; it has {} to {}", number, stream, bounds.start,
+                         bounds.durable_end));
   ASSIGN_OR_FAIL(auto reader, dead->partition(0).Read(number));
   ASSIGN_OR_FAIL(auto batch, reader->Next());
   if (batch == nullptr) return Fail(NotFound("no dead letter {} in stream '{}'", number, stream));

@@ -1,10 +1,11 @@
-// DeadLetters: events that a contract, a filter or a sink refused, kept in a stream of their own with the reason.
+// DeadLetters: events that a contract, a filter or a sink refused, kept in a stream of their own with the
+// reason.
 //
-// Place: floor 5. Dead letters of stream S are the stream `_dead_S`, one partition, so a letter is `S` and a number (SURFACE). A letter is
-// one event of that stream: its data is the letter as JSON.
-// A pipeline writes letters before it commits the rows around them; the same bytes hold a receipt (origin "dead/PIPELINE.GENERATION/SINK", part = partition,
-// position = next offset), so that a restarted loop does not write them twice (SEMANTICS, "Dead letters").
-// Threads: all functions are thread-safe.
+// Place: floor 5. Dead letters of stream S are the stream `_dead_S`, one partition, so a letter is `S` and a
+// number (SURFACE). A letter is one event of that stream: its data is the letter as JSON. A pipeline writes
+// letters before it commits the rows around them; the same bytes hold a receipt (origin
+// "dead/PIPELINE.GENERATION/SINK", part = partition, position = next offset), so that a restarted loop does
+// not write them twice (SEMANTICS, "Dead letters"). Threads: all functions are thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +30,7 @@ struct DeadLetter {
   std::string event;    // "line 3", "orders/1:97", "a.ndjson#17"
   std::string path;     // JSON pointer, may be empty
   std::string reason;
-  std::string data;     // the event's bytes, as they came
+  std::string data;  // the event's bytes, as they came
   // Of a pipeline's refusal: its identity.
   std::string pipeline, sink, filter;
   uint64_t generation = 0, version = 0;
@@ -47,11 +48,15 @@ class DeadLetters {
   explicit DeadLetters(Log& log) : log_(log) {}
   /// Makes `_dead_STREAM` if it is missing.
   Status Open(const std::string& stream);
-  /// Appends letters of one stream in one batch with a receipt or without; `done` gets the number of the first once all are durable.
-  void Append(const std::string& stream, const std::vector<DeadLetter>& letters, Receipts receipts, std::function<void(Result<uint64_t>)> done);
-  Result<uint64_t> AppendAndWait(const std::string& stream, const std::vector<DeadLetter>& letters, Receipts receipts);
+  /// Appends letters of one stream in one batch with a receipt or without; `done` gets the number of the
+  /// first once all are durable.
+  void Append(const std::string& stream, const std::vector<DeadLetter>& letters, Receipts receipts,
+              std::function<void(Result<uint64_t>)> done);
+  Result<uint64_t> AppendAndWait(const std::string& stream, const std::vector<DeadLetter>& letters,
+                                 Receipts receipts);
   /// The newest receipt of an origin and part in the dead stream.
-  std::optional<Receipt> FindReceipt(const std::string& stream, const std::string& origin, const std::string& part) const;
+  std::optional<Receipt> FindReceipt(const std::string& stream, const std::string& origin,
+                                     const std::string& part) const;
 
   struct Selection {
     std::optional<int64_t> since_us;

@@ -22,10 +22,15 @@ void AppendPart(std::string& bytes, std::string_view value) {
 
 }  // namespace
 
-DedupeWindow::DedupeWindow(std::vector<std::string> by, int64_t window_us, size_t max_keys, std::string default_source)
-    : by_(std::move(by)), window_us_(window_us), max_keys_(max_keys), default_source_(std::move(default_source)) {}
+DedupeWindow::DedupeWindow(std::vector<std::string> by, int64_t window_us, size_t max_keys,
+                           std::string default_source)
+    : by_(std::move(by)),
+      window_us_(window_us),
+      max_keys_(max_keys),
+      default_source_(std::move(default_source)) {}
 
-Result<std::vector<DedupeWindow::Identity>> DedupeWindow::Identify(EventBatch& batch, const Contract& contract) const {
+Result<std::vector<DedupeWindow::Identity>> DedupeWindow::Identify(EventBatch& batch,
+                                                                   const Contract& contract) const {
   std::vector<std::string> bytes(batch.count());
   std::vector<bool> missing(batch.count());
   for (const std::string& name : by_) {
@@ -50,7 +55,8 @@ Result<std::vector<DedupeWindow::Identity>> DedupeWindow::Identify(EventBatch& b
       } else if (is_string) {
         AppendPart(bytes[row], column->String(row));
       } else {
-        AppendPart(bytes[row], column->fixed.substr(column->form == Column::Form::kConstant ? 0 : size_t{row} * width, width));
+        AppendPart(bytes[row], column->fixed.substr(
+                                   column->form == Column::Form::kConstant ? 0 : size_t{row} * width, width));
       }
     }
   }
@@ -66,7 +72,8 @@ Result<std::vector<DedupeWindow::Identity>> DedupeWindow::Identify(EventBatch& b
 bool DedupeWindow::Insert(Identity identity, int64_t now_us) {
   while (!order_.empty() && (now_us - order_.front().first > window_us_ || seen_.size() >= max_keys_)) {
     int64_t age_us = now_us - order_.front().first;
-    if (age_us <= window_us_ && seen_.contains(order_.front().second)) shrunk_us_ = std::max<int64_t>(age_us, 1);
+    if (age_us <= window_us_ && seen_.contains(order_.front().second))
+      shrunk_us_ = std::max<int64_t>(age_us, 1);
     seen_.erase(order_.front().second);
     order_.pop_front();
   }

@@ -1,7 +1,8 @@
 // DedupeWindow: which events of a stream were seen lately, by the values of `dedupe: by`.
 //
-// Place: floor 5; one a stream that has `dedupe`, owned by StreamIngest and guarded by its commit lock. Window: a time or `max_keys`, whichever comes first
-// (SEMANTICS, "Idempotency"). Rebuilt from the log at start.
+// Place: floor 5; one a stream that has `dedupe`, owned by StreamIngest and guarded by its commit lock.
+// Window: a time or `max_keys`, whichever comes first (SEMANTICS, "Idempotency"). Rebuilt from the log at
+// start.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +22,8 @@ class DedupeWindow {
   /// `by`: ce_id, ce_source, ce_type, ce_subject or fields of the contract.
   DedupeWindow(std::vector<std::string> by, int64_t window_us, size_t max_keys, std::string default_source);
 
-  /// The 64-bit halves of each event's identity; {0, 0} where a part is missing: such an event is never a duplicate.
+  /// The 64-bit halves of each event's identity; {0, 0} where a part is missing: such an event is never a
+  /// duplicate.
   using Identity = std::pair<uint64_t, uint64_t>;
   Result<std::vector<Identity>> Identify(EventBatch& batch, const Contract& contract) const;
 

@@ -5,14 +5,16 @@
 namespace millstream {
 namespace {
 
-constexpr int64_t kIdleWaitUs = 200'000;              // how long a loop sleeps at most before it looks around
-constexpr int64_t kRunDeadlineUs = 30'000'000;        // of one run of the filters
+constexpr int64_t kIdleWaitUs = 200'000;        // how long a loop sleeps at most before it looks around
+constexpr int64_t kRunDeadlineUs = 30'000'000;  // of one run of the filters
 constexpr int64_t kFirstRetryUs = 100'000;
 constexpr int64_t kLastRetryUs = 30'000'000;
-constexpr uint32_t kDeadlineAttempts = 3;             // an event alone that hits its deadline so often is a dead letter `resource`
+constexpr uint32_t kDeadlineAttempts =
+    3;  // an event alone that hits its deadline so often is a dead letter `resource`
 
 bool IsRetried(Code code) {
-  return code == Code::kUnavailable || code == Code::kExhausted || code == Code::kDeadline || code == Code::kConflict;
+  return code == Code::kUnavailable || code == Code::kExhausted || code == Code::kDeadline ||
+         code == Code::kConflict;
 }
 
 uint64_t LeadingNumber(std::string_view text) {
@@ -25,7 +27,8 @@ uint64_t LeadingNumber(std::string_view text) {
 
 DeliveryLoop::DeliveryLoop(LoopContext context)
     : context_(std::move(context)),
-      letter_origin_(fmt::format("dead/{}.{}/{}", context_.pipeline, context_.generation, context_.sink->id)) {
+      letter_origin_(
+          fmt::format("dead/{}.{}/{}", context_.pipeline, context_.generation, context_.sink->id)) {
   auto stored = context_.sink->stored.find(context_.partition_index);
   next_ = stored == context_.sink->stored.end() ? context_.start : stored->second;
   shown_.state = "starting";
@@ -75,7 +78,10 @@ void DeliveryLoop::Run(std::stop_token stop) {
       continue;
     }
     if (status.ok()) {
-      if (attempt == 0) SetState(context_.partition->bounds().durable_end > piece.next + context_.batch_events ? "catching_up" : "live", "");
+      if (attempt == 0)
+        SetState(context_.partition->bounds().durable_end > piece.next + context_.batch_events ? "catching_up"
+                                                                                               : "live",
+                 "");
       status = Work(piece, stop);
     }
     if (status.ok()) {
@@ -103,7 +109,8 @@ void DeliveryLoop::WaitBeforeRetry(uint32_t attempt, const Status& status, std::
     std::lock_guard lock(mutex_);
     ++shown_.retries;
     shown_.state = "degraded";
-    shown_.reason = fmt::format("{}, try {} in {:.1f} s", status.message(), attempt + 1, static_cast<double>(wait_us) / 1e6);
+    shown_.reason = fmt::format("{}, try {} in {:.1f} s", status.message(), attempt + 1,
+                                static_cast<double>(wait_us) / 1e6);
   }
   int64_t until = context_.clock->MonotonicNs() + wait_us * 1000;
   while (!stop.stop_requested() && context_.clock->MonotonicNs() < until)
@@ -210,13 +217,15 @@ Status DeliveryLoop::Work(const Piece& piece, std::stop_token stop) {
   return DeliverPiece(piece, stop);
 }
 
-Result<RowBatch> DeliveryLoop::Filtered(const Piece& piece, std::vector<DeadLetter>& letters, std::stop_token stop) {
+Result<RowBatch> DeliveryLoop::Filtered(const Piece& piece, std::vector<DeadLetter>& letters,
+                                        std::stop_token stop) {
   Result<RowBatch> rows = [&] {
     Watchdog::Guard guard(*context_.watchdog, kRunDeadlineUs, [this] { runner_->Interrupt(); });
     return runner_->Run(piece.ranges, stop);
   }();
   if (!rows && piece.events == 1 && rows.error().code() == Code::kDeadline) {
-    for (uint32_t attempt = 1; !rows && rows.error().code() == Code::kDeadline && attempt < kDeadlineAttempts; ++attempt) {
+    for (uint32_t attempt = 1; !rows && rows.error().code() == Code::kDeadline && attempt < kDeadlineAttempts;
+         ++attempt) {
       Watchdog::Guard guard(*context_.watchdog, kRunDeadlineUs, [this] { runner_->Interrupt(); });
       rows = runner_->Run(piece.ranges, stop);
     }
@@ -229,7 +238,8 @@ Result<RowBatch> DeliveryLoop::Filtered(const Piece& piece, std::vector<DeadLett
     }
   }
   if (rows) return rows;
-  bool splits = rows.error().code() == Code::kInvalid || (rows.error().code() == Code::kDeadline && piece.events > 1);
+  bool splits =
+      rows.error().code() == Code::kInvalid || (rows.error().code() == Code::kDeadline && piece.events > 1);
   if (!splits) return rows;
   if (piece.events == 1) {
     letters.push_back(LetterOf(piece.ranges[0], runner_->FindBlame(piece.ranges[0], stop)));
@@ -252,7 +262,8 @@ DeadLetter DeliveryLoop::LetterOf(const BatchRange& event, const PipelineRunner:
   letter.pipeline = context_.pipeline;
   letter.filter = blame.filter;
   letter.sink = context_.sink->id;
-  letter.at = fmt::format("{}.{}", context_.pipeline, blame.filter.empty() ? context_.sink->id : blame.filter);
+  letter.at =
+      fmt::format("{}.{}", context_.pipeline, blame.filter.empty() ? context_.sink->id : blame.filter);
   if (blame.code == "contract") letter.at = context_.pipeline;
   letter.code = blame.code;
   letter.reason = blame.reason;
@@ -269,9 +280,11 @@ Status DeliveryLoop::WriteLetters(std::vector<DeadLetter> letters, uint64_t next
   std::string part = fmt::format("{}", context_.partition_index);
   auto receipt = context_.dead_letters->FindReceipt(context_.stream, letter_origin_, part);
   uint64_t written = receipt ? LeadingNumber(receipt->position) : 0;
-  std::erase_if(letters, [&](const DeadLetter& letter) { return static_cast<uint64_t>(letter.offset) < written; });
+  std::erase_if(letters,
+                [&](const DeadLetter& letter) { return static_cast<uint64_t>(letter.offset) < written; });
   if (letters.empty()) return OkStatus();
-  auto first = context_.dead_letters->AppendAndWait(context_.stream, letters, {{letter_origin_, part, fmt::format("{}", next), 0, UINT32_MAX, 0}});
+  auto first = context_.dead_letters->AppendAndWait(
+      context_.stream, letters, {{letter_origin_, part, fmt::format("{}", next), 0, UINT32_MAX, 0}});
   if (!first) return first.error();
   std::lock_guard lock(mutex_);
   shown_.dead += letters.size();
@@ -313,7 +326,8 @@ Status DeliveryLoop::DeliverPiece(const Piece& piece, std::stop_token stop) {
   next_.store(piece.next, std::memory_order_release);
   int64_t now_us = context_.clock->WallUs();
   const BatchRange& last = piece.ranges.back();
-  if (context_.latency != nullptr) context_.latency->Record(now_us - last.batch->IngestedAtUs(last.end - 1), context_.clock->MonotonicNs());
+  if (context_.latency != nullptr)
+    context_.latency->Record(now_us - last.batch->IngestedAtUs(last.end - 1), context_.clock->MonotonicNs());
   std::lock_guard lock(mutex_);
   shown_.next = piece.next;
   shown_.rows += rows->rows();

@@ -1,10 +1,13 @@
-// DeliveryLoop: carries the events of one partition through a pipeline's filters to one sink, and stores how far it came.
+// DeliveryLoop: carries the events of one partition through a pipeline's filters to one sink, and stores how
+// far it came.
 //
-// Place: floor 5; one thread and one stored offset per (pipeline generation, sink, partition), owned by the PipelineRuntime (SEMANTICS, 4).
-// Operation. Takes what has accumulated, up to the limits; runs the version that owns those offsets (batches are cut where versions change); delivers;
-// goes on. A data error is bisected until the bad events stand alone; they become dead letters, durable before the rows around them are committed.
-// Other errors are retried with back-off and jitter; the sink is `degraded` meanwhile. Corruption and I/O errors end the loop as `failed`.
-// Threads: Run is the thread. status(), Pause, Resume from any.
+// Place: floor 5; one thread and one stored offset per (pipeline generation, sink, partition), owned by the
+// PipelineRuntime (SEMANTICS, 4). Operation. Takes what has accumulated, up to the limits; runs the version
+// that owns those offsets (batches are cut where versions change); delivers; goes on. A data error is
+// bisected until the bad events stand alone; they become dead letters, durable before the rows around them
+// are committed. Other errors are retried with back-off and jitter; the sink is `degraded` meanwhile.
+// Corruption and I/O errors end the loop as `failed`. Threads: Run is the thread. status(), Pause, Resume
+// from any.
 #pragma once
 
 #include <atomic>
@@ -27,7 +30,8 @@
 
 namespace millstream {
 
-/// A version of a pipeline and from which offset of each partition it holds; a partition that is not named: from its start.
+/// A version of a pipeline and from which offset of each partition it holds; a partition that is not named:
+/// from its start.
 struct PipelineVersion {
   uint64_t number = 0;
   PipelineConfig config;
@@ -54,7 +58,7 @@ struct LoopContext {
   RunnerContext runner;
   SharedSink* sink = nullptr;
   std::vector<std::shared_ptr<const PipelineVersion>> versions;  // ascending; the first holds from the start
-  uint64_t start = 0;              // where to begin if nothing is stored
+  uint64_t start = 0;                                            // where to begin if nothing is stored
   uint32_t batch_events = 10'000;
   uint64_t batch_bytes = 8 << 20;
   Clock* clock = nullptr;

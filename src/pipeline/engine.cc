@@ -63,7 +63,8 @@ Status Engine::RunOnce(std::stop_token stop, std::function<void(const EngineStat
   s.sampler = std::jthread([&s](std::stop_token inner) { s.Sample(inner); });
   std::vector<std::future<Status>> reading;
   for (auto& [name, source] : s.sources)
-    reading.push_back(std::async(std::launch::async, [runner = &source->runner, stop] { return runner->RunToEnd(stop); }));
+    reading.push_back(
+        std::async(std::launch::async, [runner = &source->runner, stop] { return runner->RunToEnd(stop); }));
   Status first;
   for (auto& each : reading) {
     while (each.wait_for(std::chrono::microseconds(kProgressUs)) != std::future_status::ready)
@@ -104,7 +105,8 @@ Status Engine::Stop(int64_t deadline_us) {
     for (auto& [name, pipeline] : s.pipelines) pipeline->Stop();
   }
   Status status;
-  if (was_started && !s.options.read_only) status = s.control->Append(ControlKind::kStopped, "", s.options.who);
+  if (was_started && !s.options.read_only)
+    status = s.control->Append(ControlKind::kStopped, "", s.options.who);
   if (s.tables && !s.options.read_only) {
     Status checkpointed = s.tables->Checkpoint();
     if (status.ok()) status = checkpointed;
@@ -152,16 +154,20 @@ void Engine::Ingest(const IngestRequest& request, IngestDone done) {
 
 tl::expected<IngestAnswer, IngestRefusal> Engine::IngestAndWait(const IngestRequest& request) {
   std::promise<tl::expected<IngestAnswer, IngestRefusal>> promise;
-  Ingest(request, [&](tl::expected<IngestAnswer, IngestRefusal> answer) { promise.set_value(std::move(answer)); });
+  Ingest(request,
+         [&](tl::expected<IngestAnswer, IngestRefusal> answer) { promise.set_value(std::move(answer)); });
   return promise.get_future().get();
 }
 
-Result<std::optional<Engine::OriginPosition>> Engine::FindOrigin(const std::string& stream, const std::string& origin, const std::string& part) {
+Result<std::optional<Engine::OriginPosition>> Engine::FindOrigin(const std::string& stream,
+                                                                 const std::string& origin,
+                                                                 const std::string& part) {
   StreamIngest* ingest = state_->FindIngest(stream);
   if (ingest == nullptr) return Fail(NotFound("no stream '{}'", stream));
   auto receipt = ingest->FindOrigin(origin, part);
   if (!receipt) return std::optional<OriginPosition>();
-  return std::optional(OriginPosition{std::strtoull(receipt->position.c_str(), nullptr, 10), receipt->position});
+  return std::optional(
+      OriginPosition{std::strtoull(receipt->position.c_str(), nullptr, 10), receipt->position});
 }
 
 std::shared_ptr<const Project> Engine::project() const {
@@ -191,9 +197,11 @@ Status Engine::SetPipelinePaused(const std::string& name, bool paused, const std
     std::vector<std::string> names;
     for (const auto& [each, config] : project()->pipelines) names.push_back(each);
     std::string nearest = Nearest(name, names);
-    return NotFound("no pipeline '{}'{}", name, nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest));
+    return NotFound("no pipeline '{}'{}", name,
+                    nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest));
   }
-  RETURN_IF_ERROR(state_->control->Append(paused ? ControlKind::kPipelinePaused : ControlKind::kPipelineResumed, name, who));
+  RETURN_IF_ERROR(state_->control->Append(
+      paused ? ControlKind::kPipelinePaused : ControlKind::kPipelineResumed, name, who));
   pipeline->SetPaused(paused);
   return OkStatus();
 }
@@ -204,9 +212,11 @@ Status Engine::SetSourcePaused(const std::string& name, bool paused, const std::
     std::vector<std::string> names;
     for (const auto& [each, config] : live->sources) names.push_back(each);
     std::string nearest = Nearest(name, names);
-    return NotFound("no source '{}'{}", name, nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest));
+    return NotFound("no source '{}'{}", name,
+                    nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest));
   }
-  RETURN_IF_ERROR(state_->control->Append(paused ? ControlKind::kSourcePaused : ControlKind::kSourceResumed, name, who));
+  RETURN_IF_ERROR(
+      state_->control->Append(paused ? ControlKind::kSourcePaused : ControlKind::kSourceResumed, name, who));
   std::shared_lock lock(state_->mutex);
   auto source = state_->sources.find(name);
   if (source != state_->sources.end()) source->second->runner.SetPaused(paused);
@@ -221,7 +231,8 @@ Status Engine::DropTable(const std::string& name, const std::string& who) {
   return state_->tables->Drop(name);
 }
 
-Status Engine::Wait(const Position& position, const std::vector<std::string>& tables, int64_t timeout_us, std::stop_token stop) {
+Status Engine::Wait(const Position& position, const std::vector<std::string>& tables, int64_t timeout_us,
+                    std::stop_token stop) {
   State& s = *state_;
   if (s.log->Find(position.stream) == nullptr) return NotFound("no stream '{}'", position.stream);
   int64_t until_ns = s.options.clock->MonotonicNs() + timeout_us * 1000;
@@ -233,7 +244,9 @@ Status Engine::Wait(const Position& position, const std::vector<std::string>& ta
       for (const auto& [name, pipeline] : s.pipelines) {
         if (pipeline->config().stream != position.stream) continue;
         for (const SinkConfig& sink : pipeline->config().sinks) {
-          if (!tables.empty() && (sink.kind != "table" || std::find(tables.begin(), tables.end(), s.TableOf(sink)) == tables.end())) continue;
+          if (!tables.empty() && (sink.kind != "table" ||
+                                  std::find(tables.begin(), tables.end(), s.TableOf(sink)) == tables.end()))
+            continue;
           auto delivered = pipeline->Delivered(sink.id);
           for (const auto& [partition, offset] : position.offsets) {
             uint64_t next = delivered[partition];
@@ -246,7 +259,8 @@ Status Engine::Wait(const Position& position, const std::vector<std::string>& ta
     }
     if (is_there) return OkStatus();
     if (stop.stop_requested()) return Cancelled("the wait was ended");
-    if (s.options.clock->MonotonicNs() >= until_ns) return Deadline("not delivered within the time; reached {}", reached.ToString());
+    if (s.options.clock->MonotonicNs() >= until_ns)
+      return Deadline("not delivered within the time; reached {}", reached.ToString());
     std::this_thread::sleep_for(std::chrono::microseconds(kWaitPollUs));
   }
 }
@@ -287,7 +301,9 @@ std::vector<Engine::TableLag> Engine::TableLags() const {
         uint64_t end = stream->partition(p).bounds().durable_end;
         auto stored = offsets.find(p);
         auto start = entry->second.start.offsets.find(p);
-        uint64_t next = stored != offsets.end() ? stored->second.next : start != entry->second.start.offsets.end() ? start->second : 0;
+        uint64_t next = stored != offsets.end()                      ? stored->second.next
+                        : start != entry->second.start.offsets.end() ? start->second
+                                                                     : 0;
         lag.events += end > next ? end - next : 0;
       }
       lags.push_back(std::move(lag));
@@ -310,7 +326,8 @@ EngineStatus Engine::TakeStatus() const {
 Status Engine::State::DeliverToEnd(std::stop_token stop, const std::function<void()>& progress) {
   int64_t shown_ns = 0;
   while (!stop.stop_requested()) {
-    // A stream sink may have appended to a stream after its readers were looked at: all must be at the end twice without progress between.
+    // A stream sink may have appended to a stream after its readers were looked at: all must be at the end
+    // twice without progress between.
     auto look = [&] {
       std::shared_lock lock(mutex);
       uint64_t sum = 0;
@@ -352,7 +369,8 @@ void Engine::State::Sample(std::stop_token stop) {
     }
     if (++samples % kRetainEverySamples == 0) {
       SetLowWater();
-      if (auto status = log->Retain(); !status.ok() && options.logger != nullptr) options.logger->Warn("retention", {{"reason", status.message()}});
+      if (auto status = log->Retain(); !status.ok() && options.logger != nullptr)
+        options.logger->Warn("retention", {{"reason", status.message()}});
     }
     std::unique_lock lock(wait_mutex);
     wake.wait_for(lock, stop, std::chrono::microseconds(kSampleUs), [] { return false; });

@@ -21,11 +21,14 @@ std::string Definition(const Node& root, const std::string& pipeline, const std:
 }  // namespace
 
 Status Engine::State::OpenStores() {
-  if (options.read_only && !options.fs->Exists(options.data_directory)) return NotFound("there is no data in {} yet", options.data_directory);
-  ASSIGN_OR_RETURN(folder, DataFolder::Open(*options.fs, *options.clock, options.data_directory, options.lock_wait_us));
+  if (options.read_only && !options.fs->Exists(options.data_directory))
+    return NotFound("there is no data in {} yet", options.data_directory);
+  ASSIGN_OR_RETURN(
+      folder, DataFolder::Open(*options.fs, *options.clock, options.data_directory, options.lock_wait_us));
   LogOptions log_options;
   log_options.free_space_floor = options.project.server.limits.free_space;
-  ASSIGN_OR_RETURN(log, Log::Open(*options.fs, *options.clock, *options.random, folder->log_path(), log_options, options.on_fatal));
+  ASSIGN_OR_RETURN(log, Log::Open(*options.fs, *options.clock, *options.random, folder->log_path(),
+                                  log_options, options.on_fatal));
   ASSIGN_OR_RETURN(control, ControlLog::Open(*log, *options.clock));
   DatabaseOptions database_options;
   database_options.memory_bytes = options.project.server.memory_bytes;
@@ -41,7 +44,8 @@ Status Engine::State::ApplyFiles() {
   Catalog catalog = control->catalog();
   Faults faults;
   auto live = std::make_shared<Project>();
-  if (catalog.version() > 0) *live = ParseProject(catalog.root(), options.project.directory, *options.registry, faults);
+  if (catalog.version() > 0)
+    *live = ParseProject(catalog.root(), options.project.directory, *options.registry, faults);
   if (!faults.empty()) return Invalid("what `_control` holds does not parse: {}", faults[0].ToString());
   StartDecision decision = DecideStart(options.project, *live, catalog);
   if (options.read_only || !decision.apply) {
@@ -52,8 +56,10 @@ Status Engine::State::ApplyFiles() {
   }
   notices = decision.notices;
   for (const Fault& fault : decision.refused) notices.push_back(fault.ToString());
-  auto next = std::make_shared<Project>(ParseProject(decision.root, options.project.directory, *options.registry, faults));
-  if (!faults.empty()) return Invalid("the files together with what is live do not parse: {}", faults[0].ToString());
+  auto next = std::make_shared<Project>(
+      ParseProject(decision.root, options.project.directory, *options.registry, faults));
+  if (!faults.empty())
+    return Invalid("the files together with what is live do not parse: {}", faults[0].ToString());
   next->server = options.project.server;
   ControlEvent event;
   event.kind = ControlKind::kApply;
@@ -70,7 +76,8 @@ Status Engine::State::ApplyFiles() {
   RETURN_IF_ERROR(control->Append(std::move(event)));
   if (catalog.version() > 0)
     for (const Change& change : decision.changes)
-      if (change.how != "kept" && change.how != "refused") notices.push_back(fmt::format("{}: {} ({})", change.path, change.change, change.how));
+      if (change.how != "kept" && change.how != "refused")
+        notices.push_back(fmt::format("{}: {} ({})", change.path, change.change, change.how));
   project = std::move(next);
   return OkStatus();
 }
@@ -100,7 +107,8 @@ Status Engine::State::OpenStreams() {
     if (!opened) return opened.error();
     (*opened)->SetLayout(config.shape.contract, config.shape.codec, config.retention);
     RETURN_IF_ERROR(dead_letters->Open(name));
-    auto ingest = std::make_unique<StreamIngest>(config, **opened, *dead_letters, *database, keys, *options.clock);
+    auto ingest =
+        std::make_unique<StreamIngest>(config, **opened, *dead_letters, *database, keys, *options.clock);
     if (!options.read_only) RETURN_IF_ERROR(ingest->Recover().Within("stream " + name));
     ingests[name] = std::move(ingest);
   }
@@ -127,19 +135,23 @@ RuntimeContext Engine::State::MakeRuntimeContext() {
   return context;
 }
 
-std::vector<std::shared_ptr<const PipelineVersion>> Engine::State::VersionsOf(const PipelineConfig& pipeline, const PipelineRecord& record,
-                                                                                uint64_t version) {
+std::vector<std::shared_ptr<const PipelineVersion>> Engine::State::VersionsOf(const PipelineConfig& pipeline,
+                                                                              const PipelineRecord& record,
+                                                                              uint64_t version) {
   std::vector<std::shared_ptr<const PipelineVersion>> versions;
   for (const ActivatedVersion& past : record.versions) {
     Faults faults;
     Project old = ParseProject(*past.root, project->directory, *options.registry, faults);
     auto found = old.pipelines.find(pipeline.name);
     if (found == old.pipelines.end()) continue;
-    versions.push_back(std::make_shared<PipelineVersion>(PipelineVersion{past.version, found->second, old.streams.at(found->second.stream), past.boundary}));
+    versions.push_back(std::make_shared<PipelineVersion>(
+        PipelineVersion{past.version, found->second, old.streams.at(found->second.stream), past.boundary}));
   }
   std::string definition = Definition(control->catalog().root(), pipeline.name, pipeline.stream);
-  if (record.versions.empty() || Definition(*record.versions.back().root, pipeline.name, pipeline.stream) != definition)
-    versions.push_back(std::make_shared<PipelineVersion>(PipelineVersion{version, pipeline, project->streams.at(pipeline.stream), {}}));
+  if (record.versions.empty() ||
+      Definition(*record.versions.back().root, pipeline.name, pipeline.stream) != definition)
+    versions.push_back(std::make_shared<PipelineVersion>(
+        PipelineVersion{version, pipeline, project->streams.at(pipeline.stream), {}}));
   return versions;
 }
 
@@ -148,9 +160,11 @@ Status Engine::State::OpenPipelines() {
   Catalog catalog = control->catalog();
   for (const auto& [name, config] : project->pipelines) {
     const PipelineRecord& record = catalog.pipelines().at(name);
-    std::vector<std::shared_ptr<const PipelineVersion>> versions = VersionsOf(config, record, catalog.version());
+    std::vector<std::shared_ptr<const PipelineVersion>> versions =
+        VersionsOf(config, record, catalog.version());
     bool is_new = versions.size() > record.versions.size();
-    auto runtime = std::make_unique<PipelineRuntime>(MakeRuntimeContext(), record.generation, versions, record.start.offsets);
+    auto runtime = std::make_unique<PipelineRuntime>(MakeRuntimeContext(), record.generation, versions,
+                                                     record.start.offsets);
     Status status = runtime->Open();
     if (status.code() == Code::kCorrupt || status.code() == Code::kIo) return status;
     if (!status.ok()) {
@@ -159,7 +173,8 @@ Status Engine::State::OpenPipelines() {
       continue;
     }
     if (is_new) {
-      // Boundary: 1 + the highest offset that any sink has committed (SEMANTICS, "Hot change"). The first version owns all.
+      // Boundary: 1 + the highest offset that any sink has committed (SEMANTICS, "Hot change"). The first
+      // version owns all.
       ControlEvent activated;
       activated.kind = ControlKind::kActivated;
       activated.who = options.who;
@@ -176,7 +191,8 @@ Status Engine::State::OpenPipelines() {
       RETURN_IF_ERROR(control->Append(std::move(activated)));
       if (versions.size() > 1) {
         runtime->Stop();
-        runtime = std::make_unique<PipelineRuntime>(MakeRuntimeContext(), record.generation, versions, record.start.offsets);
+        runtime = std::make_unique<PipelineRuntime>(MakeRuntimeContext(), record.generation, versions,
+                                                    record.start.offsets);
         RETURN_IF_ERROR(runtime->Open());
       }
     }
@@ -189,8 +205,10 @@ Status Engine::State::OpenSources() {
   for (const auto& [name, config] : project->sources) {
     StreamIngest* ingest = FindIngest(config.stream);
     if (ingest == nullptr) return NotFound("source {}: no stream '{}'", name, config.stream);
-    auto source = std::unique_ptr<RunningSource>(new RunningSource{{config, *ingest, *options.clock, *options.random}, {}});
-    RETURN_IF_ERROR(source->runner.Open(*options.registry, *options.fs, project->directory).Within("source " + name));
+    auto source = std::unique_ptr<RunningSource>(
+        new RunningSource{{config, *ingest, *options.clock, *options.random}, {}});
+    RETURN_IF_ERROR(
+        source->runner.Open(*options.registry, *options.fs, project->directory).Within("source " + name));
     std::unique_lock lock(mutex);
     sources[name] = std::move(source);
   }

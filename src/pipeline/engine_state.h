@@ -24,14 +24,17 @@
 namespace millstream {
 
 struct Engine::State {
-  explicit State(EngineOptions given) : options(std::move(given)), keys(*options.clock), opened_ns(options.clock->MonotonicNs()) {}
+  explicit State(EngineOptions given)
+      : options(std::move(given)), keys(*options.clock), opened_ns(options.clock->MonotonicNs()) {}
 
   // engine_open.cc: the steps of a start
   Status OpenStores();
   Status ApplyFiles();
   Status OpenStreams();
   Result<Position> ResolveStart(const PipelineConfig& pipeline, const StreamConfig& config);
-  std::vector<std::shared_ptr<const PipelineVersion>> VersionsOf(const PipelineConfig& pipeline, const PipelineRecord& record, uint64_t version);
+  std::vector<std::shared_ptr<const PipelineVersion>> VersionsOf(const PipelineConfig& pipeline,
+                                                                 const PipelineRecord& record,
+                                                                 uint64_t version);
   Status OpenPipelines();
   Status OpenSources();
   void StartPipelines();
@@ -62,7 +65,9 @@ struct Engine::State {
     return names;
   }
   /// The table that a table sink writes.
-  std::string TableOf(const SinkConfig& sink) const { return options.registry->sinks().at(sink.kind).target(sink.options); }
+  std::string TableOf(const SinkConfig& sink) const {
+    return options.registry->sinks().at(sink.kind).target(sink.options);
+  }
   RuntimeContext MakeRuntimeContext();
 
   const EngineOptions options;

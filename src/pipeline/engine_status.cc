@@ -7,7 +7,9 @@
 namespace millstream {
 namespace {
 
-double Rate(uint64_t now, uint64_t before, double seconds) { return seconds > 0 && now >= before ? static_cast<double>(now - before) / seconds : 0; }
+double Rate(uint64_t now, uint64_t before, double seconds) {
+  return seconds > 0 && now >= before ? static_cast<double>(now - before) / seconds : 0;
+}
 
 template <typename List>
 auto FindNamed(const List& list, const std::string& name) {
@@ -146,7 +148,11 @@ std::string EngineStatus::ToJson() const {
   std::string out;
   {
     ObjectText object(out);
-    object.Text("version", version).Number("up_us", up_us).Text("url", url).Number("data_bytes", data_bytes).Number("free_bytes", free_bytes);
+    object.Text("version", version)
+        .Number("up_us", up_us)
+        .Text("url", url)
+        .Number("data_bytes", data_bytes)
+        .Number("free_bytes", free_bytes);
     object.Number("rss_bytes", rss_bytes).Number("catalog_version", catalog_version);
     object.Array("streams", streams, [&](const StreamStatus& s) {
       ObjectText stream(out);
@@ -155,20 +161,32 @@ std::string EngineStatus::ToJson() const {
       uint32_t index = 0;
       stream.Array("partitions", s.partitions, [&](const Bounds& b) {
         ObjectText partition(out);
-        partition.Number("partition", index++).Number("start", b.start).Number("end", b.durable_end).Number("epoch", b.epoch);
+        partition.Number("partition", index++)
+            .Number("start", b.start)
+            .Number("end", b.durable_end)
+            .Number("epoch", b.epoch);
         partition.Number("bytes", b.bytes).Number("segments", b.segments);
       });
     });
     object.Array("sources", sources, [&](const SourceStatus& s) {
       ObjectText source(out);
-      source.Text("name", s.name).Text("kind", s.kind).Text("stream", s.stream).Text("state", s.state).Text("reason", s.reason);
+      source.Text("name", s.name)
+          .Text("kind", s.kind)
+          .Text("stream", s.stream)
+          .Text("state", s.state)
+          .Text("reason", s.reason);
       source.Number("events", s.events).Rate("events_per_s", s.events_per_s);
     });
     object.Array("pipelines", pipelines, [&](const PipelineStatus& p) {
       ObjectText pipeline(out);
       pipeline.Text("name", p.name).Text("stream", p.stream).Text("state", p.state).Text("reason", p.reason);
-      pipeline.Number("generation", p.generation).Number("version", p.version).Number("lag_events", p.lag_events);
-      pipeline.Rate("lag_seconds", p.lag_seconds).Number("in", p.in).Number("out", p.out).Number("dead", p.dead);
+      pipeline.Number("generation", p.generation)
+          .Number("version", p.version)
+          .Number("lag_events", p.lag_events);
+      pipeline.Rate("lag_seconds", p.lag_seconds)
+          .Number("in", p.in)
+          .Number("out", p.out)
+          .Number("dead", p.dead);
       pipeline.Rate("in_per_s", p.in_per_s).Rate("out_per_s", p.out_per_s).Number("p99_us", p.p99_us);
       pipeline.Array("filters", p.filters, [&](const FilterStatus& f) {
         ObjectText filter(out);
@@ -177,8 +195,14 @@ std::string EngineStatus::ToJson() const {
       });
       pipeline.Array("sinks", p.sinks, [&](const SinkStatus& s) {
         ObjectText sink(out);
-        sink.Text("id", s.id).Text("state", s.state).Text("reason", s.reason).Number("rows", s.rows).Number("retries", s.retries);
-        sink.Number("lag_events", s.lag_events).Rate("lag_seconds", s.lag_seconds).Rate("rows_per_s", s.rows_per_s);
+        sink.Text("id", s.id)
+            .Text("state", s.state)
+            .Text("reason", s.reason)
+            .Number("rows", s.rows)
+            .Number("retries", s.retries);
+        sink.Number("lag_events", s.lag_events)
+            .Rate("lag_seconds", s.lag_seconds)
+            .Rate("rows_per_s", s.rows_per_s);
         sink.Array("next", s.next, [&](const std::pair<uint32_t, uint64_t>& next) {
           ObjectText offset(out);
           offset.Number("partition", next.first).Number("offset", next.second);
@@ -194,7 +218,8 @@ std::string IngestAnswer::ToJson() const {
   {
     ObjectText object(out);
     object.Number("accepted", accepted).Number("quarantined", quarantined).Number("duplicates", duplicates);
-    object.Text("position", position.offsets.empty() ? "" : position.ToString()).Text("ack", ack == AckMode::kDurable ? "durable" : "written");
+    object.Text("position", position.offsets.empty() ? "" : position.ToString())
+        .Text("ack", ack == AckMode::kDurable ? "durable" : "written");
     object.Array("partitions", partitions, [&](const PartitionRange& range) {
       ObjectText partition(out);
       partition.Number("partition", range.partition).Number("first", range.first).Number("last", range.last);

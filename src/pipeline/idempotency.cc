@@ -14,7 +14,8 @@ std::string Hash128(std::string_view bytes) {
   return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
 }
 
-IdempotencyTable::Begin IdempotencyTable::Enter(const std::string& key, const std::string& body, IngestDone done) {
+IdempotencyTable::Begin IdempotencyTable::Enter(const std::string& key, const std::string& body,
+                                                IngestDone done) {
   IngestAnswer answer;
   {
     std::lock_guard lock(mutex_);

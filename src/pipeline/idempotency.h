@@ -1,8 +1,9 @@
-// IdempotencyTable: answers that were given for an Idempotency-Key, so that a retry gets the same one (SEMANTICS, "Idempotency").
+// IdempotencyTable: answers that were given for an Idempotency-Key, so that a retry gets the same one
+// (SEMANTICS, "Idempotency").
 //
-// Place: floor 5; one for the process, used by StreamIngest. What is durable lies as receipts in the log; this is the memory of a window of 24 h or
-// `max_keys`, whichever comes first.
-// Threads: thread-safe; waiters are called by the thread that finishes the first request.
+// Place: floor 5; one for the process, used by StreamIngest. What is durable lies as receipts in the log;
+// this is the memory of a window of 24 h or `max_keys`, whichever comes first. Threads: thread-safe; waiters
+// are called by the thread that finishes the first request.
 #pragma once
 
 #include <cstdint>
@@ -23,9 +24,9 @@ class IdempotencyTable {
   explicit IdempotencyTable(Clock& clock, size_t max_keys = 1'000'000) : clock_(clock), max_keys_(max_keys) {}
 
   enum class Begin : uint8_t {
-    kFirst,      // go on; call Finish or Abandon
-    kReplay,     // `done` was or will be called with the first's answer
-    kMismatch,   // the key was used with another body
+    kFirst,     // go on; call Finish or Abandon
+    kReplay,    // `done` was or will be called with the first's answer
+    kMismatch,  // the key was used with another body
   };
   /// `key`: stream and key hash; `body`: hash of the body.
   Begin Enter(const std::string& key, const std::string& body, IngestDone done);

@@ -23,10 +23,12 @@ uint32_t CountVisible(const std::vector<ColumnInfo>& columns) {
 
 }  // namespace
 
-Result<std::unique_ptr<PipelineRunner>> PipelineRunner::Make(const RunnerContext& context, const PipelineConfig& pipeline,
+Result<std::unique_ptr<PipelineRunner>> PipelineRunner::Make(const RunnerContext& context,
+                                                             const PipelineConfig& pipeline,
                                                              const StreamConfig& stream) {
   auto runner = std::unique_ptr<PipelineRunner>(new PipelineRunner());
-  ChainInput input{stream.shape.name, stream.shape.contract, {"/v1/streams/" + stream.shape.name, stream.shape.name}, {}};
+  ChainInput input{
+      stream.shape.name, stream.shape.contract, {"/v1/streams/" + stream.shape.name, stream.shape.name}, {}};
   size_t next = 0;
   do {
     Step step;
@@ -47,7 +49,8 @@ Result<std::unique_ptr<PipelineRunner>> PipelineRunner::Make(const RunnerContext
     if (next < pipeline.filters.size()) {
       const FilterConfig& config = pipeline.filters[next];
       auto kind = context.registry->filters().find(config.kind);
-      if (kind == context.registry->filters().end()) return Fail(NotFound("no filter kind '{}'", config.kind));
+      if (kind == context.registry->filters().end())
+        return Fail(NotFound("no filter kind '{}'", config.kind));
       Step other;
       other.filters.push_back(next++);
       FilterContext filter_context{pipeline.name, config.name, context.project_directory, context.clock};
@@ -94,7 +97,8 @@ PipelineRunner::Blame PipelineRunner::FindBlame(const BatchRange& event, std::st
   if (rows) return {"", "sql", "it failed once and did not fail again"};
   if (!event.batch->unconvertible().empty()) {
     for (const auto& unconvertible : event.batch->unconvertible())
-      if (unconvertible.row >= event.begin && unconvertible.row < event.end) return {"", "contract", unconvertible.reason};
+      if (unconvertible.row >= event.begin && unconvertible.row < event.end)
+        return {"", "contract", unconvertible.reason};
   }
   const Step& step = steps_[failed_step_];
   if (step.filter) return {names_[step.filters[0]], "exec", rows.error().message()};

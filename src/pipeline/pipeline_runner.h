@@ -1,4 +1,5 @@
-// PipelineRunner: one version of a pipeline's filters, bound and ready to run: fused SQL chains and other filters in turn.
+// PipelineRunner: one version of a pipeline's filters, bound and ready to run: fused SQL chains and other
+// filters in turn.
 //
 // Place: floor 5; one a delivery loop and version. Threads: one; Interrupt from any.
 #pragma once
@@ -28,12 +29,15 @@ struct RunnerContext {
 class PipelineRunner {
  public:
   /// Binds. kInvalid says which filter does not bind.
-  static Result<std::unique_ptr<PipelineRunner>> Make(const RunnerContext& context, const PipelineConfig& pipeline, const StreamConfig& stream);
+  static Result<std::unique_ptr<PipelineRunner>> Make(const RunnerContext& context,
+                                                      const PipelineConfig& pipeline,
+                                                      const StreamConfig& stream);
 
   const std::vector<ColumnInfo>& columns() const { return columns_; }
   uint32_t visible() const { return visible_; }
 
-  /// Runs all filters over consecutive events of one partition; the caller fills the batch's offsets. kInvalid: an event is at fault (bisect).
+  /// Runs all filters over consecutive events of one partition; the caller fills the batch's offsets.
+  /// kInvalid: an event is at fault (bisect).
   Result<RowBatch> Run(std::span<const BatchRange> ranges, std::stop_token stop);
   /// Rows that each filter gave so far, over successful runs.
   const std::vector<uint64_t>& counts() const { return counts_; }

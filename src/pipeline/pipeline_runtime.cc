@@ -7,22 +7,28 @@ namespace {
 
 /// The worse of two states decides what a pipeline shows.
 int Severity(const std::string& state) {
-  static const std::vector<std::string> order{"live", "catching_up", "starting", "paused", "degraded", "failed"};
+  static const std::vector<std::string> order{"live",   "catching_up", "starting",
+                                              "paused", "degraded",    "failed"};
   return static_cast<int>(std::find(order.begin(), order.end(), state) - order.begin());
 }
 
 }  // namespace
 
-PipelineRuntime::PipelineRuntime(RuntimeContext context, uint64_t generation, std::vector<std::shared_ptr<const PipelineVersion>> versions,
+PipelineRuntime::PipelineRuntime(RuntimeContext context, uint64_t generation,
+                                 std::vector<std::shared_ptr<const PipelineVersion>> versions,
                                  std::map<uint32_t, uint64_t> start)
-    : context_(std::move(context)), generation_(generation), versions_(std::move(versions)), start_(std::move(start)) {}
+    : context_(std::move(context)),
+      generation_(generation),
+      versions_(std::move(versions)),
+      start_(std::move(start)) {}
 
 PipelineRuntime::~PipelineRuntime() { Stop(); }
 
 Status PipelineRuntime::Open() {
   stream_ = context_.log->Find(config().stream);
   if (stream_ == nullptr) return NotFound("pipeline {}: no stream '{}'", config().name, config().stream);
-  for (const SinkConfig& sink : config().sinks) RETURN_IF_ERROR(OpenSink(sink).Within(fmt::format("pipeline {}, sink {}", config().name, sink.id)));
+  for (const SinkConfig& sink : config().sinks)
+    RETURN_IF_ERROR(OpenSink(sink).Within(fmt::format("pipeline {}, sink {}", config().name, sink.id)));
   return OkStatus();
 }
 
@@ -51,8 +57,9 @@ Status PipelineRuntime::OpenSink(const SinkConfig& config) {
     auto stored = shared->stored.find(p);
     uint64_t durable_end = stream_->partition(p).bounds().durable_end;
     if (stored != shared->stored.end() && stored->second > durable_end)
-      return Corrupt("it has delivered {}/{} up to offset {}, but the log ends at {}: events that it delivered are gone", this->config().stream, p,
-                     stored->second, durable_end);
+      return Corrupt(
+          "it has delivered {}/{} up to offset {}, but the log ends at {}: events that it delivered are gone",
+          this->config().stream, p, stored->second, durable_end);
     LoopContext loop;
     loop.pipeline = this->config().name;
     loop.generation = generation_;
@@ -60,7 +67,11 @@ Status PipelineRuntime::OpenSink(const SinkConfig& config) {
     loop.partition_index = p;
     loop.partition = &stream_->partition(p);
     loop.dead_letters = context_.dead_letters;
-    loop.runner = {context_.database, context_.registry, context_.clock, context_.project_directory, shared->sink->WantedColumns(),
+    loop.runner = {context_.database,
+                   context_.registry,
+                   context_.clock,
+                   context_.project_directory,
+                   shared->sink->WantedColumns(),
                    shared->sink->wants_deletes()};
     loop.sink = shared.get();
     loop.versions = versions_;
@@ -73,7 +84,8 @@ Status PipelineRuntime::OpenSink(const SinkConfig& config) {
     loop.watchdog = context_.watchdog;
     loop.latency = &latency_;
     if (config.kind == "table") loop.on_fatal = context_.on_fatal;
-    running_.push_back(std::make_unique<Running>(Running{shared.get(), p, std::make_unique<DeliveryLoop>(std::move(loop)), {}}));
+    running_.push_back(std::make_unique<Running>(
+        Running{shared.get(), p, std::make_unique<DeliveryLoop>(std::move(loop)), {}}));
   }
   sinks_.push_back(std::move(shared));
   return OkStatus();
@@ -83,7 +95,8 @@ void PipelineRuntime::Start(bool paused) {
   paused_ = paused;
   for (auto& running : running_) {
     running->loop->SetPaused(paused);
-    if (!running->thread.joinable()) running->thread = std::jthread([loop = running->loop.get()](std::stop_token stop) { loop->Run(stop); });
+    if (!running->thread.joinable())
+      running->thread = std::jthread([loop = running->loop.get()](std::stop_token stop) { loop->Run(stop); });
   }
 }
 
@@ -92,7 +105,8 @@ void PipelineRuntime::Stop() {
   for (auto& running : running_)
     if (running->thread.joinable()) running->thread.join();
   for (auto& sink : sinks_)
-    if (auto status = sink->sink->Close(); !status.ok() && context_.on_fatal && status.code() == Code::kIo) context_.on_fatal(status);
+    if (auto status = sink->sink->Close(); !status.ok() && context_.on_fatal && status.code() == Code::kIo)
+      context_.on_fatal(status);
   running_.clear();
   sinks_.clear();
 }
@@ -120,7 +134,8 @@ std::map<uint32_t, uint64_t> PipelineRuntime::Delivered(const std::string& sink_
 bool PipelineRuntime::AtEnd() const {
   if (paused_) return true;
   return std::all_of(running_.begin(), running_.end(), [&](const auto& running) {
-    return running->loop->failed() || running->loop->next() >= stream_->partition(running->partition).bounds().durable_end;
+    return running->loop->failed() ||
+           running->loop->next() >= stream_->partition(running->partition).bounds().durable_end;
   });
 }
 
@@ -167,7 +182,8 @@ PipelineStatus PipelineRuntime::status() const {
       uint64_t next = running->loop->next();
       shown.lag_events += durable_end > next ? durable_end - next : 0;
       if (durable_end > next && loop.oldest_undelivered_us > 0)
-        shown.lag_seconds = std::max(shown.lag_seconds, static_cast<double>(now_us - loop.oldest_undelivered_us) / 1e6);
+        shown.lag_seconds =
+            std::max(shown.lag_seconds, static_cast<double>(now_us - loop.oldest_undelivered_us) / 1e6);
       shown.rows += loop.rows;
       shown.retries += loop.retries;
       shown.next.emplace_back(running->partition, next);

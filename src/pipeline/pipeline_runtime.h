@@ -1,4 +1,5 @@
-// PipelineRuntime: one pipeline as it runs: its sinks and a delivery loop for each of them and each partition.
+// PipelineRuntime: one pipeline as it runs: its sinks and a delivery loop for each of them and each
+// partition.
 //
 // Place: floor 5; owned by the Engine. Threads: Start, Stop from the Engine's; the rest from any.
 // Failure: a sink that cannot be opened leaves its loops `failed` or retrying; the other sinks go on.
@@ -37,8 +38,10 @@ struct RuntimeContext {
 
 class PipelineRuntime {
  public:
-  /// `versions` ascending, the last is the live one; `start` where partitions begin for a sink that stored nothing.
-  PipelineRuntime(RuntimeContext context, uint64_t generation, std::vector<std::shared_ptr<const PipelineVersion>> versions,
+  /// `versions` ascending, the last is the live one; `start` where partitions begin for a sink that stored
+  /// nothing.
+  PipelineRuntime(RuntimeContext context, uint64_t generation,
+                  std::vector<std::shared_ptr<const PipelineVersion>> versions,
                   std::map<uint32_t, uint64_t> start);
   ~PipelineRuntime();
 

@@ -11,12 +11,18 @@ constexpr int64_t kLastRetryUs = 30'000'000;
 }  // namespace
 
 SourceRunner::SourceRunner(SourceConfig config, StreamIngest& ingest, Clock& clock, Random& random)
-    : config_(std::move(config)), ingest_(ingest), clock_(clock), random_(random), origin_("source/" + config_.name), writer_(ingest, origin_) {}
+    : config_(std::move(config)),
+      ingest_(ingest),
+      clock_(clock),
+      random_(random),
+      origin_("source/" + config_.name),
+      writer_(ingest, origin_) {}
 
 Status SourceRunner::Open(const Registry& registry, FileSystem& fs, const std::string& project_directory) {
   auto kind = registry.sources().find(config_.kind);
   if (kind == registry.sources().end()) return NotFound("no source kind '{}'", config_.kind);
-  SourceContext context{config_.name, config_.stream, project_directory, &fs, &clock_, this, ingest_.config().shape.contract};
+  SourceContext context{
+      config_.name, config_.stream, project_directory, &fs, &clock_, this, ingest_.config().shape.contract};
   ASSIGN_OR_RETURN(source_, kind->second.make(config_.options, context));
   return OkStatus();
 }
@@ -63,7 +69,8 @@ void SourceRunner::Run(std::stop_token stop) {
     }
     int64_t wait_us = std::min(kLastRetryUs, kFirstRetryUs << std::min(attempt++, 10u));
     wait_us += static_cast<int64_t>(random_.Below(static_cast<uint64_t>(wait_us / 4)));
-    SetState("degraded", fmt::format("{}, try {} in {:.1f} s", worked.error().message(), attempt + 1, static_cast<double>(wait_us) / 1e6));
+    SetState("degraded", fmt::format("{}, try {} in {:.1f} s", worked.error().message(), attempt + 1,
+                                     static_cast<double>(wait_us) / 1e6));
     Sleep(wait_us, stop);
   }
 }

@@ -1,7 +1,8 @@
 // SourceRunner: polls one source on a thread of its own and takes its events into the stream.
 //
 // Place: floor 5; owned by the Engine. Threads: Run is the thread; the rest from any.
-// Failure: an error of the source is retried with back-off (state `degraded`); kCorrupt and kInvalid end it (`failed`).
+// Failure: an error of the source is retried with back-off (state `degraded`); kCorrupt and kInvalid end it
+// (`failed`).
 #pragma once
 
 #include <atomic>

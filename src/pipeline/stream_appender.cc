@@ -11,14 +11,16 @@ Status EngineAppender::OpenTarget(const std::string& stream) {
   target_ = find_(stream);
   if (target_ != nullptr) return OkStatus();
   std::string nearest = Nearest(stream, names_());
-  return NotFound("no stream '{}'{}", stream, nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest));
+  return NotFound("no stream '{}'{}", stream,
+                  nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest));
 }
 
 Result<std::map<uint32_t, uint64_t>> EngineAppender::Positions(const std::string& origin) {
   // A source partition stands where the least of the target's partitions has a receipt for it.
   std::set<std::string> parts;
   for (uint32_t p = 0; p < target_->stream().partitions(); ++p)
-    for (const Receipt& receipt : target_->stream().partition(p).FindReceipts(origin)) parts.insert(receipt.part);
+    for (const Receipt& receipt : target_->stream().partition(p).FindReceipts(origin))
+      parts.insert(receipt.part);
   std::map<uint32_t, uint64_t> positions;
   for (const std::string& part : parts) {
     auto receipt = target_->FindOrigin(origin, part);
@@ -32,15 +34,16 @@ Result<std::map<uint32_t, uint64_t>> EngineAppender::Positions(const std::string
   return positions;
 }
 
-Status EngineAppender::Append(const std::string& origin, uint32_t part, const std::vector<Row>& rows, uint64_t next) {
+Status EngineAppender::Append(const std::string& origin, uint32_t part, const std::vector<Row>& rows,
+                              uint64_t next) {
   OriginWriter writer(*target_, origin);
   std::string part_text = fmt::format("{}", part);
   for (const Row& row : rows) {
     // Offsets begin at 0 and sequences at 1: a receipt of position `next` covers every offset below it.
     auto rejection = writer.Add(part_text, row.envelope, row.data, row.source_offset + 1, "", false);
     if (rejection)
-      return Invalid("stream '{}' refuses the row: {}{}{}", target_->config().shape.name, rejection->path, rejection->path.empty() ? "" : ": ",
-                     rejection->message);
+      return Invalid("stream '{}' refuses the row: {}{}{}", target_->config().shape.name, rejection->path,
+                     rejection->path.empty() ? "" : ": ", rejection->message);
   }
   auto answer = writer.Commit(part_text, fmt::format("{}", next), false, true);
   return answer ? OkStatus() : answer.error().status;

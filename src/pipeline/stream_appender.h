@@ -15,12 +15,14 @@ namespace millstream {
 class EngineAppender final : public StreamAppender {
  public:
   /// `find` gives a stream's way in, or null; `names` the streams there are (for the nearest name).
-  EngineAppender(std::function<StreamIngest*(const std::string&)> find, std::function<std::vector<std::string>()> names)
+  EngineAppender(std::function<StreamIngest*(const std::string&)> find,
+                 std::function<std::vector<std::string>()> names)
       : find_(std::move(find)), names_(std::move(names)) {}
 
   Status OpenTarget(const std::string& stream) override;
   Result<std::map<uint32_t, uint64_t>> Positions(const std::string& origin) override;
-  Status Append(const std::string& origin, uint32_t part, const std::vector<Row>& rows, uint64_t next) override;
+  Status Append(const std::string& origin, uint32_t part, const std::vector<Row>& rows,
+                uint64_t next) override;
 
  private:
   std::function<StreamIngest*(const std::string&)> find_;

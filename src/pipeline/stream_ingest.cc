@@ -9,11 +9,11 @@
 namespace millstream {
 namespace {
 
-constexpr size_t kMaxFaults = 100;                        // in an answer
-constexpr size_t kMaxPooled = 16;                         // assemblers kept for reuse
+constexpr size_t kMaxFaults = 100;  // in an answer
+constexpr size_t kMaxPooled = 16;   // assemblers kept for reuse
 constexpr size_t kMaxDedupeKeys = 1'000'000;
-constexpr size_t kReceiptsBytes = 1 << 20;                // pieces from this size on carry receipts to every partition
-constexpr int64_t kReceiptsIntervalNs = 10'000'000'000;   // SEMANTICS, 5
+constexpr size_t kReceiptsBytes = 1 << 20;  // pieces from this size on carry receipts to every partition
+constexpr int64_t kReceiptsIntervalNs = 10'000'000'000;  // SEMANTICS, 5
 constexpr char kKeyOrigin[] = "key/";  // then the stream: the log keeps these for a window only
 
 uint64_t LeadingNumber(std::string_view text) {
@@ -38,11 +38,15 @@ struct StreamIngest::Commitment {
   bool durable = false;
 };
 
-/// Gathers events of one request, or of one stretch of an origin's part, into the assembler and remembers where each stood.
+/// Gathers events of one request, or of one stretch of an origin's part, into the assembler and remembers
+/// where each stood.
 class StreamIngest::Gatherer {
  public:
   Gatherer(StreamIngest& stream, std::shared_ptr<PreparedIngest> prepared, std::string subject)
-      : stream_(stream), prepared_(std::move(prepared)), subject_(std::move(subject)), where_(stream.stream_.partitions()) {
+      : stream_(stream),
+        prepared_(std::move(prepared)),
+        subject_(std::move(subject)),
+        where_(stream.stream_.partitions()) {
     prepared_->stream = &stream;
     prepared_->assembler = stream.TakeAssembler();
     prepared_->batches.resize(stream.stream_.partitions());
@@ -90,7 +94,8 @@ class StreamIngest::Gatherer {
     size_t fault = SIZE_MAX;
     if (prepared_->faults.size() < kMaxFaults) {
       fault = prepared_->faults.size();
-      prepared_->faults.push_back({place.index, place.line, rejection.code, rejection.path, rejection.message, std::nullopt});
+      prepared_->faults.push_back(
+          {place.index, place.line, rejection.code, rejection.path, rejection.message, std::nullopt});
     }
     if (place.sequence > 0 && place.sequence <= covered_letters_) return;
     DeadLetter letter;
@@ -101,10 +106,12 @@ class StreamIngest::Gatherer {
     } else if (!subject_.empty()) {
       letter.event = fmt::format("{}#{}", subject_, place.line);
     } else {
-      letter.event = place.line > 0 ? fmt::format("line {}", place.line) : fmt::format("event {}", place.index);
+      letter.event =
+          place.line > 0 ? fmt::format("line {}", place.line) : fmt::format("event {}", place.index);
     }
     letter.path = std::move(rejection.path);
-    letter.reason = letter.path.empty() ? rejection.message : fmt::format("{}: {}", letter.path, rejection.message);
+    letter.reason =
+        letter.path.empty() ? rejection.message : fmt::format("{}: {}", letter.path, rejection.message);
     letter.data = data;
     prepared_->letters.push_back(std::move(letter));
     prepared_->letter_faults.push_back(fault);
@@ -116,7 +123,8 @@ class StreamIngest::Gatherer {
     for (const ContractChecks::Violation& violation : violations) {
       Place place = where_[partition][violation.row];
       if (auto ats = ats_.find(partition); ats != ats_.end()) place.at = ats->second[violation.row];
-      Quarantine(place, prepared_->assembler->DataOf(partition, violation.row), {"contract", violation.path, violation.message});
+      Quarantine(place, prepared_->assembler->DataOf(partition, violation.row),
+                 {"contract", violation.path, violation.message});
       rows.push_back(violation.row);
     }
     Remove(partition, rows);
@@ -139,7 +147,8 @@ class StreamIngest::Gatherer {
     std::vector<IngestFault>& faults = prepared_->faults;
     std::vector<size_t> order(faults.size());
     for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return faults[a].index < faults[b].index; });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](size_t a, size_t b) { return faults[a].index < faults[b].index; });
     std::vector<size_t> moved_to(order.size());
     std::vector<IngestFault> sorted;
     for (size_t i = 0; i < order.size(); ++i) {
@@ -174,9 +183,9 @@ class StreamIngest::Gatherer {
   StreamIngest& stream_;
   std::shared_ptr<PreparedIngest> prepared_;
   const std::string subject_;
-  std::vector<std::vector<Place>> where_;                // by partition, one a gathered event
-  std::map<uint32_t, std::vector<std::string>> ats_;     // by partition, of sources
-  std::vector<uint64_t> covered_;                        // by partition: up to which sequence it is durable there
+  std::vector<std::vector<Place>> where_;             // by partition, one a gathered event
+  std::map<uint32_t, std::vector<std::string>> ats_;  // by partition, of sources
+  std::vector<uint64_t> covered_;  // by partition: up to which sequence it is durable there
   uint64_t covered_letters_ = 0;
 };
 
@@ -184,8 +193,8 @@ PreparedIngest::~PreparedIngest() {
   if (assembler) stream->ReturnAssembler(std::move(assembler));
 }
 
-StreamIngest::StreamIngest(const StreamConfig& config, Stream& stream, DeadLetters& dead_letters, Database& database, IdempotencyTable& keys,
-                           Clock& clock)
+StreamIngest::StreamIngest(const StreamConfig& config, Stream& stream, DeadLetters& dead_letters,
+                           Database& database, IdempotencyTable& keys, Clock& clock)
     : config_(config),
       stream_(stream),
       dead_letters_(dead_letters),
@@ -194,7 +203,8 @@ StreamIngest::StreamIngest(const StreamConfig& config, Stream& stream, DeadLette
       clock_(clock),
       default_source_("/v1/streams/" + config.shape.name) {
   if (!config_.dedupe_by.empty())
-    dedupe_ = std::make_unique<DedupeWindow>(config_.dedupe_by, config_.dedupe_window_us, kMaxDedupeKeys, default_source_);
+    dedupe_ = std::make_unique<DedupeWindow>(config_.dedupe_by, config_.dedupe_window_us, kMaxDedupeKeys,
+                                             default_source_);
 }
 
 StreamIngest::~StreamIngest() = default;
@@ -213,7 +223,8 @@ Status StreamIngest::Recover() {
       if (batch == nullptr) break;
       ASSIGN_OR_RETURN(auto identities, dedupe_->Identify(*batch, config_.shape.contract));
       for (uint32_t row = 0; row < batch->count(); ++row)
-        if (identities[row] != DedupeWindow::Identity{}) dedupe_->Insert(identities[row], batch->IngestedAtUs(row));
+        if (identities[row] != DedupeWindow::Identity{})
+          dedupe_->Insert(identities[row], batch->IngestedAtUs(row));
     }
   }
   return OkStatus();
@@ -239,12 +250,15 @@ std::shared_ptr<PreparedIngest> StreamIngest::Prepare(const IngestRequest& reque
   if (request.idempotency_key) {
     prepared.key = Hash128(config_.shape.name + "\n" + *request.idempotency_key);
     prepared.body_hash = Hash128(request.body);
-    prepared.receipts.push_back({kKeyOrigin + config_.shape.name, prepared.key, prepared.body_hash, 0, UINT32_MAX, 0});
+    prepared.receipts.push_back(
+        {kKeyOrigin + config_.shape.name, prepared.key, prepared.body_hash, 0, UINT32_MAX, 0});
     prepared.repeatable = true;
   }
   if (request.origin) {
-    prepared.receipts.push_back({request.origin->origin, request.origin->part, request.origin->position, 0, UINT32_MAX, 0});
-    prepared.everywhere = ReceiptsDue(request.origin->origin, request.origin->part, request.body.empty() ? SIZE_MAX : request.body.size());
+    prepared.receipts.push_back(
+        {request.origin->origin, request.origin->part, request.origin->position, 0, UINT32_MAX, 0});
+    prepared.everywhere = ReceiptsDue(request.origin->origin, request.origin->part,
+                                      request.body.empty() ? SIZE_MAX : request.body.size());
     gatherer.Cover(request.origin->origin, request.origin->part);
   }
   Split(request, gatherer);
@@ -258,8 +272,10 @@ void StreamIngest::Lay(Gatherer& gatherer, bool reject) {
   if (prepared.refusal) return;
   gatherer.SortFaults();
   if (prepared.quarantined > 0 && reject) {
-    prepared.refusal = IngestRefusal{
-        Invalid("{} of {} events are at fault; nothing of the request was appended", prepared.quarantined, prepared.events), prepared.faults};
+    prepared.refusal =
+        IngestRefusal{Invalid("{} of {} events are at fault; nothing of the request was appended",
+                              prepared.quarantined, prepared.events),
+                      prepared.faults};
     return;
   }
   gatherer.SkipCovered();
@@ -275,12 +291,14 @@ bool StreamIngest::ReceiptsDue(const std::string& origin, const std::string& par
   return true;
 }
 
-OriginWriter::OriginWriter(StreamIngest& ingest, std::string origin) : ingest_(ingest), origin_(std::move(origin)) {}
+OriginWriter::OriginWriter(StreamIngest& ingest, std::string origin)
+    : ingest_(ingest), origin_(std::move(origin)) {}
 
 OriginWriter::~OriginWriter() = default;
 
-std::optional<Rejection> OriginWriter::Add(const std::string& part, const Envelope& envelope, std::string_view data, uint64_t sequence,
-                                           std::string_view at, bool quarantine) {
+std::optional<Rejection> OriginWriter::Add(const std::string& part, const Envelope& envelope,
+                                           std::string_view data, uint64_t sequence, std::string_view at,
+                                           bool quarantine) {
   if (!gatherer_) {
     gatherer_ = std::make_unique<StreamIngest::Gatherer>(ingest_, std::make_shared<PreparedIngest>(), "");
     gatherer_->Cover(origin_, part);
@@ -295,7 +313,9 @@ uint64_t OriginWriter::count() const { return gatherer_ ? gatherer_->prepared().
 uint64_t OriginWriter::bytes() const { return gatherer_ ? gatherer_->prepared().assembler->data_bytes() : 0; }
 void OriginWriter::Drop() { gatherer_.reset(); }
 
-tl::expected<IngestAnswer, IngestRefusal> OriginWriter::Commit(const std::string& part, const std::string& position, bool everywhere, bool reject) {
+tl::expected<IngestAnswer, IngestRefusal> OriginWriter::Commit(const std::string& part,
+                                                               const std::string& position, bool everywhere,
+                                                               bool reject) {
   if (!gatherer_) {
     gatherer_ = std::make_unique<StreamIngest::Gatherer>(ingest_, std::make_shared<PreparedIngest>(), "");
     gatherer_->prepared().repeatable = true;
@@ -303,10 +323,13 @@ tl::expected<IngestAnswer, IngestRefusal> OriginWriter::Commit(const std::string
   auto gatherer = std::move(gatherer_);
   PreparedIngest& prepared = gatherer->prepared();
   prepared.receipts.push_back({origin_, part, position, 0, UINT32_MAX, 0});
-  prepared.everywhere = ingest_.ReceiptsDue(origin_, part, everywhere ? SIZE_MAX : prepared.assembler->data_bytes());
+  prepared.everywhere =
+      ingest_.ReceiptsDue(origin_, part, everywhere ? SIZE_MAX : prepared.assembler->data_bytes());
   ingest_.Lay(*gatherer, reject);
   std::promise<tl::expected<IngestAnswer, IngestRefusal>> promise;
-  ingest_.Commit(gatherer->shared(), [&](tl::expected<IngestAnswer, IngestRefusal> answer) { promise.set_value(std::move(answer)); });
+  ingest_.Commit(gatherer->shared(), [&](tl::expected<IngestAnswer, IngestRefusal> answer) {
+    promise.set_value(std::move(answer));
+  });
   return promise.get_future().get();
 }
 
@@ -315,7 +338,8 @@ void StreamIngest::Split(const IngestRequest& request, Gatherer& gatherer) {
   const uint64_t first = request.origin ? request.origin->first : 0;
   auto add = [&](const Envelope& envelope, std::string_view data, uint64_t line) {
     Gatherer::Place place{prepared.events, line, request.origin ? first + prepared.events + 1 : 0, {}};
-    if (auto rejection = gatherer.Add(envelope, data, place)) gatherer.Quarantine(place, data, std::move(*rejection));
+    if (auto rejection = gatherer.Add(envelope, data, place))
+      gatherer.Quarantine(place, data, std::move(*rejection));
   };
   auto refuse = [&](Status status) { prepared.refusal = IngestRefusal{std::move(status), {}}; };
   std::string_view body = request.body;
@@ -332,7 +356,9 @@ void StreamIngest::Split(const IngestRequest& request, Gatherer& gatherer) {
       }
       return;
     }
-    case BodyFormat::kCloudEventBinary: add(request.envelope, body, 0); return;
+    case BodyFormat::kCloudEventBinary:
+      add(request.envelope, body, 0);
+      return;
     case BodyFormat::kJson: {
       size_t begin = body.find_first_not_of(" \t\r\n");
       if (begin == std::string_view::npos || body[begin] != '[') {
@@ -340,7 +366,8 @@ void StreamIngest::Split(const IngestRequest& request, Gatherer& gatherer) {
         return;
       }
       if (auto error = ValidateJson(body, config_.shape.max_depth + 1))
-        return refuse(Invalid("the body is not a JSON array: {} at byte {}", error->message, error->position));
+        return refuse(
+            Invalid("the body is not a JSON array: {} at byte {}", error->message, error->position));
       uint64_t line = request.subject.empty() ? 0 : request.first_line;
       std::vector<std::string_view> elements = JsonElements(body).value_or(std::vector<std::string_view>{});
       for (std::string_view element : elements) {
@@ -354,7 +381,8 @@ void StreamIngest::Split(const IngestRequest& request, Gatherer& gatherer) {
       std::vector<std::string_view> elements{body};
       if (request.format == BodyFormat::kCloudEventBatch) {
         if (auto error = ValidateJson(body, config_.shape.max_depth + 2))
-          return refuse(Invalid("the body is not a JSON array of CloudEvents: {} at byte {}", error->message, error->position));
+          return refuse(Invalid("the body is not a JSON array of CloudEvents: {} at byte {}", error->message,
+                                error->position));
         auto found = JsonElements(body);
         if (!found) return refuse(Invalid("a CloudEvents batch is a JSON array"));
         elements = std::move(*found);
@@ -363,7 +391,8 @@ void StreamIngest::Split(const IngestRequest& request, Gatherer& gatherer) {
         auto event = ParseCloudEvent(element);
         if (event) {
           add(event->envelope, event->data, 0);
-        } else if (event.error().code() == Code::kInvalid && (request.format == BodyFormat::kCloudEventBatch || !config_.reject)) {
+        } else if (event.error().code() == Code::kInvalid &&
+                   (request.format == BodyFormat::kCloudEventBatch || !config_.reject)) {
           Gatherer::Place place{prepared.events++, 0, 0, {}};
           gatherer.Quarantine(place, element, {"json", "", event.error().message()});
         } else {
@@ -440,7 +469,8 @@ Status StreamIngest::DropDuplicates(PreparedIngest& prepared, Commitment& commit
   return OkStatus();
 }
 
-bool StreamIngest::AnswerFromReceipts(PreparedIngest& prepared, Commitment& commitment, IngestRefusal& refusal) {
+bool StreamIngest::AnswerFromReceipts(PreparedIngest& prepared, Commitment& commitment,
+                                      IngestRefusal& refusal) {
   for (uint32_t p = 0; p < stream_.partitions(); ++p) {
     auto receipt = stream_.partition(p).FindReceipt(kKeyOrigin + config_.shape.name, prepared.key);
     if (!receipt) continue;
@@ -451,10 +481,12 @@ bool StreamIngest::AnswerFromReceipts(PreparedIngest& prepared, Commitment& comm
     commitment.answer.replayed = true;
     prepared.batches[p] = {};
     if (receipt->events == 0) continue;
-    commitment.answer.partitions.push_back({p, receipt->first_offset, receipt->first_offset + receipt->events - 1});
+    commitment.answer.partitions.push_back(
+        {p, receipt->first_offset, receipt->first_offset + receipt->events - 1});
     commitment.answer.accepted += receipt->events;
   }
-  if (dead_letters_.FindReceipt(config_.shape.name, kKeyOrigin + config_.shape.name, prepared.key)) prepared.letters.clear();
+  if (dead_letters_.FindReceipt(config_.shape.name, kKeyOrigin + config_.shape.name, prepared.key))
+    prepared.letters.clear();
   return true;
 }
 
@@ -477,13 +509,14 @@ void StreamIngest::Commit(std::shared_ptr<PreparedIngest> prepared, IngestDone d
       }
       done(std::move(answer));
     };
-    if (!AnswerFromReceipts(*prepared, *commitment, refusal)) return commitment->done(tl::unexpected(refusal));
+    if (!AnswerFromReceipts(*prepared, *commitment, refusal))
+      return commitment->done(tl::unexpected(refusal));
   } else {
     commitment->done = std::move(done);
   }
   commitment->answer.quarantined = prepared->quarantined;
-  // A letter of a request that may come again is durable before its events are appended, so that receipts beside events cover it too. It is waited for
-  // here, so that pieces of an origin stay in order.
+  // A letter of a request that may come again is durable before its events are appended, so that receipts
+  // beside events cover it too. It is waited for here, so that pieces of an origin stay in order.
   if (prepared->repeatable && !prepared->letters.empty()) {
     auto first = dead_letters_.AppendAndWait(config_.shape.name, prepared->letters, prepared->receipts);
     if (first) {
@@ -518,35 +551,38 @@ void StreamIngest::AppendEvents(const std::shared_ptr<Commitment>& commitment) {
         ++commitment->remaining;
       }
       bytes_in_.fetch_add(batch.data_bytes, std::memory_order_relaxed);
-      stream_.partition(p).Append(std::move(batch), config_.ack, [this, commitment, p](Result<Appended> appended) {
-        {
-          std::lock_guard inner(commitment->mutex);
-          if (!appended) {
-            commitment->failure = appended.error();
-          } else if (appended->count > 0) {
-            commitment->answer.partitions.push_back({p, appended->first_offset, appended->first_offset + appended->count - 1});
-            commitment->answer.accepted += appended->count;
-          }
-        }
-        Finished(commitment);
-      });
+      stream_.partition(p).Append(
+          std::move(batch), config_.ack, [this, commitment, p](Result<Appended> appended) {
+            {
+              std::lock_guard inner(commitment->mutex);
+              if (!appended) {
+                commitment->failure = appended.error();
+              } else if (appended->count > 0) {
+                commitment->answer.partitions.push_back(
+                    {p, appended->first_offset, appended->first_offset + appended->count - 1});
+                commitment->answer.accepted += appended->count;
+              }
+            }
+            Finished(commitment);
+          });
     }
     if (!prepared.repeatable && !prepared.letters.empty()) {
       {
         std::lock_guard inner(commitment->mutex);
         ++commitment->remaining;
       }
-      dead_letters_.Append(config_.shape.name, prepared.letters, {}, [this, commitment](Result<uint64_t> first) {
-        {
-          std::lock_guard inner(commitment->mutex);
-          if (first) {
-            NumberFaults(*commitment->prepared, *first);
-          } else {
-            commitment->failure = first.error();
-          }
-        }
-        Finished(commitment);
-      });
+      dead_letters_.Append(config_.shape.name, prepared.letters, {},
+                           [this, commitment](Result<uint64_t> first) {
+                             {
+                               std::lock_guard inner(commitment->mutex);
+                               if (first) {
+                                 NumberFaults(*commitment->prepared, *first);
+                               } else {
+                                 commitment->failure = first.error();
+                               }
+                             }
+                             Finished(commitment);
+                           });
     }
   }
   Finished(commitment);
@@ -558,7 +594,8 @@ void StreamIngest::Finished(const std::shared_ptr<Commitment>& commitment) {
     if (--commitment->remaining > 0) return;
   }
   if (!dedupe_ || commitment->answer.replayed) return Complete(commitment);
-  // Answers with duplicates wait until all that was queued before them is durable: the event that they repeat may be among it.
+  // Answers with duplicates wait until all that was queued before them is durable: the event that they repeat
+  // may be among it.
   std::vector<std::shared_ptr<Commitment>> ready;
   {
     std::lock_guard lock(commit_mutex_);
@@ -567,7 +604,8 @@ void StreamIngest::Finished(const std::shared_ptr<Commitment>& commitment) {
       for (const auto& identity : commitment->inserted) dedupe_->Erase(identity);
       for (auto& [sequence, later] : in_flight_)
         if (sequence > commitment->sequence && later->waits_for_earlier && later->failure.ok())
-          later->failure = Unavailable("an event that this request repeats could not be stored; send it again");
+          later->failure =
+              Unavailable("an event that this request repeats could not be stored; send it again");
     }
     bool all_before_durable = true;
     for (auto it = in_flight_.begin(); it != in_flight_.end();) {
@@ -585,10 +623,12 @@ void StreamIngest::Finished(const std::shared_ptr<Commitment>& commitment) {
 }
 
 void StreamIngest::Complete(const std::shared_ptr<Commitment>& commitment) {
-  if (!commitment->failure.ok()) return commitment->done(tl::unexpected(IngestRefusal{commitment->failure, {}}));
+  if (!commitment->failure.ok())
+    return commitment->done(tl::unexpected(IngestRefusal{commitment->failure, {}}));
   IngestAnswer& answer = commitment->answer;
   events_in_.fetch_add(answer.accepted, std::memory_order_relaxed);
-  std::sort(answer.partitions.begin(), answer.partitions.end(), [](const auto& a, const auto& b) { return a.partition < b.partition; });
+  std::sort(answer.partitions.begin(), answer.partitions.end(),
+            [](const auto& a, const auto& b) { return a.partition < b.partition; });
   answer.position.stream = config_.shape.name;
   for (const PartitionRange& range : answer.partitions) answer.position.offsets[range.partition] = range.last;
   answer.faults = std::move(commitment->prepared->faults);
@@ -600,7 +640,8 @@ std::optional<Receipt> StreamIngest::FindOrigin(const std::string& origin, const
   for (uint32_t p = 0; p < stream_.partitions(); ++p) {
     auto receipt = stream_.partition(p).FindReceipt(origin, part);
     if (!receipt) return std::nullopt;
-    if (!least || LeadingNumber(receipt->position) < LeadingNumber(least->position)) least = std::move(receipt);
+    if (!least || LeadingNumber(receipt->position) < LeadingNumber(least->position))
+      least = std::move(receipt);
   }
   return least;
 }

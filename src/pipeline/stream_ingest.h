@@ -1,9 +1,10 @@
 // StreamIngest: the way into one stream (pipeline/ingest.h says what for).
 //
-// Place: floor 5; one a stream, owned by the Engine, used by HTTP, files, source runners and stream sinks alike.
-// Threads: thread-safe. Prepare runs in parallel on assemblers of a pool; Commit takes the commit lock for the time it needs to queue the batches; it blocks only
-// where dead letters of a request that can come again must be durable first.
-// Dead letters of a request are durable before its events are appended if the request can come again (key, origin); so what receipts cover is complete.
+// Place: floor 5; one a stream, owned by the Engine, used by HTTP, files, source runners and stream sinks
+// alike. Threads: thread-safe. Prepare runs in parallel on assemblers of a pool; Commit takes the commit lock
+// for the time it needs to queue the batches; it blocks only where dead letters of a request that can come
+// again must be durable first. Dead letters of a request are durable before its events are appended if the
+// request can come again (key, origin); so what receipts cover is complete.
 #pragma once
 
 #include <atomic>
@@ -36,24 +37,25 @@ class PreparedIngest {
   friend class StreamIngest;
   friend class OriginWriter;
   StreamIngest* stream = nullptr;
-  std::unique_ptr<Assembler> assembler;     // returned to the pool
-  std::optional<IngestRefusal> refusal;     // of the whole request
-  std::vector<EncodedBatch> batches;        // by partition; count 0 and no payload = nothing to append
+  std::unique_ptr<Assembler> assembler;  // returned to the pool
+  std::optional<IngestRefusal> refusal;  // of the whole request
+  std::vector<EncodedBatch> batches;     // by partition; count 0 and no payload = nothing to append
   std::vector<DeadLetter> letters;
-  std::vector<size_t> letter_faults;        // index in faults of each letter, SIZE_MAX beyond the bound
+  std::vector<size_t> letter_faults;  // index in faults of each letter, SIZE_MAX beyond the bound
   std::vector<IngestFault> faults;
-  uint64_t events = 0;                      // in the request
+  uint64_t events = 0;  // in the request
   uint64_t quarantined = 0;
-  uint64_t skipped = 0;                     // covered by receipts
-  Receipts receipts;                        // of the request, for every batch
-  std::string key, body_hash;               // Idempotency-Key
-  bool repeatable = false;                  // key or origin
-  bool everywhere = false;                  // receipts also into partitions that got nothing
+  uint64_t skipped = 0;        // covered by receipts
+  Receipts receipts;           // of the request, for every batch
+  std::string key, body_hash;  // Idempotency-Key
+  bool repeatable = false;     // key or origin
+  bool everywhere = false;     // receipts also into partitions that got nothing
 };
 
 class StreamIngest {
  public:
-  StreamIngest(const StreamConfig& config, Stream& stream, DeadLetters& dead_letters, Database& database, IdempotencyTable& keys, Clock& clock);
+  StreamIngest(const StreamConfig& config, Stream& stream, DeadLetters& dead_letters, Database& database,
+               IdempotencyTable& keys, Clock& clock);
   ~StreamIngest();
 
   /// Reads the log's end back into the dedupe window. Before the first Commit.
@@ -103,34 +105,39 @@ class StreamIngest {
   std::mutex pool_mutex_;
   std::vector<std::unique_ptr<Assembler>> assemblers_;
   std::vector<std::unique_ptr<ContractChecks>> checks_;
-  std::map<std::string, int64_t> receipts_written_ns_;  // origin and part: when every partition last got a receipt
+  std::map<std::string, int64_t>
+      receipts_written_ns_;  // origin and part: when every partition last got a receipt
 
   std::mutex commit_mutex_;
   std::unique_ptr<DedupeWindow> dedupe_;
   uint64_t next_sequence_ = 0;
-  std::map<uint64_t, std::shared_ptr<Commitment>> in_flight_;  // by sequence; those that must be durable before a duplicate's answer
+  std::map<uint64_t, std::shared_ptr<Commitment>>
+      in_flight_;  // by sequence; those that must be durable before a duplicate's answer
 
   std::atomic<uint64_t> events_in_{0};
   std::atomic<uint64_t> bytes_in_{0};
 };
 
-/// The way in of one origin that can be read again (a source, a stream sink): gathers events of one part at a time and commits them with a receipt.
-/// Events whose sequence a partition's receipt covers are skipped there. Belongs to one thread.
+/// The way in of one origin that can be read again (a source, a stream sink): gathers events of one part at a
+/// time and commits them with a receipt. Events whose sequence a partition's receipt covers are skipped
+/// there. Belongs to one thread.
 class OriginWriter {
  public:
   OriginWriter(StreamIngest& ingest, std::string origin);
   ~OriginWriter();
-  /// `sequence` grows along the part, from 1. `at` says where the event stood, for a dead letter. A rejection is quarantined, or only told.
-  std::optional<Rejection> Add(const std::string& part, const Envelope& envelope, std::string_view data, uint64_t sequence, std::string_view at,
-                               bool quarantine);
+  /// `sequence` grows along the part, from 1. `at` says where the event stood, for a dead letter. A rejection
+  /// is quarantined, or only told.
+  std::optional<Rejection> Add(const std::string& part, const Envelope& envelope, std::string_view data,
+                               uint64_t sequence, std::string_view at, bool quarantine);
   /// Events and bytes gathered since the last Commit.
   uint64_t count() const;
   uint64_t bytes() const;
   /// Forgets what was gathered.
   void Drop();
-  /// Appends what was gathered, and the position (its text begins with the decimal sequence reached). Durable on return. `everywhere`: the receipt
-  /// also goes to partitions that got nothing.
-  tl::expected<IngestAnswer, IngestRefusal> Commit(const std::string& part, const std::string& position, bool everywhere, bool reject);
+  /// Appends what was gathered, and the position (its text begins with the decimal sequence reached). Durable
+  /// on return. `everywhere`: the receipt also goes to partitions that got nothing.
+  tl::expected<IngestAnswer, IngestRefusal> Commit(const std::string& part, const std::string& position,
+                                                   bool everywhere, bool reject);
 
  private:
   StreamIngest& ingest_;

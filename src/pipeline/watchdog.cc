@@ -3,7 +3,8 @@
 namespace millstream {
 namespace {
 
-// The thread looks this often; a deadline is exceeded by no more than it. It needs no waking for each piece of work.
+// The thread looks this often; a deadline is exceeded by no more than it. It needs no waking for each piece
+// of work.
 constexpr auto kTick = std::chrono::milliseconds(50);
 
 }  // namespace
@@ -15,10 +16,13 @@ Watchdog::~Watchdog() {
   changed_.notify_all();
 }
 
-Watchdog::Guard::Guard(Watchdog& watchdog, int64_t deadline_us, std::function<void()> interrupt) : watchdog_(watchdog) {
+Watchdog::Guard::Guard(Watchdog& watchdog, int64_t deadline_us, std::function<void()> interrupt)
+    : watchdog_(watchdog) {
   std::lock_guard lock(watchdog.mutex_);
   id_ = watchdog.next_id_++;
-  watchdog.watches_.emplace(id_, Watch{std::chrono::steady_clock::now() + std::chrono::microseconds(deadline_us), std::move(interrupt), this});
+  watchdog.watches_.emplace(id_,
+                            Watch{std::chrono::steady_clock::now() + std::chrono::microseconds(deadline_us),
+                                  std::move(interrupt), this});
 }
 
 Watchdog::Guard::~Guard() {

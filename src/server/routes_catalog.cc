@@ -15,8 +15,8 @@ std::string StatusOf(const std::string& status, std::string_view list, const std
   auto members = JsonMembers(status);
   for (const auto& [member, value] : *members) {
     if (member != list) continue;
-    std::vector<std::string_view> elements = JsonElements(value).value_or(std::vector<std::string_view>{});
-    for (std::string_view element : elements) {
+    auto elements = JsonElements(value);
+    for (std::string_view element : *elements) {
       auto fields = JsonMembers(element);
       std::string scratch;
       for (const auto& [field, text] : *fields)

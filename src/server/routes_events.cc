@@ -1,4 +1,6 @@
 // Events out: GET /v1/streams/{stream}/events as NDJSON or server-sent events.
+#include <algorithm>
+
 #include "base/text.h"
 #include "server/event_feed.h"
 #include "server/http_text.h"
@@ -15,9 +17,8 @@ constexpr auto kKeepAlive = std::chrono::seconds(15);
 /// The first offset of each partition at or after a place: POSITION (inclusive), time, earliest, latest.
 Status ReadPlace(Engine& engine, Stream& stream, const std::string& text,
                  std::map<uint32_t, uint64_t>& offsets) {
-  const std::string_view place = text;
-  if (place == "earliest") return OkStatus();
-  if (place.find('/') != std::string_view::npos) {
+  if (text == "earliest") return OkStatus();
+  if (std::count(text.begin(), text.end(), '/') > 0) {
     ASSIGN_OR_RETURN(Position position, ParsePosition(text));
     if (position.stream != stream.name()) return Invalid("'{}' is a position of another stream", text);
     for (const auto& [partition, offset] : position.offsets) {
@@ -28,7 +29,7 @@ Status ReadPlace(Engine& engine, Stream& stream, const std::string& text,
     return OkStatus();
   }
   std::optional<int64_t> time_us;
-  if (place != "latest") {
+  if (text != "latest") {
     ASSIGN_OR_RETURN(time_us, ParseTimeOrAgo(text, engine.clock()));
   }
   for (uint32_t p = 0; p < stream.partitions(); ++p) {

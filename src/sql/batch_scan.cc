@@ -69,7 +69,8 @@ struct BatchScan::State : ScanSource {
   std::vector<BatchRange> ranges;
   Status read_status;
 
-  // Of a StreamScan: where ranges come from. The batch before the last stays, for what DuckDB has not copied yet.
+  // Of a StreamScan: where ranges come from. The batch before the last stays, for what DuckDB has not copied
+  // yet.
   std::function<Result<StreamScan::Feed>()> make_feed;
   StreamScan::Feed feed;
   StreamScan::Piece current, previous;
@@ -361,8 +362,8 @@ Status BatchScan::read_status() const { return state_->read_status; }
 StreamScan::StreamScan(std::unique_ptr<BatchScan> scan) : scan_(std::move(scan)) {}
 StreamScan::~StreamScan() = default;
 
-Result<std::unique_ptr<StreamScan>> StreamScan::Make(Database& database, std::string stream, Contract contract,
-                                                     AttributeDefaults defaults,
+Result<std::unique_ptr<StreamScan>> StreamScan::Make(Database& database, std::string stream,
+                                                     Contract contract, AttributeDefaults defaults,
                                                      std::function<Result<Feed>()> make_feed) {
   ASSIGN_OR_FAIL(std::unique_ptr<BatchScan> scan,
                  BatchScan::Make(database, std::move(stream), std::move(contract), std::move(defaults)));

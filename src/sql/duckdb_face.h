@@ -64,8 +64,8 @@ class ScanSource {
     std::string name;
     LogicalType type;
   };
-  /// The source that a statement which binds this one reads; null = this one itself. A source that one query may name several times
-  /// gives each of them its own.
+  /// The source that a statement which binds this one reads; null = this one itself. A source that one query
+  /// may name several times gives each of them its own.
   virtual std::shared_ptr<ScanSource> Bind() { return nullptr; }
   /// Column 0 is what `count(*)` reads.
   virtual const std::vector<ScanColumn>& scan_columns() const = 0;

@@ -36,20 +36,22 @@ struct SourceEvent {
   std::string_view data;
   std::string_view part;  // what it belongs to that has a position of its own, e.g. a file's identity
   std::string_view at;    // where it stood, for dead letters: "a.ndjson#17"
-  uint64_t sequence = 0;  // grows along the source's part, e.g. the byte after it, or its record number from 1: after a crash the taker skips what is stored already
+  uint64_t sequence = 0;  // grows along the source's part, e.g. the byte after it, or its record number from
+                          // 1: after a crash the taker skips what is stored already
 };
 
 /// Takes what a source reads. Implemented by pipeline/ingest.
 class EventTaker {
  public:
   virtual ~EventTaker() = default;
-  /// Checks and gathers one event; another part than before commits what was gathered. A bad one becomes a dead letter (or is counted as refused) and is no error of the source.
+  /// Checks and gathers one event; another part than before commits what was gathered. A bad one becomes a
+  /// dead letter (or is counted as refused) and is no error of the source.
   virtual Status Take(const SourceEvent& event) = 0;
-  /// Appends what was gathered, with the position last given by Mark: durable on return. Called by the source when it has no more for now; the taker
-  /// also appends by itself when its buffer is full.
+  /// Appends what was gathered, with the position last given by Mark: durable on return. Called by the source
+  /// when it has no more for now; the taker also appends by itself when its buffer is full.
   virtual Status Commit() = 0;
-  /// All that was taken so far of `part` is covered by this resume position. Its text begins with the decimal `sequence` that was reached. Call it after each
-  /// event or each piece.
+  /// All that was taken so far of `part` is covered by this resume position. Its text begins with the decimal
+  /// `sequence` that was reached. Call it after each event or each piece.
   virtual Status Mark(const std::string& part, const std::string& position) = 0;
   /// The position of a part as stored in the stream's receipts (the minimum over partitions), if there is
   /// one.
@@ -73,8 +75,9 @@ class Source {
   /// Reads what there is now and hands it to the taker. True if it did something; false: nothing new (the
   /// runtime waits `poll_us` and calls again).
   virtual Result<bool> Poll(std::stop_token stop) = 0;
-  /// `run --once`, after Poll has answered false: nothing more will come, so take what only waits for its end (an
-  /// incomplete last line, a file that may still be written). True if it did something; called until it did not.
+  /// `run --once`, after Poll has answered false: nothing more will come, so take what only waits for its end
+  /// (an incomplete last line, a file that may still be written). True if it did something; called until it
+  /// did not.
   virtual Result<bool> Finish(std::stop_token /*stop*/) { return false; }
   virtual int64_t poll_us() const { return 500'000; }
 };
