@@ -1,6 +1,6 @@
 #include "pipeline/delivery_loop.h"
 
-#include <charconv>
+#include "pipeline/gatherer.h"
 
 namespace millstream {
 namespace {
@@ -15,12 +15,6 @@ constexpr uint32_t kDeadlineAttempts =
 bool IsRetried(Code code) {
   return code == Code::kUnavailable || code == Code::kExhausted || code == Code::kDeadline ||
          code == Code::kConflict;
-}
-
-uint64_t LeadingNumber(std::string_view text) {
-  uint64_t number = 0;
-  std::from_chars(text.data(), text.data() + text.size(), number);
-  return number;
 }
 
 }  // namespace

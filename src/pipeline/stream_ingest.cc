@@ -5,22 +5,16 @@
 
 #include "event/cloudevents.h"
 #include "event/json_scan.h"
+#include "pipeline/gatherer.h"
 
 namespace millstream {
 namespace {
 
-constexpr size_t kMaxFaults = 100;  // in an answer
-constexpr size_t kMaxPooled = 16;   // assemblers kept for reuse
+constexpr size_t kMaxPooled = 16;  // assemblers kept for reuse
 constexpr size_t kMaxDedupeKeys = 1'000'000;
 constexpr size_t kReceiptsBytes = 1 << 20;  // pieces from this size on carry receipts to every partition
 constexpr int64_t kReceiptsIntervalNs = 10'000'000'000;  // SEMANTICS, 5
 constexpr char kKeyOrigin[] = "key/";  // then the stream: the log keeps these for a window only
-
-uint64_t LeadingNumber(std::string_view text) {
-  uint64_t number = 0;
-  std::from_chars(text.data(), text.data() + text.size(), number);
-  return number;
-}
 
 }  // namespace
 
@@ -36,157 +30,6 @@ struct StreamIngest::Commitment {
   uint64_t sequence = 0;
   bool waits_for_earlier = false;  // has duplicates of events that may not be durable yet
   bool durable = false;
-};
-
-/// Gathers events of one request, or of one stretch of an origin's part, into the assembler and remembers
-/// where each stood.
-class StreamIngest::Gatherer {
- public:
-  Gatherer(StreamIngest& stream, std::shared_ptr<PreparedIngest> prepared, std::string subject)
-      : stream_(stream),
-        prepared_(std::move(prepared)),
-        subject_(std::move(subject)),
-        where_(stream.stream_.partitions()) {
-    prepared_->stream = &stream;
-    prepared_->assembler = stream.TakeAssembler();
-    prepared_->batches.resize(stream.stream_.partitions());
-  }
-
-  PreparedIngest& prepared() { return *prepared_; }
-  const std::shared_ptr<PreparedIngest>& shared() const { return prepared_; }
-
-  /// Reads what an origin's receipts cover already.
-  void Cover(const std::string& origin, const std::string& part) {
-    for (uint32_t p = 0; p < stream_.stream_.partitions(); ++p) {
-      auto receipt = stream_.stream_.partition(p).FindReceipt(origin, part);
-      covered_.push_back(receipt ? LeadingNumber(receipt->position) : 0);
-    }
-    auto dead = stream_.dead_letters_.FindReceipt(stream_.config_.shape.name, origin, part);
-    covered_letters_ = dead ? LeadingNumber(dead->position) : 0;
-    prepared_->repeatable = true;
-  }
-
-  struct Place {
-    uint64_t index = 0;     // in the request
-    uint64_t line = 0;      // 0: none
-    uint64_t sequence = 0;  // in the origin's part
-    std::string_view at;    // of a source; valid during Add
-  };
-
-  std::optional<Rejection> Add(const Envelope& envelope, std::string_view data, const Place& place) {
-    Envelope filled = envelope;
-    std::string id;
-    if (!subject_.empty()) {
-      if (!filled.subject) filled.subject = subject_;
-      if (!filled.id) filled.id = id = fmt::format("{}#{}", subject_, place.line);
-    }
-    ++prepared_->events;
-    uint32_t partition = 0;
-    auto rejection = prepared_->assembler->Add(filled, data, &partition);
-    if (rejection) return rejection;
-    where_[partition].push_back({place.index, place.line, place.sequence, {}});
-    if (!place.at.empty()) ats_[partition].emplace_back(place.at);
-    return std::nullopt;
-  }
-
-  void Quarantine(const Place& place, std::string_view data, Rejection rejection) {
-    ++prepared_->quarantined;
-    size_t fault = SIZE_MAX;
-    if (prepared_->faults.size() < kMaxFaults) {
-      fault = prepared_->faults.size();
-      prepared_->faults.push_back(
-          {place.index, place.line, rejection.code, rejection.path, rejection.message, std::nullopt});
-    }
-    if (place.sequence > 0 && place.sequence <= covered_letters_) return;
-    DeadLetter letter;
-    letter.at = "ingest";
-    letter.code = std::move(rejection.code);
-    if (!place.at.empty()) {
-      letter.event = place.at;
-    } else if (!subject_.empty()) {
-      letter.event = fmt::format("{}#{}", subject_, place.line);
-    } else {
-      letter.event =
-          place.line > 0 ? fmt::format("line {}", place.line) : fmt::format("event {}", place.index);
-    }
-    letter.path = std::move(rejection.path);
-    letter.reason =
-        letter.path.empty() ? rejection.message : fmt::format("{}: {}", letter.path, rejection.message);
-    letter.data = data;
-    prepared_->letters.push_back(std::move(letter));
-    prepared_->letter_faults.push_back(fault);
-  }
-
-  /// Takes gathered events of a partition away again, as refused.
-  void Withdraw(uint32_t partition, const std::vector<ContractChecks::Violation>& violations) {
-    std::vector<uint32_t> rows;
-    for (const ContractChecks::Violation& violation : violations) {
-      Place place = where_[partition][violation.row];
-      if (auto ats = ats_.find(partition); ats != ats_.end()) place.at = ats->second[violation.row];
-      Quarantine(place, prepared_->assembler->DataOf(partition, violation.row),
-                 {"contract", violation.path, violation.message});
-      rows.push_back(violation.row);
-    }
-    Remove(partition, rows);
-  }
-
-  /// Takes away what an earlier attempt has made durable.
-  void SkipCovered() {
-    for (uint32_t p = 0; p < covered_.size(); ++p) {
-      if (where_[p].empty() || where_[p].front().sequence > covered_[p]) continue;
-      std::vector<uint32_t> rows;
-      for (uint32_t row = 0; row < where_[p].size(); ++row)
-        if (where_[p][row].sequence <= covered_[p]) rows.push_back(row);
-      prepared_->skipped += rows.size();
-      Remove(p, rows);
-    }
-  }
-
-  /// Faults in the order of the request.
-  void SortFaults() {
-    std::vector<IngestFault>& faults = prepared_->faults;
-    std::vector<size_t> order(faults.size());
-    for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-    std::stable_sort(order.begin(), order.end(),
-                     [&](size_t a, size_t b) { return faults[a].index < faults[b].index; });
-    std::vector<size_t> moved_to(order.size());
-    std::vector<IngestFault> sorted;
-    for (size_t i = 0; i < order.size(); ++i) {
-      moved_to[order[i]] = i;
-      sorted.push_back(std::move(faults[order[i]]));
-    }
-    faults = std::move(sorted);
-    for (size_t& fault : prepared_->letter_faults)
-      if (fault != SIZE_MAX) fault = moved_to[fault];
-  }
-
- private:
-  void Remove(uint32_t partition, const std::vector<uint32_t>& rows) {
-    prepared_->assembler->Remove(partition, rows);
-    EraseRows(where_[partition], rows);
-    if (auto ats = ats_.find(partition); ats != ats_.end()) EraseRows(ats->second, rows);
-  }
-  template <typename T>
-  static void EraseRows(std::vector<T>& values, const std::vector<uint32_t>& rows) {
-    size_t next = 0, kept = 0;
-    for (size_t row = 0; row < values.size(); ++row) {
-      if (next < rows.size() && rows[next] == row) {
-        ++next;
-      } else {
-        if (kept != row) values[kept] = std::move(values[row]);
-        ++kept;
-      }
-    }
-    values.resize(kept);
-  }
-
-  StreamIngest& stream_;
-  std::shared_ptr<PreparedIngest> prepared_;
-  const std::string subject_;
-  std::vector<std::vector<Place>> where_;             // by partition, one a gathered event
-  std::map<uint32_t, std::vector<std::string>> ats_;  // by partition, of sources
-  std::vector<uint64_t> covered_;  // by partition: up to which sequence it is durable there
-  uint64_t covered_letters_ = 0;
 };
 
 PreparedIngest::~PreparedIngest() {
@@ -289,48 +132,6 @@ bool StreamIngest::ReceiptsDue(const std::string& origin, const std::string& par
   if (bytes < kReceiptsBytes && last != 0 && now - last < kReceiptsIntervalNs) return false;
   last = now;
   return true;
-}
-
-OriginWriter::OriginWriter(StreamIngest& ingest, std::string origin)
-    : ingest_(ingest), origin_(std::move(origin)) {}
-
-OriginWriter::~OriginWriter() = default;
-
-std::optional<Rejection> OriginWriter::Add(const std::string& part, const Envelope& envelope,
-                                           std::string_view data, uint64_t sequence, std::string_view at,
-                                           bool quarantine) {
-  if (!gatherer_) {
-    gatherer_ = std::make_unique<StreamIngest::Gatherer>(ingest_, std::make_shared<PreparedIngest>(), "");
-    gatherer_->Cover(origin_, part);
-  }
-  StreamIngest::Gatherer::Place place{gatherer_->prepared().events, 0, sequence, at};
-  auto rejection = gatherer_->Add(envelope, data, place);
-  if (rejection && quarantine) gatherer_->Quarantine(place, data, *rejection);
-  return rejection;
-}
-
-uint64_t OriginWriter::count() const { return gatherer_ ? gatherer_->prepared().events : 0; }
-uint64_t OriginWriter::bytes() const { return gatherer_ ? gatherer_->prepared().assembler->data_bytes() : 0; }
-void OriginWriter::Drop() { gatherer_.reset(); }
-
-tl::expected<IngestAnswer, IngestRefusal> OriginWriter::Commit(const std::string& part,
-                                                               const std::string& position, bool everywhere,
-                                                               bool reject) {
-  if (!gatherer_) {
-    gatherer_ = std::make_unique<StreamIngest::Gatherer>(ingest_, std::make_shared<PreparedIngest>(), "");
-    gatherer_->prepared().repeatable = true;
-  }
-  auto gatherer = std::move(gatherer_);
-  PreparedIngest& prepared = gatherer->prepared();
-  prepared.receipts.push_back({origin_, part, position, 0, UINT32_MAX, 0});
-  prepared.everywhere =
-      ingest_.ReceiptsDue(origin_, part, everywhere ? SIZE_MAX : prepared.assembler->data_bytes());
-  ingest_.Lay(*gatherer, reject);
-  std::promise<tl::expected<IngestAnswer, IngestRefusal>> promise;
-  ingest_.Commit(gatherer->shared(), [&](tl::expected<IngestAnswer, IngestRefusal> answer) {
-    promise.set_value(std::move(answer));
-  });
-  return promise.get_future().get();
 }
 
 void StreamIngest::Split(const IngestRequest& request, Gatherer& gatherer) {

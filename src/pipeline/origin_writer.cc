@@ -1,0 +1,50 @@
+// OriginWriter (stream_ingest.h): the way in of what can be read again.
+#include <future>
+
+#include "pipeline/gatherer.h"
+
+namespace millstream {
+
+OriginWriter::OriginWriter(StreamIngest& ingest, std::string origin)
+    : ingest_(ingest), origin_(std::move(origin)) {}
+
+OriginWriter::~OriginWriter() = default;
+
+std::optional<Rejection> OriginWriter::Add(const std::string& part, const Envelope& envelope,
+                                           std::string_view data, uint64_t sequence, std::string_view at,
+                                           bool quarantine) {
+  if (!gatherer_) {
+    gatherer_ = std::make_unique<StreamIngest::Gatherer>(ingest_, std::make_shared<PreparedIngest>(), "");
+    gatherer_->Cover(origin_, part);
+  }
+  StreamIngest::Gatherer::Place place{gatherer_->prepared().events, 0, sequence, at};
+  auto rejection = gatherer_->Add(envelope, data, place);
+  if (rejection && quarantine) gatherer_->Quarantine(place, data, *rejection);
+  return rejection;
+}
+
+uint64_t OriginWriter::count() const { return gatherer_ ? gatherer_->prepared().events : 0; }
+uint64_t OriginWriter::bytes() const { return gatherer_ ? gatherer_->prepared().assembler->data_bytes() : 0; }
+void OriginWriter::Drop() { gatherer_.reset(); }
+
+tl::expected<IngestAnswer, IngestRefusal> OriginWriter::Commit(const std::string& part,
+                                                               const std::string& position, bool everywhere,
+                                                               bool reject) {
+  if (!gatherer_) {
+    gatherer_ = std::make_unique<StreamIngest::Gatherer>(ingest_, std::make_shared<PreparedIngest>(), "");
+    gatherer_->prepared().repeatable = true;
+  }
+  auto gatherer = std::move(gatherer_);
+  PreparedIngest& prepared = gatherer->prepared();
+  prepared.receipts.push_back({origin_, part, position, 0, UINT32_MAX, 0});
+  prepared.everywhere =
+      ingest_.ReceiptsDue(origin_, part, everywhere ? SIZE_MAX : prepared.assembler->data_bytes());
+  ingest_.Lay(*gatherer, reject);
+  std::promise<tl::expected<IngestAnswer, IngestRefusal>> promise;
+  ingest_.Commit(gatherer->shared(), [&](tl::expected<IngestAnswer, IngestRefusal> answer) {
+    promise.set_value(std::move(answer));
+  });
+  return promise.get_future().get();
+}
+
+}  // namespace millstream
