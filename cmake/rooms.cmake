@@ -13,3 +13,8 @@ room(pipeline USES catalog tables)                                              
 room(query    USES pipeline)                                                                        # floor 6
 room(server   USES query LIBRARIES OpenSSL::SSL Boost::headers)                                                    # floor 7
 room(cli      USES server LIBRARIES PkgConfig::CURL)                                                # floor 8
+
+# The demo's files are taken into the binary.
+file(GLOB demo_files CONFIGURE_DEPENDS examples/demo/*)
+set_source_files_properties(src/cli/demo_files.cc PROPERTIES OBJECT_DEPENDS "${demo_files}" SKIP_PRECOMPILE_HEADERS ON
+  COMPILE_DEFINITIONS "MILLSTREAM_SOURCE_DIR=\"${PROJECT_SOURCE_DIR}\"")

@@ -5,8 +5,8 @@
 namespace millstream {
 
 std::vector<Verb> AllVerbs() {
-  std::vector<Verb> verbs{InitVerb(),  CheckVerb(), RunVerb(), IngestVerb(),
-                          QueryVerb(), TapVerb(),   TopVerb()};
+  std::vector<Verb> verbs{InitVerb(),   DemoVerb(),  CheckVerb(), RunVerb(),
+                          IngestVerb(), QueryVerb(), TapVerb(),   TopVerb()};
   std::vector<Verb> nouns = NounVerbs();
   std::move(nouns.begin(), nouns.end(), std::back_inserter(verbs));
   for (Verb verb : {DeadVerb(), LogVerb(), VerifyVerb(), VersionVerb(), SchemaVerb(), ReferenceVerb(),

@@ -11,6 +11,7 @@ namespace millstream {
 
 std::vector<Verb> AllVerbs();
 
+Verb DemoVerb();
 Verb InitVerb();
 Verb CheckVerb();
 Verb RunVerb();
