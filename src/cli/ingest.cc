@@ -35,7 +35,7 @@ struct Totals {
     accepted += answer.accepted;
     quarantined += answer.quarantined;
     duplicates += answer.duplicates;
-    position.stream = answer.position.stream;
+    if (!answer.position.stream.empty()) position.stream = answer.position.stream;
     for (const auto& [partition, offset] : answer.position.offsets) position.offsets[partition] = offset;
   }
 };

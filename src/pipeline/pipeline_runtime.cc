@@ -201,7 +201,7 @@ PipelineStatus PipelineRuntime::status() const {
     status.lag_seconds = std::max(status.lag_seconds, shown.lag_seconds);
     if (Severity(shown.state) > Severity(status.state)) {
       status.state = shown.state;
-      status.reason = shown.id + ": " + shown.reason;
+      status.reason = shown.reason.empty() ? "" : shown.id + ": " + shown.reason;
     }
   }
   return status;
