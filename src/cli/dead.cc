@@ -16,6 +16,11 @@ struct ListOptions {
   int64_t limit = 100;
 };
 
+std::string ReasonOf(const JsonView& letter) {
+  std::string path = letter["path"].text();
+  return path.empty() ? letter["reason"].text() : path + ": " + letter["reason"].text();
+}
+
 /// "12:03:11", with the date if it was not today.
 std::string ShortTime(int64_t us, int64_t now_us) {
   std::string time = FormatTime(us);
@@ -42,7 +47,7 @@ int ListOne(const Everywhere& everywhere, HttpClient& api, const ListOptions& gi
   for (const JsonView& letter : letters)
     lines.push_back(
         {letter["number"].text(), ShortTime(static_cast<int64_t>(letter["time_us"].number()), clock.WallUs()),
-         letter["at"].text(), letter["code"].text(), letter["event"].text(), letter["reason"].text()});
+         letter["at"].text(), letter["code"].text(), letter["event"].text(), ReasonOf(letter)});
   if (!lines.empty())
     std::fputs(LayOut({"N", "TIME", "AT", "CODE", "EVENT", "REASON"}, lines).c_str(), stdout);
   std::printf(
@@ -83,7 +88,7 @@ int Show(const Everywhere& everywhere, const std::string& stream, int64_t number
   std::printf("dead letter %s of %s, %s\n", letter["number"].text().c_str(), stream.c_str(),
               FormatTime(static_cast<int64_t>(letter["time_us"].number())).c_str());
   std::printf("  at      %s\n  event   %s\n  code    %s\n  reason  %s\n", letter["at"].text().c_str(),
-              letter["event"].text().c_str(), letter["code"].text().c_str(), letter["reason"].text().c_str());
+              letter["event"].text().c_str(), letter["code"].text().c_str(), ReasonOf(letter).c_str());
   std::printf("  data    %s\n", letter["data_base64"].missing()
                                     ? data.c_str()
                                     : ("(base64) " + letter["data_base64"].text()).c_str());

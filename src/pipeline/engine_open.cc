@@ -84,13 +84,14 @@ Status Engine::State::ApplyFiles() {
 
 Result<Position> Engine::State::ResolveStart(const PipelineConfig& pipeline, const StreamConfig& config) {
   Position start{pipeline.stream, {}};
-  Stream* stream = log->Find(pipeline.stream);
+  // Opens it here if it exists; an empty stream made before its apply event harms nothing.
+  ASSIGN_OR_FAIL(Stream * stream, log->OpenStream(pipeline.stream, config.shape.partitions));
   for (uint32_t p = 0; p < config.shape.partitions; ++p) {
-    Bounds bounds = stream == nullptr ? Bounds{} : stream->partition(p).bounds();
+    Bounds bounds = stream->partition(p).bounds();
     uint64_t offset = bounds.start;
     if (pipeline.start.from == StartConfig::From::kLatest) {
       offset = bounds.durable_end;
-    } else if (pipeline.start.from == StartConfig::From::kTime && stream != nullptr) {
+    } else if (pipeline.start.from == StartConfig::From::kTime) {
       ASSIGN_OR_FAIL(offset, stream->partition(p).OffsetForTime(pipeline.start.time_us));
     } else if (pipeline.start.from == StartConfig::From::kPosition) {
       auto given = pipeline.start.position.offsets.find(p);
@@ -157,47 +158,58 @@ std::vector<std::shared_ptr<const PipelineVersion>> Engine::State::VersionsOf(co
 
 Status Engine::State::OpenPipelines() {
   if (options.read_only) return OkStatus();
-  Catalog catalog = control->catalog();
-  for (const auto& [name, config] : project->pipelines) {
-    const PipelineRecord& record = catalog.pipelines().at(name);
-    std::vector<std::shared_ptr<const PipelineVersion>> versions =
-        VersionsOf(config, record, catalog.version());
-    bool is_new = versions.size() > record.versions.size();
-    auto runtime = std::make_unique<PipelineRuntime>(MakeRuntimeContext(), record.generation, versions,
-                                                     record.start.offsets);
-    Status status = runtime->Open();
-    if (status.code() == Code::kCorrupt || status.code() == Code::kIo) return status;
-    if (!status.ok()) {
-      broken_pipelines[name] = status.message();
-      notices.push_back(status.message());
-      continue;
-    }
-    if (is_new) {
-      // Boundary: 1 + the highest offset that any sink has committed (SEMANTICS, "Hot change"). The first
-      // version owns all.
-      ControlEvent activated;
-      activated.kind = ControlKind::kActivated;
-      activated.who = options.who;
-      activated.name = name;
-      activated.version = versions.back()->number;
-      activated.generation = record.generation;
-      if (versions.size() > 1)
-        for (const SinkConfig& sink : config.sinks)
-          for (const auto& [partition, next] : runtime->Delivered(sink.id))
-            activated.boundary[partition] = std::max(activated.boundary[partition], next);
-      auto owned = std::make_shared<PipelineVersion>(*versions.back());
-      owned->from = activated.boundary;
-      versions.back() = std::move(owned);
-      RETURN_IF_ERROR(control->Append(std::move(activated)));
-      if (versions.size() > 1) {
-        runtime->Stop();
-        runtime = std::make_unique<PipelineRuntime>(MakeRuntimeContext(), record.generation, versions,
-                                                    record.start.offsets);
-        RETURN_IF_ERROR(runtime->Open());
-      }
-    }
-    pipelines[name] = std::move(runtime);
+  // A filter that looks up a table binds only once the pipeline that writes it is open: those that do not
+  // bind are tried again after the others.
+  while (true) {
+    broken_pipelines.clear();
+    size_t open_before = pipelines.size();
+    for (const auto& [name, config] : project->pipelines)
+      if (!pipelines.contains(name)) RETURN_IF_ERROR(OpenPipeline(name, config));
+    if (broken_pipelines.empty() || pipelines.size() == open_before) break;
   }
+  for (const auto& [name, reason] : broken_pipelines) notices.push_back(reason);
+  return OkStatus();
+}
+
+Status Engine::State::OpenPipeline(const std::string& name, const PipelineConfig& config) {
+  Catalog catalog = control->catalog();
+  const PipelineRecord& record = catalog.pipelines().at(name);
+  std::vector<std::shared_ptr<const PipelineVersion>> versions =
+      VersionsOf(config, record, catalog.version());
+  bool is_new = versions.size() > record.versions.size();
+  auto runtime = std::make_unique<PipelineRuntime>(MakeRuntimeContext(), record.generation, versions,
+                                                   record.start.offsets);
+  Status status = runtime->Open();
+  if (status.code() == Code::kCorrupt || status.code() == Code::kIo) return status;
+  if (!status.ok()) {
+    broken_pipelines[name] = status.message();
+    return OkStatus();
+  }
+  if (is_new) {
+    // Boundary: 1 + the highest offset that any sink has committed (SEMANTICS, "Hot change"). The first
+    // version owns all.
+    ControlEvent activated;
+    activated.kind = ControlKind::kActivated;
+    activated.who = options.who;
+    activated.name = name;
+    activated.version = versions.back()->number;
+    activated.generation = record.generation;
+    if (versions.size() > 1)
+      for (const SinkConfig& sink : config.sinks)
+        for (const auto& [partition, next] : runtime->Delivered(sink.id))
+          activated.boundary[partition] = std::max(activated.boundary[partition], next);
+    auto owned = std::make_shared<PipelineVersion>(*versions.back());
+    owned->from = activated.boundary;
+    versions.back() = std::move(owned);
+    RETURN_IF_ERROR(control->Append(std::move(activated)));
+    if (versions.size() > 1) {
+      runtime->Stop();
+      runtime = std::make_unique<PipelineRuntime>(MakeRuntimeContext(), record.generation, versions,
+                                                  record.start.offsets);
+      RETURN_IF_ERROR(runtime->Open());
+    }
+  }
+  pipelines[name] = std::move(runtime);
   return OkStatus();
 }
 

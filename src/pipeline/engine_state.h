@@ -36,6 +36,7 @@ struct Engine::State {
                                                                  const PipelineRecord& record,
                                                                  uint64_t version);
   Status OpenPipelines();
+  Status OpenPipeline(const std::string& name, const PipelineConfig& config);
   Status OpenSources();
   void StartPipelines();
 

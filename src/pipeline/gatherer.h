@@ -95,11 +95,11 @@ class StreamIngest::Gatherer {
           place.line > 0 ? fmt::format("line {}", place.line) : fmt::format("event {}", place.index);
     }
     letter.path = std::move(rejection.path);
-    letter.reason =
-        letter.path.empty() ? rejection.message : fmt::format("{}: {}", letter.path, rejection.message);
+    letter.reason = std::move(rejection.message);
     letter.data = data;
     prepared_->letters.push_back(std::move(letter));
     prepared_->letter_faults.push_back(fault);
+    prepared_->letter_indexes.push_back(place.index);
   }
 
   /// Takes gathered events of a partition away again, as refused.
@@ -127,25 +127,37 @@ class StreamIngest::Gatherer {
     }
   }
 
-  /// Faults in the order of the request.
+  /// Faults and letters in the order of the request.
   void SortFaults() {
-    std::vector<IngestFault>& faults = prepared_->faults;
-    std::vector<size_t> order(faults.size());
-    for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-    std::stable_sort(order.begin(), order.end(),
-                     [&](size_t a, size_t b) { return faults[a].index < faults[b].index; });
-    std::vector<size_t> moved_to(order.size());
+    PreparedIngest& prepared = *prepared_;
+    std::vector<IngestFault>& faults = prepared.faults;
+    std::vector<size_t> moved_to(faults.size());
+    std::vector<size_t> order = Ascending(faults.size(), [&](size_t i) { return faults[i].index; });
     std::vector<IngestFault> sorted;
     for (size_t i = 0; i < order.size(); ++i) {
       moved_to[order[i]] = i;
       sorted.push_back(std::move(faults[order[i]]));
     }
     faults = std::move(sorted);
-    for (size_t& fault : prepared_->letter_faults)
-      if (fault != SIZE_MAX) fault = moved_to[fault];
+    std::vector<DeadLetter> letters;
+    std::vector<size_t> letter_faults;
+    for (size_t i : Ascending(prepared.letters.size(), [&](size_t k) { return prepared.letter_indexes[k]; })) {
+      letters.push_back(std::move(prepared.letters[i]));
+      size_t fault = prepared.letter_faults[i];
+      letter_faults.push_back(fault == SIZE_MAX ? SIZE_MAX : moved_to[fault]);
+    }
+    prepared.letters = std::move(letters);
+    prepared.letter_faults = std::move(letter_faults);
   }
 
  private:
+  template <typename IndexOf>
+  static std::vector<size_t> Ascending(size_t count, IndexOf index_of) {
+    std::vector<size_t> order(count);
+    for (size_t i = 0; i < count; ++i) order[i] = i;
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return index_of(a) < index_of(b); });
+    return order;
+  }
   void Remove(uint32_t partition, const std::vector<uint32_t>& rows) {
     prepared_->assembler->Remove(partition, rows);
     EraseRows(where_[partition], rows);

@@ -87,7 +87,20 @@ Status PipelineRuntime::OpenSink(const SinkConfig& config) {
     running_.push_back(std::make_unique<Running>(
         Running{shared.get(), p, std::make_unique<DeliveryLoop>(std::move(loop)), {}}));
   }
+  RETURN_IF_ERROR(PrepareSink(*shared));
   sinks_.push_back(std::move(shared));
+  return OkStatus();
+}
+
+Status PipelineRuntime::PrepareSink(SharedSink& sink) {
+  // Binds the live version before the first event comes, so that its tables are there to be asked and what
+  // does not bind is known at once.
+  RunnerContext context{context_.database,          context_.registry,          context_.clock,
+                        context_.project_directory, sink.sink->WantedColumns(), sink.sink->wants_deletes()};
+  const PipelineVersion& live = *versions_.back();
+  ASSIGN_OR_RETURN(auto runner, PipelineRunner::Make(context, live.config, live.stream));
+  RETURN_IF_ERROR(sink.sink->SetColumns(runner->columns(), runner->visible()));
+  sink.prepared_version = live.number;
   return OkStatus();
 }
 

@@ -68,6 +68,7 @@ class PipelineRuntime {
 
  private:
   Status OpenSink(const SinkConfig& config);
+  Status PrepareSink(SharedSink& sink);
 
   RuntimeContext context_;
   const uint64_t generation_;

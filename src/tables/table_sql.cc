@@ -118,7 +118,7 @@ std::string UnionOf(const TableShape& shape, const std::vector<int64_t>& parts, 
 std::string RowOrder(const TableShape& shape, bool has_ingested_at) {
   if (shape.spec.key_in_one_partition) return kPosition;
   return fmt::format(
-      "struct_pack(ingested_at := {}, pipeline := $1::UINTEGER, \"partition\" := _partition, position := {})",
+      "{{'ingested_at': {}, 'pipeline': $1::UINTEGER, 'partition': _partition, 'position': {}}}",
       has_ingested_at ? "_ingested_at" : "NULL::TIMESTAMPTZ", kPosition);
 }
 
