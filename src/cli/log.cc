@@ -93,10 +93,12 @@ int Verify(const Everywhere& everywhere) {
   Machine machine;
   auto directory = LogDirectory(everywhere, machine);
   if (!directory) return Complain(directory.error());
-  auto streams = machine.fs.List(*directory + "/streams");
+  auto streams = machine.fs.List(*directory);
   if (!streams) return Complain(streams.error());
   std::vector<LogDamage> all;
   for (const std::string& stream : *streams) {
+    auto info = machine.fs.Stat(*directory + "/" + stream);
+    if (!info || !info->is_directory) continue;
     auto damage = Log::Verify(machine.fs, *directory, stream);
     if (!damage) return Complain(damage.error());
     all.insert(all.end(), damage->begin(), damage->end());
@@ -134,7 +136,7 @@ Verb VerifyVerb() {
   Verb verb("verify", "read every byte of the log and check it");
   verb.Flag("--log", log.get(), "the log's checksums and order (the default)")
       .Example("millstream verify --log", "names file and byte of any damage; exit 1 if there is any")
-      .Run([](const Everywhere& everywhere) { return Verify(everywhere); });
+      .Run([log](const Everywhere& everywhere) { return Verify(everywhere); });
   return verb;
 }
 

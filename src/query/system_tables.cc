@@ -23,8 +23,8 @@ class ValuesTable {
     std::string select, names, nulls;
     for (const auto& [name, type] : columns_) {
       std::string_view separator = select.empty() ? "" : ", ";
-      select += fmt::format("{}CAST({} AS {}) AS {}", separator, name, type, name);
-      names += fmt::format("{}{}", separator, name);
+      select += fmt::format("{0}CAST(\"{1}\" AS {2}) AS \"{1}\"", separator, name, type);
+      names += fmt::format("{}\"{}\"", separator, name);
       nulls += fmt::format("{}NULL", separator);
     }
     std::string rows = rows_.empty() ? "(" + nulls + ")" : rows_;
