@@ -45,9 +45,9 @@ int ListOne(const Everywhere& everywhere, HttpClient& api, const ListOptions& gi
   std::vector<std::vector<std::string>> lines;
   SystemClock clock;
   for (const JsonView& letter : letters)
-    lines.push_back(
-        {letter["number"].text(), ShortTime(static_cast<int64_t>(letter["time_us"].number()), clock.WallUs()),
-         letter["at"].text(), letter["code"].text(), letter["event"].text(), ReasonOf(letter)});
+    lines.push_back({letter["number"].text(),
+                     ShortTime(static_cast<int64_t>(letter["time_us"].number()), clock.WallUs()),
+                     letter["at"].text(), letter["code"].text(), letter["event"].text(), ReasonOf(letter)});
   if (!lines.empty())
     std::fputs(LayOut({"N", "TIME", "AT", "CODE", "EVENT", "REASON"}, lines).c_str(), stdout);
   std::printf(

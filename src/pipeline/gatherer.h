@@ -141,7 +141,8 @@ class StreamIngest::Gatherer {
     faults = std::move(sorted);
     std::vector<DeadLetter> letters;
     std::vector<size_t> letter_faults;
-    for (size_t i : Ascending(prepared.letters.size(), [&](size_t k) { return prepared.letter_indexes[k]; })) {
+    for (size_t i :
+         Ascending(prepared.letters.size(), [&](size_t k) { return prepared.letter_indexes[k]; })) {
       letters.push_back(std::move(prepared.letters[i]));
       size_t fault = prepared.letter_faults[i];
       letter_faults.push_back(fault == SIZE_MAX ? SIZE_MAX : moved_to[fault]);
@@ -155,7 +156,8 @@ class StreamIngest::Gatherer {
   static std::vector<size_t> Ascending(size_t count, IndexOf index_of) {
     std::vector<size_t> order(count);
     for (size_t i = 0; i < count; ++i) order[i] = i;
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return index_of(a) < index_of(b); });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](size_t a, size_t b) { return index_of(a) < index_of(b); });
     return order;
   }
   void Remove(uint32_t partition, const std::vector<uint32_t>& rows) {

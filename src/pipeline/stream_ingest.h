@@ -41,7 +41,7 @@ class PreparedIngest {
   std::optional<IngestRefusal> refusal;  // of the whole request
   std::vector<EncodedBatch> batches;     // by partition; count 0 and no payload = nothing to append
   std::vector<DeadLetter> letters;
-  std::vector<size_t> letter_faults;  // index in faults of each letter, SIZE_MAX beyond the bound
+  std::vector<size_t> letter_faults;     // index in faults of each letter, SIZE_MAX beyond the bound
   std::vector<uint64_t> letter_indexes;  // of each letter's event in the request
   std::vector<IngestFault> faults;
   uint64_t events = 0;  // in the request
