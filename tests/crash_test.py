@@ -108,3 +108,19 @@ def test_kill_loses_and_doubles_nothing(project):
     assert sorted(row["id"] for row in server.query("SELECT id FROM big_orders")) == big
     server.stop()
     assert shop.verb("verify", "--log").code == 0
+
+
+def test_damaged_tables_are_made_anew_from_the_log(project):
+    shop = project({"millstream.yaml": PROJECT})
+    server = shop.server().start()
+    position = server.ingest("orders", [{"id": f"o{i}", "customer": f"c{i % 3}", "amount": i} for i in range(100)])["position"]
+    before = server.query("SELECT * FROM totals ORDER BY customer", wait=position)
+    server.stop()
+    tables = shop.data / "tables.duckdb"
+    damaged = bytearray(tables.read_bytes())
+    damaged[12288:12296] = b"\xff" * 8  # the checksum of the first block
+    tables.write_bytes(damaged)
+    server = shop.server().start()
+    assert "made anew from the log" in server.stderr()
+    eventually(lambda: server.query("SELECT count(*) AS n FROM all_orders")[0]["n"] == 100, 30)
+    eventually(lambda: server.query("SELECT * FROM totals ORDER BY customer") == before, 30)

@@ -9,8 +9,8 @@ std::vector<Verb> AllVerbs() {
                           IngestVerb(), QueryVerb(), TapVerb(),   TopVerb()};
   std::vector<Verb> nouns = NounVerbs();
   std::move(nouns.begin(), nouns.end(), std::back_inserter(verbs));
-  for (Verb verb : {DeadVerb(), LogVerb(), VerifyVerb(), VersionVerb(), SchemaVerb(), ReferenceVerb(),
-                    CompletionVerb(), HelpVerb()})
+  for (Verb verb : {ContractVerb(), DeadVerb(), LogVerb(), VerifyVerb(), VersionVerb(), SchemaVerb(),
+                    ReferenceVerb(), CompletionVerb(), HelpVerb()})
     verbs.push_back(std::move(verb));
   return verbs;
 }

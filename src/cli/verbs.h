@@ -21,6 +21,7 @@ Verb TapVerb();
 Verb TopVerb();
 /// stream, source, pipeline, table, filter
 std::vector<Verb> NounVerbs();
+Verb ContractVerb();
 Verb DeadVerb();
 Verb LogVerb();
 Verb VerifyVerb();

@@ -33,11 +33,32 @@ Status Engine::State::OpenStores() {
   DatabaseOptions database_options;
   database_options.memory_bytes = options.project.server.memory_bytes;
   database_options.temp_directory = folder->temporary_path();
-  ASSIGN_OR_RETURN(database, Database::Open(folder->tables_path(), database_options));
+  auto opened = Database::Open(folder->tables_path(), database_options);
+  if (!opened && !options.read_only &&
+      opened.error().message().find("Corrupt database file") != std::string::npos) {
+    RETURN_IF_ERROR(SetTablesAside(opened.error()));
+    opened = Database::Open(folder->tables_path(), database_options);
+  }
+  if (!opened) return opened.error();
+  database = std::move(*opened);
   ASSIGN_OR_RETURN(tables, TableStore::Open(*database, *options.clock));
   dead_letters = std::make_unique<DeadLetters>(*log);
   Uuid uuid = log->uuid();
   return folder->Describe(Hex({reinterpret_cast<const char*>(uuid.data()), uuid.size()}), "");
+}
+
+/// The tables' file is damaged. Tables and their offsets lie in it together, so all of them are made anew
+/// from the log.
+Status Engine::State::SetTablesAside(const Status& fault) {
+  std::string aside = fmt::format("{}.damaged-{}", folder->tables_path(), options.clock->WallUs());
+  RETURN_IF_ERROR(options.fs->Rename(folder->tables_path(), aside));
+  std::string wal = folder->tables_path() + ".wal";
+  if (options.fs->Exists(wal)) RETURN_IF_ERROR(options.fs->Rename(wal, aside + ".wal"));
+  RETURN_IF_ERROR(options.fs->SyncDirectory(DirectoryOf(aside)));
+  notices.push_back(fmt::format(
+      "the tables' file is damaged and was set aside as {}; all tables are made anew from the log ({})",
+      aside, fault.message()));
+  return OkStatus();
 }
 
 Status Engine::State::ApplyFiles() {
@@ -54,7 +75,7 @@ Status Engine::State::ApplyFiles() {
     project = std::move(live);
     return OkStatus();
   }
-  notices = decision.notices;
+  notices.insert(notices.end(), decision.notices.begin(), decision.notices.end());
   for (const Fault& fault : decision.refused) notices.push_back(fault.ToString());
   auto next = std::make_shared<Project>(
       ParseProject(decision.root, options.project.directory, *options.registry, faults));

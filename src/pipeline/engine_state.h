@@ -30,6 +30,7 @@ struct Engine::State {
   // engine_open.cc: the steps of a start
   Status OpenStores();
   Status ApplyFiles();
+  Status SetTablesAside(const Status& fault);
   Status OpenStreams();
   Result<Position> ResolveStart(const PipelineConfig& pipeline, const StreamConfig& config);
   std::vector<std::shared_ptr<const PipelineVersion>> VersionsOf(const PipelineConfig& pipeline,
