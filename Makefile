@@ -41,7 +41,7 @@ floors:          ## who includes whom, file sizes, links in the docs
 
 format:          ## formatting as .clang-format has it; FIX=1 rewrites
 	@if [ -n "$(FIX)" ]; then git ls-files 'src/*.cc' 'src/*.h' | xargs clang-format -i; fi
-	@if git ls-files 'src/*.cc' 'src/*.h' | xargs clang-format --dry-run -Werror 2>&1 | grep -o '^src/[^:]*' | sort -u; \
+	@if git ls-files 'src/*.cc' 'src/*.h' | xargs clang-format --dry-run -Werror 2>&1 | grep -o '^src/[^:]*' | sort -u | grep .; \
 	then echo "format: these differ; make format FIX=1 rewrites them"; exit 1; else echo "format: ok"; fi
 
 lint:            ## clang-tidy over src/
