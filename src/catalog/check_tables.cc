@@ -70,6 +70,19 @@ bool KeyReaches(Connection& connection, const StreamConfig& stream, const Pipeli
   return true;
 }
 
+bool OnePartitionAKey(Connection& connection, const StreamConfig& stream, const PipelineConfig& pipeline,
+                      const std::vector<std::string>& columns) {
+  const StreamShape& shape = stream.shape;
+  if (shape.partitions == 1) return true;
+  if (shape.key.size() != 1) return false;
+  for (const Field& field : shape.contract.fields) {
+    if (field.pointer != shape.key[0]) continue;
+    bool is_text = field.type.kind == Type::Kind::kVarchar || field.type.kind == Type::Kind::kEnum;
+    return is_text && !field.default_literal && KeyReaches(connection, stream, pipeline, columns);
+  }
+  return false;
+}
+
 void Checker::CheckSinks(Plan& plan) {
   for (const SinkConfig& sink : plan.pipeline->sinks) {
     if (sink.kind == "table") CheckTable(plan, sink);

@@ -92,4 +92,10 @@ std::vector<ColumnInfo> ReservedColumns();
 const ColumnInfo* FindColumn(const std::vector<ColumnInfo>& columns, const std::string& name);
 std::vector<std::string> NamesOf(const std::vector<ColumnInfo>& columns);
 
+/// True if rows of one key of a table surely lie in one partition: the stream's key reaches the table's, and
+/// two values of it are equal only where the texts are that decided the partition (10 and 1e1 are one
+/// integer, but two texts; a field's default stands for a key that is missing).
+bool OnePartitionAKey(Connection& connection, const StreamConfig& stream, const PipelineConfig& pipeline,
+                      const std::vector<std::string>& columns);
+
 }  // namespace millstream

@@ -40,7 +40,7 @@ std::map<std::string, TableSpec> TablesOf(const Project& project) {
         auto connected = database != nullptr ? database->Connect() : Fail(Internal("no database"));
         if (connected) connection = std::move(*connected);
       }
-      one = connection != nullptr && KeyReaches(*connection, *stream, *from.front(), table.key);
+      one = connection != nullptr && OnePartitionAKey(*connection, *stream, *from.front(), table.key);
     }
     table.key_in_one_partition = one;
   }

@@ -14,7 +14,7 @@
 namespace millstream {
 namespace {
 
-constexpr int64_t kStopDeadlineUs = 8'000'000;
+constexpr int64_t kStopDeadlineUs = 4'000'000;  // of the server, then of the engine
 
 struct RunOptions {
   std::string directory, listen;
@@ -40,6 +40,7 @@ int RunOnce(const Everywhere& everywhere, Engine& engine, StopSignals& signals) 
       engine.RunOnce(signals.token(), [&](const EngineStatus& now) { progress.Show(ProgressText(now)); });
   progress.Clear();
   EngineStatus now = engine.TakeStatus();
+  if (signals.received()) signals.ExitOnNext();
   Status stopped = engine.Stop();
   if (!everywhere.quiet) PrintSummary(now);
   if (status.ok()) status = stopped;

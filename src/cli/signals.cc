@@ -35,7 +35,13 @@ void StopSignals::Run() {
   sigset_t set = StopSet();
   timespec tick{0, 100'000'000};
   while (!ended_) {
-    if (sigtimedwait(&set, nullptr, &tick) < 0) continue;
+    if (sigtimedwait(&set, nullptr, &tick) < 0) {
+      if (exit_on_next_.load() && std::chrono::steady_clock::now() > deadline_) {
+        std::fputs("error: a filter does not end; its events are delivered after the next start\n", stderr);
+        std::_Exit(0);
+      }
+      continue;
+    }
     if (exit_on_next_.load()) std::_Exit(kExitInterrupted);
     received_ = true;
     received_.notify_all();

@@ -205,6 +205,26 @@ Result<DeadLetter> DeadLetters::Get(const std::string& stream, uint64_t number) 
   return letter;
 }
 
+Result<std::set<uint64_t>> DeadLetters::OffsetsOf(const std::string& stream, const DeadLetter& like,
+                                                  uint64_t from) {
+  std::set<uint64_t> offsets;
+  Stream* dead = log_.Find(DeadStreamName(stream));
+  if (dead == nullptr) return offsets;
+  ASSIGN_OR_FAIL(auto reader, dead->partition(0).Read(dead->partition(0).bounds().start));
+  while (true) {
+    ASSIGN_OR_FAIL(auto batch, reader->Next());
+    if (batch == nullptr) return offsets;
+    ASSIGN_OR_FAIL(const Column* data, batch->Data());
+    for (uint32_t row = 0; row < batch->count(); ++row) {
+      DeadLetter letter = ParseLetter(data->String(row));
+      if (letter.pipeline == like.pipeline && letter.generation == like.generation &&
+          letter.sink == like.sink && letter.partition == like.partition &&
+          letter.offset >= static_cast<int64_t>(from))
+        offsets.insert(static_cast<uint64_t>(letter.offset));
+    }
+  }
+}
+
 uint64_t DeadLetters::Count(const std::string& stream) const {
   Stream* dead = log_.Find(DeadStreamName(stream));
   if (dead == nullptr) return 0;

@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -71,6 +72,9 @@ class DeadLetters {
   Result<Listing> List(const std::string& stream, const Selection& selection);
   Result<DeadLetter> Get(const std::string& stream, uint64_t number);
   uint64_t Count(const std::string& stream) const;
+  /// Offsets at or above `from` of the events of one partition for which a loop has written letters:
+  /// `like` names pipeline, generation, sink and partition.
+  Result<std::set<uint64_t>> OffsetsOf(const std::string& stream, const DeadLetter& like, uint64_t from);
 
  private:
   Log& log_;

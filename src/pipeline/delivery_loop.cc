@@ -164,7 +164,6 @@ Result<PipelineRunner*> DeliveryLoop::RunnerFor(uint64_t offset, uint64_t& bound
   if (runner_ && version_ == owner) return runner_.get();
   runner_.reset();
   ASSIGN_OR_FAIL(runner_, PipelineRunner::Make(context_.runner, owner->config, owner->stream));
-  counted_.assign(runner_->counts().size(), 0);
   std::lock_guard lock(context_.sink->mutex);
   if (context_.sink->prepared_version != owner->number) {
     FAIL_IF_ERROR(context_.sink->sink->SetColumns(runner_->columns(), runner_->visible()));
@@ -211,36 +210,43 @@ Status DeliveryLoop::Work(const Piece& piece, std::stop_token stop) {
   return DeliverPiece(piece, stop);
 }
 
+/// Runs filters under the deadline of a run; a stop interrupts them.
+template <typename Call>
+auto DeliveryLoop::Watched(std::stop_token stop, Call call) {
+  Watchdog::Guard guard(*context_.watchdog, kRunDeadlineUs, [this] { runner_->Interrupt(); });
+  std::stop_callback at_stop(stop, [&] { guard.Expire(); });
+  return call();
+}
+
+RowBatch DeliveryLoop::NoRows() const {
+  RowBatch none;
+  none.columns = runner_->columns();
+  none.visible = runner_->visible();
+  return none;
+}
+
 Result<RowBatch> DeliveryLoop::Filtered(const Piece& piece, std::vector<DeadLetter>& letters,
                                         std::stop_token stop) {
-  Result<RowBatch> rows = [&] {
-    Watchdog::Guard guard(*context_.watchdog, kRunDeadlineUs, [this] { runner_->Interrupt(); });
-    return runner_->Run(piece.ranges, stop);
-  }();
-  if (!rows && piece.events == 1 && rows.error().code() == Code::kDeadline) {
-    for (uint32_t attempt = 1; !rows && rows.error().code() == Code::kDeadline && attempt < kDeadlineAttempts;
-         ++attempt) {
-      Watchdog::Guard guard(*context_.watchdog, kRunDeadlineUs, [this] { runner_->Interrupt(); });
-      rows = runner_->Run(piece.ranges, stop);
-    }
-    if (!rows && rows.error().code() == Code::kDeadline && !stop.stop_requested()) {
+  auto run = [&] { return Watched(stop, [&] { return runner_->Run(piece.ranges, stop); }); };
+  bool alone = piece.events == 1;
+  Result<RowBatch> rows = run();
+  for (uint32_t attempt = 1; alone && !rows && rows.error().code() == Code::kDeadline; ++attempt) {
+    if (stop.stop_requested()) break;
+    if (attempt == kDeadlineAttempts) {
       letters.push_back(LetterOf(piece.ranges[0], {"", "resource", rows.error().message()}));
-      RowBatch none;
-      none.columns = runner_->columns();
-      none.visible = runner_->visible();
-      return none;
+      return NoRows();
     }
+    rows = run();
   }
   if (rows) return rows;
-  bool splits =
-      rows.error().code() == Code::kInvalid || (rows.error().code() == Code::kDeadline && piece.events > 1);
-  if (!splits) return rows;
-  if (piece.events == 1) {
-    letters.push_back(LetterOf(piece.ranges[0], runner_->FindBlame(piece.ranges[0], stop)));
-    RowBatch none;
-    none.columns = runner_->columns();
-    none.visible = runner_->visible();
-    return none;
+  if (stop.stop_requested()) return Fail(Cancelled("the filters were interrupted by a stop"));
+  Code code = rows.error().code();
+  if (code != Code::kInvalid && code != Code::kDeadline) return rows;
+  if (alone) {
+    auto blame = Watched(stop, [&] { return runner_->FindBlame(piece.ranges[0], stop); });
+    if (stop.stop_requested()) return Fail(Cancelled("the filters were interrupted by a stop"));
+    letters.push_back(LetterOf(piece.ranges[0], blame));
+    return NoRows();
   }
   auto [left, right] = Halve(piece);
   rows = Filtered(left, letters, stop);
@@ -249,6 +255,21 @@ Result<RowBatch> DeliveryLoop::Filtered(const Piece& piece, std::vector<DeadLett
   if (!more) return more;
   for (Chunk& chunk : more->chunks) rows->chunks.push_back(std::move(chunk));
   return rows;
+}
+
+/// What the sink refuses at sight becomes dead letters here; all rows of such an event go.
+void DeliveryLoop::TakeRefused(const Piece& piece, RowBatch& rows, std::vector<DeadLetter>& letters) const {
+  std::set<uint64_t> offsets;
+  auto range = piece.ranges.begin();
+  for (const RefusedEvent& refused : context_.sink->sink->Refuse(rows)) {
+    if (!offsets.insert(refused.offset).second) continue;
+    while (refused.offset >= range->batch->place().base_offset + range->end) ++range;
+    auto row = static_cast<uint32_t>(refused.offset - range->batch->place().base_offset);
+    letters.push_back(LetterOf({range->batch, row, row + 1}, {"", "sink", refused.reason}));
+  }
+  if (offsets.empty()) return;
+  rows.chunks = SelectRows(rows, [&](uint64_t offset) { return !offsets.contains(offset); });
+  std::stable_sort(letters.begin(), letters.end(), [](auto& a, auto& b) { return a.offset < b.offset; });
 }
 
 DeadLetter DeliveryLoop::LetterOf(const BatchRange& event, const PipelineRunner::Blame& blame) const {
@@ -270,16 +291,33 @@ DeadLetter DeliveryLoop::LetterOf(const BatchRange& event, const PipelineRunner:
   return letter;
 }
 
+/// After a crash, or a failure of the sink, letters may be durable whose rows are not.
+Status DeliveryLoop::FindWrittenLetters() {
+  if (written_letters_) return OkStatus();
+  auto receipt = context_.dead_letters->FindReceipt(context_.stream, letter_origin_,
+                                                    fmt::format("{}", context_.partition_index));
+  if (!receipt || LeadingNumber(receipt->position) <= next_) {
+    written_letters_.emplace();
+    return OkStatus();
+  }
+  DeadLetter like;
+  like.pipeline = context_.pipeline, like.generation = context_.generation, like.sink = context_.sink->id;
+  like.partition = context_.partition_index;
+  ASSIGN_OR_RETURN(written_letters_, context_.dead_letters->OffsetsOf(context_.stream, like, next_));
+  return OkStatus();
+}
+
 Status DeliveryLoop::WriteLetters(std::vector<DeadLetter> letters, uint64_t next) {
-  std::string part = fmt::format("{}", context_.partition_index);
-  auto receipt = context_.dead_letters->FindReceipt(context_.stream, letter_origin_, part);
-  uint64_t written = receipt ? LeadingNumber(receipt->position) : 0;
-  std::erase_if(letters,
-                [&](const DeadLetter& letter) { return static_cast<uint64_t>(letter.offset) < written; });
+  RETURN_IF_ERROR(FindWrittenLetters());
+  std::erase_if(letters, [&](const DeadLetter& letter) {
+    return written_letters_->contains(static_cast<uint64_t>(letter.offset));
+  });
   if (letters.empty()) return OkStatus();
+  std::string part = fmt::format("{}", context_.partition_index);
   auto first = context_.dead_letters->AppendAndWait(
       context_.stream, letters, {{letter_origin_, part, fmt::format("{}", next), 0, UINT32_MAX, 0}});
   if (!first) return first.error();
+  for (const DeadLetter& letter : letters) written_letters_->insert(static_cast<uint64_t>(letter.offset));
   std::lock_guard lock(mutex_);
   shown_.dead += letters.size();
   for (const DeadLetter& letter : letters)
@@ -295,9 +333,11 @@ Status DeliveryLoop::Hand(const RowBatch& rows) {
 }
 
 Status DeliveryLoop::DeliverPiece(const Piece& piece, std::stop_token stop) {
+  counted_ = runner_->counts();  // a run whose rows were not delivered does not count
   std::vector<DeadLetter> letters;
   auto rows = Filtered(piece, letters, stop);
   if (!rows) return rows.error();
+  TakeRefused(piece, *rows, letters);
   rows->stream = context_.stream;
   rows->partition = context_.partition_index;
   rows->epoch = piece.epoch;
@@ -318,20 +358,24 @@ Status DeliveryLoop::DeliverPiece(const Piece& piece, std::stop_token stop) {
   }
   RETURN_IF_ERROR(status);
   next_.store(piece.next, std::memory_order_release);
-  int64_t now_us = context_.clock->WallUs();
+  if (written_letters_)
+    written_letters_->erase(written_letters_->begin(), written_letters_->lower_bound(piece.next));
+  Count(piece, *rows);
+  return OkStatus();
+}
+
+void DeliveryLoop::Count(const Piece& piece, const RowBatch& rows) {
   const BatchRange& last = piece.ranges.back();
+  int64_t ingested_us = last.batch->IngestedAtUs(last.end - 1);
   if (context_.latency != nullptr)
-    context_.latency->Record(now_us - last.batch->IngestedAtUs(last.end - 1), context_.clock->MonotonicNs());
+    context_.latency->Record(context_.clock->WallUs() - ingested_us, context_.clock->MonotonicNs());
   std::lock_guard lock(mutex_);
   shown_.next = piece.next;
-  shown_.rows += rows->rows();
+  shown_.rows += rows.rows();
   shown_.events += piece.events;
-  shown_.oldest_undelivered_us = last.batch->IngestedAtUs(last.end - 1);
-  for (size_t i = 0; i < counted_.size() && i < shown_.filter_out.size(); ++i) {
+  shown_.oldest_undelivered_us = ingested_us;
+  for (size_t i = 0; i < counted_.size() && i < shown_.filter_out.size(); ++i)
     shown_.filter_out[i] += runner_->counts()[i] - counted_[i];
-    counted_[i] = runner_->counts()[i];
-  }
-  return OkStatus();
 }
 
 }  // namespace millstream

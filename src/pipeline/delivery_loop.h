@@ -6,8 +6,8 @@
 // that owns those offsets (batches are cut where versions change); delivers; goes on. A data error is
 // bisected until the bad events stand alone; they become dead letters, durable before the rows around them
 // are committed. Other errors are retried with back-off and jitter; the sink is `degraded` meanwhile.
-// Corruption and I/O errors end the loop as `failed`. Threads: Run is the thread. status(), Pause, Resume
-// from any.
+// Corruption and I/O errors end the loop as `failed`. A stop interrupts the filters that run; their events
+// are delivered after the next start. Threads: Run is the thread. status(), Pause, Resume from any.
 #pragma once
 
 #include <atomic>
@@ -15,6 +15,8 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <set>
 #include <span>
 #include <stop_token>
 #include <string>
@@ -100,10 +102,16 @@ class DeliveryLoop {
   Result<PipelineRunner*> RunnerFor(uint64_t offset, uint64_t& boundary);
   Status Work(const Piece& piece, std::stop_token stop);
   Status DeliverPiece(const Piece& piece, std::stop_token stop);
+  template <typename Call>
+  auto Watched(std::stop_token stop, Call call);
   Result<RowBatch> Filtered(const Piece& piece, std::vector<DeadLetter>& letters, std::stop_token stop);
+  RowBatch NoRows() const;
+  void TakeRefused(const Piece& piece, RowBatch& rows, std::vector<DeadLetter>& letters) const;
   Status Hand(const RowBatch& rows);
+  void Count(const Piece& piece, const RowBatch& rows);
   DeadLetter LetterOf(const BatchRange& event, const PipelineRunner::Blame& blame) const;
   Status WriteLetters(std::vector<DeadLetter> letters, uint64_t next);
+  Status FindWrittenLetters();
   static std::pair<Piece, Piece> Halve(const Piece& piece);
   void SetState(const std::string& state, const std::string& reason);
   void WaitBeforeRetry(uint32_t attempt, const Status& status, std::stop_token stop);
@@ -115,7 +123,8 @@ class DeliveryLoop {
   uint32_t held_row_ = 0;                          // rows of the last held batch that are done
   std::unique_ptr<PipelineRunner> runner_;
   std::shared_ptr<const PipelineVersion> version_;
-  std::vector<uint64_t> counted_;  // of runner_, already in filter_out_
+  std::vector<uint64_t> counted_;                      // runner_'s counts before the delivery
+  std::optional<std::set<uint64_t>> written_letters_;  // offsets at or above next_ that have one
 
   std::atomic<uint64_t> next_{0};
   std::atomic<bool> paused_{false};

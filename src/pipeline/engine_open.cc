@@ -153,6 +153,12 @@ RuntimeContext Engine::State::MakeRuntimeContext() {
   context.limits = options.project.server.limits;
   context.find_stream = [this](const std::string& name) { return FindIngest(name); };
   context.stream_names = [this] { return StreamNames(); };
+  context.count_writers = [this](const std::string& table) {
+    size_t count = 0;
+    for (const auto& [name, pipeline] : project->pipelines)
+      for (const SinkConfig& sink : pipeline.sinks) count += sink.kind == "table" && TableOf(sink) == table;
+    return count;
+  };
   context.on_fatal = options.on_fatal;
   return context;
 }

@@ -1,6 +1,8 @@
 #include "pipeline/pipeline_runtime.h"
 
 #include "base/fault.h"
+#include "catalog/checker.h"
+#include "stage/table_options.h"
 
 namespace millstream {
 namespace {
@@ -49,6 +51,9 @@ Status PipelineRuntime::OpenSink(const SinkConfig& config) {
   context.database = context_.database;
   context.tables = context_.tables;
   context.appender = appenders_.back().get();
+  if (config.kind == "table") {
+    ASSIGN_OR_RETURN(context.key_in_one_partition, KeyInOnePartition(config));
+  }
   auto shared = std::make_unique<SharedSink>();
   shared->id = config.id;
   ASSIGN_OR_RETURN(shared->sink, kind->second.make(config.options, context));
@@ -90,6 +95,18 @@ Status PipelineRuntime::OpenSink(const SinkConfig& config) {
   RETURN_IF_ERROR(PrepareSink(*shared));
   sinks_.push_back(std::move(shared));
   return OkStatus();
+}
+
+/// Every version counts: an old one owns what lies before the boundary of the next, also of a table that is
+/// made anew.
+Result<bool> PipelineRuntime::KeyInOnePartition(const SinkConfig& config) const {
+  Faults none;  // the loader has reported them
+  TableOptions table = TableOptionsSpec().Parse(config.options, {config.path, "", &none});
+  if (table.key.empty() || context_.count_writers(table.name) != 1) return false;
+  ASSIGN_OR_FAIL(auto connection, context_.database->Connect());
+  for (const auto& version : versions_)
+    if (!OnePartitionAKey(*connection, version->stream, version->config, table.key)) return false;
+  return true;
 }
 
 Status PipelineRuntime::PrepareSink(SharedSink& sink) {

@@ -33,6 +33,7 @@ struct RuntimeContext {
   LimitsConfig limits;
   std::function<StreamIngest*(const std::string&)> find_stream;
   std::function<std::vector<std::string>()> stream_names;
+  std::function<size_t(const std::string& table)> count_writers;  // table sinks of the project that name it
   std::function<void(Status)> on_fatal;
 };
 
@@ -69,6 +70,7 @@ class PipelineRuntime {
  private:
   Status OpenSink(const SinkConfig& config);
   Status PrepareSink(SharedSink& sink);
+  Result<bool> KeyInOnePartition(const SinkConfig& config) const;
 
   RuntimeContext context_;
   const uint64_t generation_;

@@ -35,6 +35,11 @@ bool Watchdog::Guard::fired() {
   return fired_;
 }
 
+void Watchdog::Guard::Expire() {
+  std::lock_guard lock(watchdog_.mutex_);
+  watchdog_.watches_.at(id_).deadline = std::chrono::steady_clock::now();
+}
+
 void Watchdog::Run(std::stop_token stop) {
   std::unique_lock lock(mutex_);
   while (!stop.stop_requested()) {

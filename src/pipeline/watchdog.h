@@ -28,6 +28,8 @@ class Watchdog {
     Guard& operator=(const Guard&) = delete;
     /// True if the deadline passed.
     bool fired();
+    /// The deadline is now. From any thread.
+    void Expire();
 
    private:
     Watchdog& watchdog_;

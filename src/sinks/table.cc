@@ -1,7 +1,9 @@
 // The `table` sink: rows of a table that queries read: every row, the newest row of a key, or aggregates of a
 // key. Rows and offset are one transaction of the TableStore. Loops of several partitions deliver at once;
 // the store commits what gathers together.
+#include "base/text.h"
 #include "sinks/sinks.h"
+#include "sql/sql_tree.h"
 #include "stage/make_kind.h"
 #include "stage/table_options.h"
 #include "tables/table_store.h"
@@ -18,7 +20,11 @@ class TableSinkStage final : public Sink {
     spec_.values = std::move(options.values);
     spec_.delete_when = std::move(options.delete_when.text);
     spec_.order_by = std::move(options.order_by);
-    spec_.key_in_one_partition = context.key_in_one_partition;
+    // An order of the user's own decides within a partition too, so that it is one order for all rows; and
+    // NULL is a key of an aggregate that may come from any partition.
+    spec_.key_in_one_partition =
+        context.key_in_one_partition && spec_.order_by.empty() && spec_.values.empty();
+    spec_.writer = fmt::format("{}.{}", context.pipeline, context.generation);
   }
 
   Result<std::map<uint32_t, uint64_t>> Open() override {
@@ -34,6 +40,15 @@ class TableSinkStage final : public Sink {
 
   Status SetColumns(const std::vector<ColumnInfo>& columns, uint32_t visible) override {
     return tables_.Ensure(spec_, {columns.begin(), columns.begin() + visible});
+  }
+
+  // A row whose key is NULL says of no row of the table what it is.
+  std::vector<RefusedEvent> Refuse(const RowBatch& rows) const override {
+    std::vector<RefusedEvent> refused;
+    if (!spec_.values.empty()) return refused;  // an aggregate counts NULL as a key like another
+    for (const std::string& name : spec_.key) AddNulls(rows, name, refused);
+    std::stable_sort(refused.begin(), refused.end(), [](auto& a, auto& b) { return a.offset < b.offset; });
+    return refused;
   }
 
   Status Deliver(const RowBatch& rows) override { return tables_.Deliver(writer_, spec_.name, rows); }
@@ -53,6 +68,21 @@ class TableSinkStage final : public Sink {
   }
 
  private:
+  void AddNulls(const RowBatch& rows, const std::string& key, std::vector<RefusedEvent>& refused) const {
+    int column = -1;
+    for (uint32_t i = 0; i < rows.visible; ++i)
+      if (Lower(rows.columns[i].name) == Lower(key)) column = static_cast<int>(i);
+    int offset = rows.Find("_offset");
+    if (column < 0 || offset < 0) return;  // Deliver says so
+    for (const Chunk& chunk : rows.chunks) {
+      if (chunk.AllValid(static_cast<uint32_t>(column))) continue;
+      for (uint32_t row = 0; row < chunk.rows(); ++row)
+        if (chunk.IsNull(static_cast<uint32_t>(column), row))
+          refused.push_back({static_cast<uint64_t>(chunk.Int64(static_cast<uint32_t>(offset), row)),
+                             fmt::format("table {}: the key column {} is NULL", spec_.name, key)});
+    }
+  }
+
   TableStore& tables_;
   Writer writer_;
   TableSpec spec_;

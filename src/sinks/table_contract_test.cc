@@ -30,7 +30,6 @@ TEST(TableContractTest, ATableOfRowsKeepsIt) {
       for (uint32_t row = 0; row < (*chunk)->rows(); ++row) kept.emplace_back((*chunk)->String(0, row));
     }
   };
-  under_test.skips_stored = false;
   CheckSinkContract(under_test);
 }
 

@@ -73,6 +73,26 @@ TEST_F(TableSinkTest, RefusesColumnsThatDoNotFit) {
   EXPECT_NE(status.message().find("the key names 'nothing'"), std::string::npos);
 }
 
+TEST_F(TableSinkTest, RefusesRowsWithoutAKeyAtSight) {
+  const std::string rows =
+      "SELECT CASE WHEN o % 3 = 1 THEN NULL ELSE o END::BIGINT AS id, NULL::VARCHAR AS \"Part\", "
+      "NULL::VARCHAR AS _op, NULL::TIMESTAMPTZ AS _ingested_at, 0::INTEGER AS _partition, o::BIGINT AS "
+      "_offset "
+      "FROM range(3000, 9000) t(o)";
+  RowBatch batch = Batch(rows, 9000);
+  auto sink = Make(R"({"name": "orders", "key": "ID"})");
+  ASSERT_TRUE(sink) << sink.error().ToString();
+  std::vector<RefusedEvent> refused = (*sink)->Refuse(batch);
+  ASSERT_EQ(refused.size(), 2000u);
+  EXPECT_EQ(refused[0].offset, 3001u);
+  EXPECT_EQ(refused[0].reason, "table orders: the key column ID is NULL");
+  EXPECT_EQ(refused[1999].offset, 8998u);
+  EXPECT_EQ((*Make(R"({"name": "t", "key": ["id", "part"]})"))->Refuse(batch).size(), 8000u);
+  // Rows that lie in no table, and keys of aggregates, may be NULL.
+  EXPECT_TRUE((*Make(R"({"name": "t"})"))->Refuse(batch).empty());
+  EXPECT_TRUE((*Make(R"_({"name": "t", "key": "id", "values": {"n": "count(*)"}})_"))->Refuse(batch).empty());
+}
+
 TEST_F(TableSinkTest, AnOwnDeleteWhenSeesEveryEvent) {
   auto sink = Make(R"({"name": "orders", "key": "id", "delete_when": "gross = 0"})");
   ASSERT_TRUE(sink) << sink.error().ToString();

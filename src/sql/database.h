@@ -61,6 +61,8 @@ class Chunk {
   uint32_t rows() const;
   uint32_t columns() const;
   bool IsNull(uint32_t column, uint32_t row) const;
+  /// True if the column is known to hold no NULL.
+  bool AllValid(uint32_t column) const;
   /// Direct access to a column's values in DuckDB's physical layout; flat.
   void* data(uint32_t column) const;
   int64_t Int64(uint32_t column, uint32_t row) const;            // BIGINT, UBIGINT, TIMESTAMP(TZ)

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -44,5 +45,8 @@ struct RowBatch {
     return -1;
   }
 };
+
+/// Copies of the rows whose event's offset `keep` wants, in their order.
+std::vector<Chunk> SelectRows(const RowBatch& rows, const std::function<bool(uint64_t offset)>& keep);
 
 }  // namespace millstream

@@ -26,6 +26,10 @@ bool Chunk::IsNull(uint32_t column, uint32_t row) const {
   return mask != nullptr && (mask[row >> 6] >> (row & 63) & 1) == 0;
 }
 
+bool Chunk::AllValid(uint32_t column) const {
+  return duckdb_vector_get_validity(duckdb_data_chunk_get_vector(chunk_, column)) == nullptr;
+}
+
 void* Chunk::data(uint32_t column) const {
   return duckdb_vector_get_data(duckdb_data_chunk_get_vector(chunk_, column));
 }

@@ -136,6 +136,12 @@ class StreamAppender {
                         uint64_t next) = 0;
 };
 
+/// An event whose rows a sink can never take, and why.
+struct RefusedEvent {
+  uint64_t offset = 0;
+  std::string reason;
+};
+
 /// Puts a batch out, and stores how far it has come.
 class Sink {
  public:
@@ -147,6 +153,10 @@ class Sink {
   /// Checks and adapts to the columns that rows will have (visible and reserved). Before the first delivery
   /// of a version.
   virtual Status SetColumns(const std::vector<ColumnInfo>& columns, uint32_t visible) = 0;
+  /// Events that it can tell to be at fault without an attempt, by ascending offsets. They become dead
+  /// letters and their rows are taken out before Deliver; faults that only Deliver finds (kInvalid) cost a
+  /// bisection.
+  virtual std::vector<RefusedEvent> Refuse(const RowBatch& /*rows*/) const { return {}; }
   /// Delivers all rows and stores rows.next_offset for rows.partition; called also without rows. On success
   /// both are as durable as the guarantee says.
   virtual Status Deliver(const RowBatch& rows) = 0;

@@ -6,7 +6,9 @@ Spec<TableOptions> TableOptionsSpec() {
   Spec<TableOptions> spec("table", "Keeps rows in a table that queries read.");
   spec.Field("name", &TableOptions::name, "The table; made when it is missing.").Required().Main();
   spec.Field("key", &TableOptions::key,
-             "Columns that tell rows apart: the newest row of a key stays. Without it every row is kept.");
+             "Columns that tell rows apart: the newest row of a key stays; an event that gives a NULL for "
+             "one of them is "
+             "a dead letter. Without it every row is kept.");
   spec.Field("values", &TableOptions::values,
              "Column: aggregate, one row a key: count(*), sum(x), min(x), max(x), last(x).");
   spec.Field("delete_when", &TableOptions::delete_when,

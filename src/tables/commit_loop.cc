@@ -70,7 +70,8 @@ void CommitLoop::TakeOffset(const Writer& writer, const std::string& table, uint
                             StoredOffset offset) {
   std::lock_guard lock(mutex_);
   bool first = pending_.empty();
-  pending_[{writer, partition}] = {table, offset};
+  PendingOffset& pending = pending_[{writer, partition}];
+  if (offset.next >= pending.offset.next) pending = {table, offset};
   if (first) wake_.notify_one();
 }
 
@@ -203,15 +204,22 @@ CommitLoop::Outcome CommitLoop::TryGroup(const std::vector<Job*>& group, const P
   };
   Status status = run(begin_, "BEGIN TRANSACTION");
   PendingOffsets offsets = pending;
+  std::erase_if(offsets, [&](const auto& entry) {
+    return entry.second.offset.next <= StoredNext(entry.first.first, entry.first.second);
+  });
   for (size_t i = 0; status.ok() && i < group.size(); ++i) {
     Delivery& delivery = *group[i]->delivery;
-    Outcome outcome = InsertRows(delivery, static_cast<int>(i));
+    uint64_t stored = StoredNext(*delivery.writer, delivery.rows->partition);
+    if (auto found = offsets.find({*delivery.writer, delivery.rows->partition}); found != offsets.end())
+      stored = std::max(stored, found->second.offset.next);
+    Outcome outcome = InsertRows(delivery, static_cast<int>(i), stored);
     if (!outcome.status.ok()) {
       Rollback();
       return outcome;
     }
-    offsets[{*delivery.writer, delivery.rows->partition}] = {
-        delivery.table->shape.spec.name, {delivery.rows->next_offset, delivery.rows->epoch}};
+    if (delivery.rows->next_offset > stored)
+      offsets[{*delivery.writer, delivery.rows->partition}] = {
+          delivery.table->shape.spec.name, {delivery.rows->next_offset, delivery.rows->epoch}};
   }
   if (status.ok()) status = StoreOffsets(offsets);
   if (status.ok()) status = run(commit_, "COMMIT");
@@ -223,11 +231,24 @@ CommitLoop::Outcome CommitLoop::TryGroup(const std::vector<Job*>& group, const P
   return {};
 }
 
-CommitLoop::Outcome CommitLoop::InsertRows(Delivery& delivery, int index) {
+uint64_t CommitLoop::StoredNext(const Writer& writer, uint32_t partition) const {
+  std::lock_guard lock(state_.mutex);
+  auto record = state_.writers.find(writer);
+  if (record == state_.writers.end()) return 0;
+  auto found = record->second.offsets.find(partition);
+  return found == record->second.offsets.end() ? 0 : found->second.next;
+}
+
+CommitLoop::Outcome CommitLoop::InsertRows(Delivery& delivery, int index, uint64_t stored) {
+  delivery.inserted = 0;
+  if (delivery.rows->next_offset <= stored) return {};
+  std::vector<Chunk> beyond;  // what is not stored already, if that is not all
+  bool overlaps = delivery.rows->first_offset < stored;
+  if (overlaps) beyond = SelectRows(*delivery.rows, [&](uint64_t offset) { return offset >= stored; });
   const std::string& name = delivery.table->shape.spec.name;  // a table is never renamed
   Result<Insert*> insert = FindInsert(delivery);
   if (!insert) return {insert.error().Within("table " + name), index};
-  (*insert)->scan->Set(delivery.rows->chunks);
+  (*insert)->scan->Set(overlaps ? beyond : delivery.rows->chunks);
   Statement& statement = *(*insert)->statement;
   Status status;
   if ((*insert)->takes_pipeline)

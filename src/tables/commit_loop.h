@@ -33,7 +33,7 @@ class CommitLoop {
              uint64_t offset_rows);
   ~CommitLoop();
 
-  /// Blocks until committed.
+  /// Blocks until committed. What lies below the writer's stored offset is left out.
   Status Deliver(const Writer& writer, std::shared_ptr<Table> table, const RowBatch& rows);
   /// Takes an offset that no row belongs to; it is committed with the next rows, or soon.
   void TakeOffset(const Writer& writer, const std::string& table, uint32_t partition, StoredOffset offset);
@@ -53,7 +53,7 @@ class CommitLoop {
     std::shared_ptr<Table> table;
     const RowBatch* rows = nullptr;
     uint64_t bytes = 0;
-    uint64_t inserted = 0;
+    uint64_t inserted = 0;  // rows, by the last attempt
   };
   struct Job {
     std::unique_ptr<Delivery> delivery;  // or a task
@@ -83,7 +83,8 @@ class CommitLoop {
   void Finish(Job& job, Status status);
   void CommitGroup(std::vector<Job*> group);
   Outcome TryGroup(const std::vector<Job*>& group, const PendingOffsets& pending);
-  Outcome InsertRows(Delivery& delivery, int index);
+  Outcome InsertRows(Delivery& delivery, int index, uint64_t stored);
+  uint64_t StoredNext(const Writer& writer, uint32_t partition) const;
   Result<Insert*> FindInsert(const Delivery& delivery);
   Status StoreOffsets(const PendingOffsets& offsets);
   Result<int64_t> WriterId(const Writer& writer, const std::string& table);

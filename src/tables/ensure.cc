@@ -78,6 +78,11 @@ Status CompareSpecs(const TableSpec& stored, const TableSpec& asked) {
   return OkStatus();
 }
 
+/// Once rows of a key came from several partitions or writers, offsets alone never decide again.
+bool StaysInOnePartition(const TableSpec& stored, const TableSpec& asked) {
+  return stored.key_in_one_partition && asked.key_in_one_partition && stored.writer == asked.writer;
+}
+
 /// Compares and answers the columns that must be added.
 Result<std::vector<ColumnInfo>> Missing(const TableShape& shape, const TableSpec& spec,
                                         const std::vector<ColumnInfo>& columns) {
@@ -91,10 +96,16 @@ Result<std::vector<ColumnInfo>> Missing(const TableShape& shape, const TableSpec
       return Fail(Invalid("table {}: column {} is {} in the table and {} in the rows: cast it, or {}",
                           spec.name, column.name, shape.columns[index].type, column.type, kWhatToDo));
   }
-  if (shape.has_last() && shape.spec.key_in_one_partition && !spec.key_in_one_partition)
+  if (!shape.spec.key_in_one_partition || StaysInOnePartition(shape.spec, spec)) return missing;
+  if (shape.has_last())
     return Fail(
         Invalid("table {} keeps last(…) by the offsets of one partition; events of a key now come from "
-                "several: {}",
+                "several partitions or pipelines: {}",
+                spec.name, kWhatToDo));
+  if (shape.forgot_deletes)
+    return Fail(
+        Invalid("table {} does not remember which rows were deleted, and events of a key now come from "
+                "several partitions or pipelines: an older one would bring a deleted row back; {}",
                 spec.name, kWhatToDo));
   return missing;
 }
@@ -158,8 +169,7 @@ Status TableStore::Ensure(const TableSpec& spec, const std::vector<ColumnInfo>& 
   }
   TableShape shape = state_->ShapeOf(*table);
   ASSIGN_OR_RETURN(std::vector<ColumnInfo> missing, Missing(shape, spec, made.columns));
-  // Once rows of a key came from several partitions, offsets alone never decide again.
-  bool one_partition = shape.spec.key_in_one_partition && spec.key_in_one_partition;
+  bool one_partition = StaysInOnePartition(shape.spec, spec);
   if (missing.empty() && shape.spec.delete_when == spec.delete_when &&
       shape.spec.key_in_one_partition == one_partition)
     return OkStatus();

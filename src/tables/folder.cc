@@ -170,6 +170,11 @@ Status Folder::RunFold(Table& table, const TableShape& shape) {
   RETURN_IF_ERROR(connection_->Run(kFoldCleanSql));
   RETURN_IF_ERROR(connection_->Run("BEGIN TRANSACTION"));
   RETURN_IF_ERROR(RunAll(table, FoldPrepareSql(shape)));
+  TableShape next = shape;
+  if (shape.upsert() && shape.spec.key_in_one_partition) {
+    ASSIGN_OR_RETURN(Rows forgotten, connection_->Query(kForgetDeletesSql));
+    next.forgot_deletes |= forgotten.changed_rows() > 0;
+  }
   ASSIGN_OR_RETURN(uint64_t folded, CountOf("folded"));
   ASSIGN_OR_RETURN(uint64_t replaced, CountOf("replaced"));
   uint64_t base_rows = 0, dead_rows = 0, delta_rows = 0;
@@ -180,7 +185,6 @@ Status Folder::RunFold(Table& table, const TableShape& shape) {
   uint64_t alive = base_rows - std::min(base_rows, replaced) + folded;
   // Dead rows would be read for ever, and DuckDB's own tidying of them stops the writer at a checkpoint.
   bool rewrite = dead_rows + replaced > alive / 2;
-  TableShape next = shape;
   next.folding = 0;
   std::string drop = fmt::format("DROP TABLE {}", PartName(shape, shape.folding));
   if (rewrite) {

@@ -32,6 +32,37 @@ JsonNode TextArray(const std::vector<std::string>& texts) {
   return array;
 }
 
+std::string SpecToJson(const TableShape& shape) {
+  const TableSpec& spec = shape.spec;
+  JsonNode node = JsonNode::Object();
+  node.At("key") = TextArray(spec.key);
+  JsonNode values = JsonNode::Array();
+  for (const auto& [name, expression] : spec.values) values.items().push_back(TextArray({name, expression}));
+  node.At("values") = std::move(values);
+  node.At("delete_when") = JsonNode::String(spec.delete_when);
+  node.At("order_by") = TextArray(spec.order_by);
+  node.At("key_in_one_partition") = JsonNode::Boolean(spec.key_in_one_partition);
+  node.At("writer") = JsonNode::String(spec.writer);
+  node.At("forgot_deletes") = JsonNode::Boolean(shape.forgot_deletes);
+  return node.ToString();
+}
+
+Status ReadSpec(const std::string& json, TableShape& shape) {
+  ASSIGN_OR_RETURN(JsonNode node, ParseJsonTree(json));
+  TableSpec& spec = shape.spec;
+  for (const JsonNode& item : node["key"].items()) spec.key.push_back(item.text());
+  for (const JsonNode& item : node["values"].items()) {
+    if (item.items().size() != 2) return Corrupt("a table's stored values are not pairs");
+    spec.values.emplace_back(item.items()[0].text(), item.items()[1].text());
+  }
+  spec.delete_when = node.Text("delete_when");
+  for (const JsonNode& item : node["order_by"].items()) spec.order_by.push_back(item.text());
+  spec.key_in_one_partition = node["key_in_one_partition"].IsTrue();
+  spec.writer = node.Text("writer");
+  shape.forgot_deletes = node["forgot_deletes"].IsTrue();
+  return OkStatus();
+}
+
 // Columns of a base that readers see, in the table's order.
 Result<std::vector<ColumnInfo>> VisibleColumns(Connection& connection, const TableShape& shape) {
   std::string part = PartName(shape, shape.base);
@@ -52,7 +83,7 @@ Result<std::vector<ColumnInfo>> VisibleColumns(Connection& connection, const Tab
 Result<TableShape> ReadTable(Connection& connection, const std::vector<std::string>& row) {
   TableShape shape;
   shape.id = Signed(row[0]);
-  ASSIGN_OR_FAIL(shape.spec, SpecFromJson(row[2]));
+  FAIL_IF_ERROR(ReadSpec(row[2], shape).Within("table " + row[1]));
   shape.spec.name = row[1];
   shape.base = Signed(row[3]), shape.delta = Signed(row[4]), shape.folding = Signed(row[5]);
   ASSIGN_OR_FAIL(shape.columns, VisibleColumns(connection, shape));
@@ -97,32 +128,6 @@ Result<std::vector<std::vector<std::string>>> TextRows(Connection& connection, c
         writer.AppendText(out.back()[column], *chunk, column, row);
     }
   }
-}
-
-std::string SpecToJson(const TableSpec& spec) {
-  JsonNode node = JsonNode::Object();
-  node.At("key") = TextArray(spec.key);
-  JsonNode values = JsonNode::Array();
-  for (const auto& [name, expression] : spec.values) values.items().push_back(TextArray({name, expression}));
-  node.At("values") = std::move(values);
-  node.At("delete_when") = JsonNode::String(spec.delete_when);
-  node.At("order_by") = TextArray(spec.order_by);
-  node.At("key_in_one_partition") = JsonNode::Boolean(spec.key_in_one_partition);
-  return node.ToString();
-}
-
-Result<TableSpec> SpecFromJson(const std::string& json) {
-  ASSIGN_OR_FAIL(JsonNode node, ParseJsonTree(json));
-  TableSpec spec;
-  for (const JsonNode& item : node["key"].items()) spec.key.push_back(item.text());
-  for (const JsonNode& item : node["values"].items()) {
-    if (item.items().size() != 2) return Fail(Corrupt("a table's stored values are not pairs"));
-    spec.values.emplace_back(item.items()[0].text(), item.items()[1].text());
-  }
-  spec.delete_when = node.Text("delete_when");
-  for (const JsonNode& item : node["order_by"].items()) spec.order_by.push_back(item.text());
-  spec.key_in_one_partition = node["key_in_one_partition"].IsTrue();
-  return spec;
 }
 
 Result<RegistryContent> OpenRegistry(Connection& connection) {
@@ -185,7 +190,7 @@ Status RenewHashes(Connection& connection, const std::vector<TableShape>& tables
 }
 
 Status StoreTable(Connection& connection, const TableShape& shape, bool is_new) {
-  std::string spec = QuotedText(SpecToJson(shape.spec));
+  std::string spec = QuotedText(SpecToJson(shape));
   if (is_new)
     return connection.Run(fmt::format("INSERT INTO _millstream.tables VALUES ({}, '{}', '{}', {}, {}, {})",
                                       shape.id, QuotedText(shape.spec.name), spec, shape.base, shape.delta,

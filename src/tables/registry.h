@@ -16,9 +16,6 @@
 
 namespace millstream {
 
-std::string SpecToJson(const TableSpec& spec);
-Result<TableSpec> SpecFromJson(const std::string& json);
-
 struct WriterRecord {
   int64_t id = 0;
   Writer writer;

@@ -307,8 +307,6 @@ std::vector<std::string> FoldPrepareSql(const TableShape& shape) {
   // Rows that met their key in the base: the older of the two goes.
   std::string older = NewerThan(shape, "f", "b");
   std::string match = fmt::format("f._hash = b._hash AND {}", KeyEquals(shape, "f", "b"));
-  std::string keep_tombstones =
-      shape.spec.key_in_one_partition ? "DELETE FROM temp.folded WHERE _deleted" : "SELECT 1";
   return {
       fmt::format("CREATE TEMP TABLE folded AS {} ORDER BY _hash", newest),
       fmt::format("CREATE TEMP TABLE met AS SELECT b.rowid AS r, f.rowid AS f, {} AS older FROM {} b JOIN "
@@ -316,8 +314,7 @@ std::vector<std::string> FoldPrepareSql(const TableShape& shape) {
                   older, base, match),
       "CREATE TEMP TABLE replaced AS SELECT r FROM temp.met WHERE older",
       "DELETE FROM temp.folded WHERE rowid IN (SELECT f FROM temp.met WHERE NOT older)",
-      "DROP TABLE temp.met",
-      keep_tombstones};
+      "DROP TABLE temp.met"};
 }
 
 std::vector<std::string> FoldInPlaceSql(const TableShape& shape) {

@@ -26,9 +26,10 @@ struct TableShape {
   std::vector<ColumnInfo> columns;    // stored and visible; aggregate: key, then values
   std::vector<Aggregate> aggregates;  // of spec.values, bound
   int64_t id = 0;
-  int64_t base = 0;     // part numbers; 0 = none
-  int64_t delta = 0;    // keyed tables: deliveries append here
-  int64_t folding = 0;  // keyed tables: finished, to be folded
+  int64_t base = 0;             // part numbers; 0 = none
+  int64_t delta = 0;            // keyed tables: deliveries append here
+  int64_t folding = 0;          // keyed tables: finished, to be folded
+  bool forgot_deletes = false;  // a fold has dropped tombstones: older rows must not come any more
 
   bool keyed() const { return !spec.key.empty(); }
   bool aggregate() const { return !spec.values.empty(); }
@@ -58,6 +59,8 @@ uint32_t PipelineNumber(std::string_view pipeline);
 /// The fold of part `folding` into the base, as statements for one transaction. First the temporary tables
 /// `folded` (what goes into the base, in hash order) and `replaced` (row ids of base rows that go).
 std::vector<std::string> FoldPrepareSql(const TableShape& shape);
+/// Drops the tombstones of `folded`: where nothing older can come they have nothing to hide any more.
+inline constexpr const char* kForgetDeletesSql = "DELETE FROM temp.folded WHERE _deleted";
 /// Then either in place …
 std::vector<std::string> FoldInPlaceSql(const TableShape& shape);
 /// … or as a new base, one statement a range of hashes, so that a base larger than memory is sorted too.

@@ -32,9 +32,10 @@ struct TableSpec {
   std::string delete_when;  // upsert; empty = "_op = 'd'"
   std::vector<std::string>
       order_by;  // upsert: columns that decide which row of a key is newer; empty = SEMANTICS' default
-  /// True where events of one key always come from one partition of one pipeline: the newest offset wins and
-  /// tombstones can go at a fold.
+  /// True where events of one key always come from one partition of `writer`: the newest offset wins and
+  /// tombstones can go at a fold. Once false for a table, it is false for good.
   bool key_in_one_partition = true;
+  std::string writer;  // PIPELINE.GENERATION that key_in_one_partition speaks of
   bool operator==(const TableSpec&) const = default;
 };
 
@@ -74,7 +75,8 @@ class TableStore {
   Status CheckCompatible(const TableSpec& spec, const std::vector<ColumnInfo>& columns) const;
 
   /// Stores the rows and the writer's next offset for the batch's partition in one transaction. Only visible
-  /// columns are written, beside pipeline, partition, offset and ordinal.
+  /// columns are written, beside pipeline, partition, offset and ordinal. Rows below the stored offset are
+  /// there already and are left out.
   Status Deliver(const Writer& writer, const std::string& table, const RowBatch& rows);
 
   /// Next offsets by partition.

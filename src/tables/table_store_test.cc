@@ -62,7 +62,7 @@ TEST_F(TableStoreTest, UpsertKeepsTheRowOfTheGreatestOffset) {
   ASSERT_TRUE(test_.store().FoldAll().ok());
   EXPECT_EQ(test_.One("SELECT city FROM orders WHERE id = 'a'"), "new");
   // Late, and older than what was folded.
-  ASSERT_TRUE(Deliver({Row("a", "late", 9, 4)}).ok());
+  ASSERT_TRUE(Deliver({Row("a", "late", 9, 4)}, 0, {"shop", 1, "table:again"}).ok());
   EXPECT_EQ(test_.One("SELECT city FROM orders WHERE id = 'a'"), "new");
   EXPECT_EQ(LookupLine("a"), "a|new|0.03|0|0|5|");
   ASSERT_TRUE(test_.store().FoldAll().ok());
@@ -104,7 +104,7 @@ TEST_F(TableStoreTest, AggregateSumsDeliveriesExactly) {
   EXPECT_EQ(test_.Lines("SELECT * FROM orders ORDER BY id"), expected);
   ASSERT_TRUE(test_.store().FoldAll().ok());
   EXPECT_EQ(test_.Lines("SELECT * FROM orders ORDER BY id"), expected);
-  ASSERT_TRUE(Deliver({Row("a", "late", 1, 2)}).ok());
+  ASSERT_TRUE(Deliver({Row("a", "late", 1, 2)}, 0, {"shop", 1, "table:again"}).ok());
   EXPECT_EQ(LookupLine("a"), "a|4|4|0.43|0.01|0.20|w|");
   auto columns = test_.store().Find("orders")->columns;
   EXPECT_EQ(columns[1], (ColumnInfo{"n", "BIGINT"}));
@@ -163,6 +163,45 @@ TEST_F(TableStoreTest, ANullKeyIsTheEventsFaultAndHarmsNoOther) {
   for (const Status& one : statuses) EXPECT_TRUE(one.ok()) << one.ToString();
   EXPECT_EQ(test_.One("SELECT count(*) FROM orders"), "4");
   EXPECT_EQ(test_.store().Offsets(kWriter).size(), 4u);
+}
+
+TEST_F(TableStoreTest, WhatIsStoredIsNotTakenAgain) {
+  for (Mode mode : {Mode::kAppend, Mode::kAggregate}) {
+    Ensure(mode);
+    std::string count = mode == Mode::kAppend ? "SELECT count(*) FROM orders" : "SELECT sum(n) FROM orders";
+    ASSERT_TRUE(Deliver({Row("a", "x", 1, 0), Row("b", "x", 1, 1), Row("c", "x", 1, 2)}).ok());
+    ASSERT_TRUE(Deliver({Row("a", "x", 1, 0), Row("b", "x", 1, 1)}).ok());
+    EXPECT_EQ(test_.One(count), "3");
+    EXPECT_EQ(test_.store().Offsets(kWriter).at(0).next, 3u);
+    // Cut anew: only what lies above counts, however many rows an event gives.
+    TestRow second = Row("d", "x", 1, 3);
+    second.ordinal = 1;
+    ASSERT_TRUE(Deliver({Row("b", "x", 1, 1), Row("c", "x", 1, 2), Row("d", "x", 1, 3), second}).ok());
+    EXPECT_EQ(test_.One(count), "5");
+    RowBatch nothing = MakeBatch(test_.connection(), {}, 0);
+    nothing.first_offset = 0, nothing.next_offset = 2;
+    ASSERT_TRUE(test_.store().Deliver(kWriter, "orders", nothing).ok());
+    EXPECT_EQ(test_.store().Offsets(kWriter).at(0).next, 4u);
+    test_.Reopen();
+    EXPECT_EQ(test_.store().Offsets(kWriter).at(0).next, 4u);
+    ASSERT_TRUE(Deliver({Row("c", "x", 1, 2), Row("d", "x", 1, 3), second}).ok());
+    EXPECT_EQ(test_.One(count), "5");
+    ASSERT_TRUE(test_.store().Drop("orders").ok());
+  }
+}
+
+// Both deliveries wait for one transaction: the second sees what the first will have stored.
+TEST_F(TableStoreTest, TheSameRowsTwiceInOneGroupAreStoredOnce) {
+  Ensure(Mode::kAppend);
+  std::vector<TestRow> rows;
+  for (uint64_t offset = 0; offset < 2000; ++offset) rows.push_back(Row("a", "x", 1, offset));
+  std::vector<RowBatch> batches;
+  for (int i = 0; i < 4; ++i) batches.push_back(MakeBatch(test_.connection(), rows, 0));
+  std::vector<std::thread> threads;
+  for (const RowBatch& batch : batches)
+    threads.emplace_back([&] { EXPECT_TRUE(test_.store().Deliver(kWriter, "orders", batch).ok()); });
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(test_.One("SELECT count(*) FROM orders"), "2000");
 }
 
 TEST_F(TableStoreTest, OffsetsWithoutRowsAreStoredAndSurvive) {
@@ -243,6 +282,53 @@ TEST_F(TableStoreTest, TwoPipelinesWriteOneTable) {
   ASSERT_TRUE(test_.store().FoldAll().ok());
   EXPECT_EQ(test_.One("SELECT city FROM orders"), "web");
   EXPECT_EQ(test_.store().Find("orders")->writers, (std::vector<std::string>{"shop", "web"}));
+}
+
+TEST_F(TableStoreTest, ASecondWriterEndsTheOrderByOffsetsAlone) {
+  TableSpec spec = SpecOf(Mode::kUpsert);
+  spec.writer = "shop.1";
+  ASSERT_TRUE(test_.store().Ensure(spec, TestColumns(false)).ok());
+  TestRow newest = Row("a", "newest", 1, 3), folded = Row("b", "folded", 1, 4);
+  newest.ingested_us = 300, folded.ingested_us = 300;
+  ASSERT_TRUE(Deliver({newest, folded}).ok());
+  ASSERT_TRUE(test_.store().FoldAll().ok());
+  // Another pipeline's offsets say nothing about these rows; its spec alone looks as if they did.
+  spec.writer = "web.2";
+  Status status = test_.store().Ensure(spec, TestColumns(false));
+  ASSERT_TRUE(status.ok()) << status.ToString();
+  EXPECT_FALSE(test_.store().Find("orders")->spec.key_in_one_partition);
+  Writer web{"web", 2, "table:orders"};
+  TestRow older = Row("a", "older", 1, 900), later = Row("b", "later", 1, 1);
+  older.ingested_us = 200, later.ingested_us = 400;
+  ASSERT_TRUE(Deliver({later, older}, 0, web).ok());
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(test_.Lines("SELECT id, city FROM orders"), (std::vector<std::string>{"a|newest", "b|later"}));
+    EXPECT_EQ(LookupLine("a"), "a|newest|0.01|0|0|3|");
+    ASSERT_TRUE(test_.store().FoldAll().ok());
+  }
+  // For good: the first writer alone again is not one.
+  spec.writer = "shop.1";
+  test_.Reopen();
+  ASSERT_TRUE(test_.store().Ensure(spec, TestColumns(false)).ok());
+  EXPECT_FALSE(test_.store().Find("orders")->spec.key_in_one_partition);
+}
+
+TEST_F(TableStoreTest, ASecondWriterIsRefusedOnceDeletesAreForgotten) {
+  TableSpec spec = SpecOf(Mode::kUpsert), both = SpecOf(Mode::kUpsertAcross);
+  spec.writer = both.writer = "shop.1";
+  ASSERT_TRUE(test_.store().Ensure(spec, TestColumns(false)).ok());
+  TestRow gone = Row("a", "", 0, 1);
+  gone.deleted = true;
+  ASSERT_TRUE(Deliver({Row("a", "x", 1, 0), gone}).ok());
+  // The tombstone is still there.
+  EXPECT_TRUE(test_.store().CheckCompatible(both, TestColumns(false)).ok());
+  ASSERT_TRUE(test_.store().FoldAll().ok());
+  test_.Reopen();
+  ASSERT_TRUE(test_.store().Ensure(spec, TestColumns(false)).ok());
+  Status status = test_.store().Ensure(both, TestColumns(false));
+  EXPECT_EQ(status.code(), Code::kInvalid);
+  EXPECT_NE(status.message().find("does not remember which rows were deleted"), std::string::npos)
+      << status.message();
 }
 
 TEST_F(TableStoreTest, AnotherHashIsNoticedAndWrittenAnew) {

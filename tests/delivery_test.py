@@ -1,0 +1,122 @@
+"""Delivery as users see it: stops that a slow filter must not hold up, tables that change under a pipeline."""
+
+import time
+
+import pytest
+
+from harness import eventually
+
+STOP_SECONDS = 10
+# Not interrupted before its end: DuckDB looks up only after every vector of rows.
+DEAF = "SELECT id, levenshtein(repeat(id, 60000), repeat(reverse(id), 60000)) AS n FROM input"
+# Interrupted at once.
+LONG = "SELECT id, (SELECT sum(a.range * b.range) FROM range(300000) a, range(300000) b) AS n FROM input"
+SLOW_PROGRAM = """import sys, time
+for line in sys.stdin:
+    time.sleep(60)
+    print(line, end="", flush=True)
+"""
+
+
+def one_filter(text, contract="id: varchar"):
+    return f"""
+streams:
+  orders: {{contract: {{{contract}}}}}
+pipelines:
+  orders:
+    from: orders
+    filters:
+      - slow: {text}
+    to: {{table: orders}}
+  plain:
+    from: orders
+    to: {{table: everything}}
+"""
+
+
+@pytest.mark.parametrize("text", [LONG, DEAF, "{exec: {command: [python3, slow.py], timeout: 120s, output: {id: varchar}}}"],
+                         ids=["long", "deaf", "exec"])
+def test_a_stop_does_not_wait_for_a_filter(project, text):
+    shop = project({"millstream.yaml": one_filter(text), "slow.py": SLOW_PROGRAM})
+    with shop.server() as server:
+        answer = server.ingest("orders", [{"id": "abcdefghij"}, {"id": "b"}])
+        assert server.query("SELECT count(*) AS n FROM everything", wait=answer["position"])[0]["n"] == 2
+        time.sleep(0.5)  # the filter runs
+        begin = time.monotonic()
+        server.stop(seconds=STOP_SECONDS)
+        assert time.monotonic() - begin < STOP_SECONDS
+    # What was interrupted is no dead letter and is delivered once the filter is a good one.
+    shop.write({"millstream.yaml": one_filter("SELECT id FROM input"), "slow.py": ""})
+    shop.verb("run", "--once")
+    rows = shop.verb("query", "SELECT id FROM orders ORDER BY id", "--format", "ndjson").lines()
+    assert [row["id"] for row in rows] == ["abcdefghij", "b"]
+    assert shop.verb("query", "SELECT count(*) AS n FROM everything", "--format", "ndjson").lines() == [{"n": 2}]
+    assert shop.verb("dead", "list", "orders", "--json").json()["total"] == 0
+
+
+def listens(server):
+    try:
+        return server.http("GET", "/health/live").status == 200
+    except OSError:
+        return False
+
+
+def orders(filters, sink="{table: orders}", more=""):
+    return f"""
+streams:
+  orders: {{partitions: 2, key: id, contract: {{id: varchar not null, amount: integer, note: varchar}}}}
+pipelines:
+  orders:
+    from: orders
+    filters:
+      - f: {filters}
+    to: {sink}
+{more}"""
+
+
+def test_a_new_column_is_added_and_an_incompatible_one_is_refused(project):
+    shop = project({"millstream.yaml": orders("SELECT id, amount FROM input")})
+    shop.verb("ingest", "orders", "-", stdin='{"id":"a","amount":1,"note":"x"}\n')
+    shop.write({"millstream.yaml": orders("SELECT id, amount, note FROM input")})
+    with shop.server() as server:
+        position = server.ingest("orders", [{"id": "b", "amount": 2, "note": "y"}])["position"]
+        assert server.query("SELECT id, amount, note FROM orders ORDER BY id", wait=position) == [
+            {"id": "a", "amount": 1, "note": None}, {"id": "b", "amount": 2, "note": "y"}]
+    shop.write({"millstream.yaml": orders("SELECT id, amount || ' EUR' AS amount, note FROM input")})
+    server = shop.server().start(wait_ready=False)
+    eventually(lambda: listens(server))
+    server.ingest("orders", [{"id": "c", "amount": 3, "note": "z"}])
+    ready = server.http("GET", "/health/ready")
+    assert ready.status == 503
+    said = ready.body.decode() + server.stderr()
+    assert "column amount is INTEGER in the table and VARCHAR in the rows" in said
+    assert "cast it, or give the sink another table name" in said
+    assert server.query("SELECT count(*) AS n FROM orders") == [{"n": 2}]
+    server.stop()
+    # The old filter again: what came meanwhile is delivered.
+    shop.write({"millstream.yaml": orders("SELECT id, amount, note FROM input")})
+    shop.verb("run", "--once")
+    assert shop.verb("query", "SELECT id, amount FROM orders ORDER BY id", "--format", "ndjson").lines() == [
+        {"id": "a", "amount": 1}, {"id": "b", "amount": 2}, {"id": "c", "amount": 3}]
+
+
+def test_a_second_writer_of_a_table_keeps_the_newest_row(project):
+    first = orders("SELECT id, amount FROM input", "{table: {name: newest, key: id}}")
+    second = """
+  again:
+    from: orders
+    filters:
+      - f: SELECT id, -amount AS amount FROM input
+    to: {table: {name: newest, key: id}}
+"""
+    shop = project({"millstream.yaml": first})
+    events = "".join(f'{{"id":"k{i % 50}","amount":{i}}}\n' for i in range(500))
+    shop.verb("ingest", "orders", "-", stdin=events)
+    shop.write({"millstream.yaml": first + second})
+    shop.verb("run", "--once")
+    # Both deliver the same events; of two rows of one event that of the greater pipeline stands, in every partition.
+    rows = shop.verb("query", "SELECT id, amount FROM newest", "--format", "ndjson").lines()
+    assert sorted((row["id"], abs(row["amount"])) for row in rows) == sorted((f"k{i}", 450 + i) for i in range(50))
+    assert len({row["amount"] > 0 for row in rows}) == 1
+    shop.verb("ingest", "orders", "-", stdin='{"id":"k1","amount":1000}\n')
+    assert abs(shop.verb("query", "SELECT amount FROM newest WHERE id = 'k1'", "--format", "ndjson").lines()[0]["amount"]) == 1000
