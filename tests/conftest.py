@@ -5,6 +5,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 import harness  # noqa: E402
+import shop as shop_project  # noqa: E402
 
 
 @pytest.fixture
@@ -19,6 +20,13 @@ def project(tmp_path):
     yield make
     for each in made:
         each.close()
+
+
+@pytest.fixture
+def shop(project):
+    """A running server of the project in shop.py."""
+    with project({"millstream.yaml": shop_project.SHOP}).server() as server:
+        yield server
 
 
 def pytest_report_header():

@@ -358,6 +358,7 @@ Status DeliveryLoop::DeliverPiece(const Piece& piece, std::stop_token stop) {
   }
   RETURN_IF_ERROR(status);
   next_.store(piece.next, std::memory_order_release);
+  if (context_.progress != nullptr) context_.progress->Notify();
   if (written_letters_)
     written_letters_->erase(written_letters_->begin(), written_letters_->lower_bound(piece.next));
   Count(piece, *rows);

@@ -27,6 +27,7 @@
 #include "pipeline/dead_letters.h"
 #include "pipeline/latency.h"
 #include "pipeline/pipeline_runner.h"
+#include "pipeline/progress.h"
 #include "pipeline/status.h"
 #include "pipeline/watchdog.h"
 
@@ -67,6 +68,7 @@ struct LoopContext {
   Random* random = nullptr;
   Watchdog* watchdog = nullptr;
   LatencyWindow* latency = nullptr;
+  Progress* progress = nullptr;          // told of each step forward; may be null
   std::function<void(Status)> on_fatal;  // the sink's own store failed for good: kIo of tables
 };
 

@@ -16,7 +16,6 @@ namespace {
 constexpr int64_t kSampleUs = 1'000'000;
 constexpr int64_t kRetainEverySamples = 10;
 constexpr int64_t kProgressUs = 200'000;
-constexpr int64_t kWaitPollUs = 1'000;
 
 uint64_t ResidentBytes() {
   std::ifstream statm("/proc/self/statm");
@@ -231,38 +230,84 @@ Status Engine::DropTable(const std::string& name, const std::string& who) {
   return state_->tables->Drop(name);
 }
 
+namespace {
+
+bool IsAsked(const std::vector<std::string>& tables, const std::string& table) {
+  return tables.empty() || std::find(tables.begin(), tables.end(), table) != tables.end();
+}
+
+/// Where a stream ends now, as a position; nothing if it is empty.
+std::optional<Position> EndOf(Stream& stream) {
+  Position position{stream.name(), {}};
+  for (uint32_t p = 0; p < stream.partitions(); ++p)
+    if (uint64_t end = stream.partition(p).bounds().durable_end; end > 0) position.offsets[p] = end - 1;
+  return position.offsets.empty() ? std::nullopt : std::optional(std::move(position));
+}
+
+}  // namespace
+
+/// Whether a sink writes one of the tables, or a stream that leads to one. Under the lock.
+bool Engine::State::LeadsTo(const SinkConfig& sink, const std::vector<std::string>& tables_asked) const {
+  if (sink.kind == "table") return IsAsked(tables_asked, TableOf(sink));
+  if (sink.kind != "stream") return false;
+  std::string target = TableOf(sink);
+  for (const auto& [name, pipeline] : pipelines) {  // without cycles: `check` refuses them
+    if (pipeline->config().stream != target) continue;
+    for (const SinkConfig& next : pipeline->config().sinks)
+      if (LeadsTo(next, tables_asked)) return true;
+  }
+  return false;
+}
+
+Engine::State::Reach Engine::State::HowFar(const Position& position,
+                                           const std::vector<std::string>& tables_asked) {
+  Reach reach;
+  std::map<uint32_t, uint64_t> next;  // the lowest of all sinks
+  std::shared_lock lock(mutex);
+  for (const auto& [name, pipeline] : pipelines) {
+    if (pipeline->config().stream != position.stream) continue;
+    for (const SinkConfig& sink : pipeline->config().sinks) {
+      if (!LeadsTo(sink, tables_asked)) continue;
+      if (sink.kind == "stream") reach.streams.push_back(TableOf(sink));
+      auto delivered = pipeline->Delivered(sink.id);
+      for (const auto& [partition, offset] : position.offsets) {
+        auto [it, is_new] = next.try_emplace(partition, delivered[partition]);
+        it->second = std::min(it->second, delivered[partition]);
+        if (it->second <= offset) reach.is_there = false;
+      }
+    }
+  }
+  reach.reached.stream = position.stream;
+  for (const auto& [partition, end] : next)
+    if (end > 0) reach.reached.offsets[partition] = end - 1;
+  return reach;
+}
+
 Status Engine::Wait(const Position& position, const std::vector<std::string>& tables, int64_t timeout_us,
                     std::stop_token stop) {
   State& s = *state_;
-  if (s.log->Find(position.stream) == nullptr) return NotFound("no stream '{}'", position.stream);
+  Stream* stream = s.log->Find(position.stream);
+  if (stream == nullptr) return NotFound("no stream '{}'", position.stream);
+  if (!position.offsets.empty() && position.offsets.rbegin()->first >= stream->partitions())
+    return Invalid("{}: the stream has {} partitions", position.ToString(), stream->partitions());
   int64_t until_ns = s.options.clock->MonotonicNs() + timeout_us * 1000;
-  while (true) {
-    Position reached{position.stream, {}};
-    bool is_there = true;
-    {
-      std::shared_lock lock(s.mutex);
-      for (const auto& [name, pipeline] : s.pipelines) {
-        if (pipeline->config().stream != position.stream) continue;
-        for (const SinkConfig& sink : pipeline->config().sinks) {
-          if (!tables.empty() && (sink.kind != "table" ||
-                                  std::find(tables.begin(), tables.end(), s.TableOf(sink)) == tables.end()))
-            continue;
-          auto delivered = pipeline->Delivered(sink.id);
-          for (const auto& [partition, offset] : position.offsets) {
-            uint64_t next = delivered[partition];
-            auto [it, is_new] = reached.offsets.try_emplace(partition, next == 0 ? 0 : next - 1);
-            if (!is_new) it->second = std::min(it->second, next == 0 ? 0 : next - 1);
-            if (next <= offset) is_there = false;
-          }
-        }
-      }
-    }
-    if (is_there) return OkStatus();
-    if (stop.stop_requested()) return Cancelled("the wait was ended");
-    if (s.options.clock->MonotonicNs() >= until_ns)
-      return Deadline("not delivered within the time; reached {}", reached.ToString());
-    std::this_thread::sleep_for(std::chrono::microseconds(kWaitPollUs));
+  State::Reach reach;
+  bool is_there = s.deliveries.Wait(timeout_us, stop, [&] {
+    reach = s.HowFar(position, tables);
+    return reach.is_there;
+  });
+  if (stop.stop_requested()) return Cancelled("the wait was ended");
+  if (!is_there)
+    return Deadline("not delivered within the time; reached {}",
+                    reach.reached.offsets.empty() ? "nothing" : reach.reached.ToString());
+  for (const std::string& name : reach.streams) {  // what is in them now came from before the position
+    Stream* between = s.log->Find(name);
+    std::optional<Position> end = between == nullptr ? std::nullopt : EndOf(*between);
+    if (!end) continue;
+    int64_t left_us = std::max<int64_t>(0, (until_ns - s.options.clock->MonotonicNs()) / 1000);
+    RETURN_IF_ERROR(Wait(*end, tables, left_us, stop));
   }
+  return OkStatus();
 }
 
 std::vector<Position> Engine::TablePositions(const std::string& table) const {

@@ -102,8 +102,8 @@ class Engine {
   Status SetSourcePaused(const std::string& name, bool paused, const std::string& who);
   Status DropTable(const std::string& name, const std::string& who);
 
-  /// Waits until every pipeline that reads `position.stream` and writes one of `tables` (empty: any table)
-  /// has delivered up to and with the position. kDeadline names how far it came.
+  /// Waits until one of `tables` (empty: any table) holds all events up to and with the position, also where
+  /// streams of other pipelines lie between. Woken by deliveries. kDeadline ends with "reached POSITION".
   Status Wait(const Position& position, const std::vector<std::string>& tables, int64_t timeout_us,
               std::stop_token stop);
   /// How far a table's writers are: for each stream the position of the last delivered event.

@@ -147,6 +147,7 @@ RuntimeContext Engine::State::MakeRuntimeContext() {
   context.clock = options.clock;
   context.random = options.random;
   context.watchdog = &watchdog;
+  context.progress = &deliveries;
   context.registry = options.registry;
   context.project_directory = options.project.directory;
   context.sinks_directory = folder->sinks_path();

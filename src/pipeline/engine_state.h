@@ -47,6 +47,14 @@ struct Engine::State {
   void SetLowWater();
 
   // engine.cc
+  bool LeadsTo(const SinkConfig& sink, const std::vector<std::string>& tables_asked) const;
+  /// How far the sinks are that lead to the tables (none named: to any).
+  struct Reach {
+    bool is_there = true;
+    Position reached;                  // the last event that all of them delivered
+    std::vector<std::string> streams;  // that lie between the position's stream and the tables
+  };
+  Reach HowFar(const Position& position, const std::vector<std::string>& tables_asked);
   Status DeliverToEnd(std::stop_token stop, const std::function<void()>& progress);
   void Sample(std::stop_token stop);
 
@@ -81,6 +89,7 @@ struct Engine::State {
   std::unique_ptr<DeadLetters> dead_letters;
   IdempotencyTable keys;
   Watchdog watchdog;
+  Progress deliveries;
   std::vector<std::string> notices;
   std::string url;
 

@@ -88,6 +88,7 @@ Status PipelineRuntime::OpenSink(const SinkConfig& config) {
     loop.random = context_.random;
     loop.watchdog = context_.watchdog;
     loop.latency = &latency_;
+    loop.progress = context_.progress;
     if (config.kind == "table") loop.on_fatal = context_.on_fatal;
     running_.push_back(std::make_unique<Running>(
         Running{shared.get(), p, std::make_unique<DeliveryLoop>(std::move(loop)), {}}));

@@ -28,6 +28,7 @@ struct RuntimeContext {
   Clock* clock = nullptr;
   Random* random = nullptr;
   Watchdog* watchdog = nullptr;
+  Progress* progress = nullptr;
   const Registry* registry = nullptr;
   std::string project_directory, sinks_directory;
   LimitsConfig limits;

@@ -4,9 +4,10 @@
 // Tables are read by snapshot. `_streams.NAME` gives a stream's events as rows, with bounds on `_partition`,
 // `_offset`, `_ingested_at` pushed down to the log. System tables:
 // `_pipelines`, `_filters`, `_dead_letters`, `_segments`.
-// Threads: a QueryRunner is thread-safe; a RunningQuery belongs to one thread, Cancel excepted, and must not
-// outlive its QueryRunner. Bounds: at most `query.concurrent` at once (kExhausted: 429), a deadline for each,
-// DuckDB's memory limit.
+// A query takes one of `query.concurrent` places when it begins to read; while it waits for one's own writes
+// it has none. Threads: a QueryRunner is thread-safe; a RunningQuery belongs to one thread, and must not
+// outlive its QueryRunner. Bounds: the places, for one of which a query waits a second at most (then
+// kExhausted: 429), a deadline for each, DuckDB's memory limit.
 #pragma once
 
 #include <cstdint>
@@ -37,10 +38,16 @@ struct QueryFault {
   std::string reached;  // of a wait that ran out of time: how far the writers came, as a position
 };
 
+/// The position that a wait that ran out of time (Engine::Wait) came to; "" if none.
+std::string PositionReached(const Status& status);
+
 class RunningQuery {
  public:
   ~RunningQuery();
+  /// Of the answer.
   const std::vector<ColumnInfo>& columns() const;
+  /// Where they stand in a chunk, if it has other columns too; empty: it has these.
+  const std::vector<uint32_t>& picked() const;
   JsonWriter MakeJsonWriter() const;
   /// For each table of the query: how far its writers were when the query began, e.g. {"revenue",
   /// "orders/0:17,1:9"}.
@@ -69,6 +76,8 @@ struct TableQuery {
   std::optional<uint64_t> limit;
   /// Not empty: the filters are equality on the whole key, whose row is looked up without reading the table.
   std::vector<SqlValue> key;
+  /// With `key`: columns of the table and their names in the answer, in its order; none = all.
+  std::vector<std::pair<std::string, std::string>> key_select;
 };
 
 class QueryRunner {

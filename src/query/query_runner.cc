@@ -18,12 +18,15 @@ using SteadyClock = std::chrono::steady_clock;
 // An interrupt that comes between two calls into DuckDB hits nothing, so it is repeated.
 constexpr auto kInterruptEvery = std::chrono::milliseconds(20);
 constexpr int64_t kForeverUs = 3600ll * 1'000'000;
+// A burst of short queries waits for its turn; more work than the machine can do is refused soon.
+constexpr auto kPlaceWaitMax = std::chrono::seconds(1);
 
 /// A query that runs, as the thread that ends it sees it.
 struct Watched {
   Connection* connection = nullptr;
   SteadyClock::time_point deadline;
   std::atomic<bool> cancelled{false};
+  bool has_place = false;  // one of `query.concurrent`
 };
 
 }  // namespace
@@ -31,42 +34,47 @@ struct Watched {
 struct QueryRunner::State : std::enable_shared_from_this<QueryRunner::State> {
   explicit State(Engine& of) : engine(of), watcher([this](std::stop_token stop) { Watch(stop); }) {}
 
-  Result<std::shared_ptr<Watched>> Enter(SteadyClock::time_point deadline);
   void Leave(const std::shared_ptr<Watched>& watched, std::unique_ptr<Connection> connection);
   void Watch(std::stop_token stop);
-  /// Takes a place, and a connection.
+  /// Takes a connection, and has deadline and cancellation watched.
   Result<std::unique_ptr<RunningQuery::State>> Begin(int64_t timeout_us, const std::stop_token& stop);
   Status Wait(const QueryRequest& request, const std::vector<std::string>& tables, const Watched& watched,
               QueryFault* fault);
+  /// Before DuckDB works: one of the places for queries, perhaps after a short wait.
+  Status TakePlace(Watched& watched);
 
   Engine& engine;
   std::mutex mutex;
-  std::condition_variable_any changed;
+  std::condition_variable_any changed;    // for the watcher
+  std::condition_variable place_changed;  // for TakePlace
+  size_t places_taken = 0;
   std::vector<std::unique_ptr<Connection>> idle;
   std::list<std::shared_ptr<Watched>> running;
   std::jthread watcher;  // last: it uses the others
 };
 
-/// Takes one of the places for queries.
-Result<std::shared_ptr<Watched>> QueryRunner::State::Enter(SteadyClock::time_point deadline) {
-  uint32_t most = std::max(1u, engine.project()->server.query_concurrent);
-  auto watched = std::make_shared<Watched>();
-  watched->deadline = deadline;
-  {
-    std::lock_guard lock(mutex);
-    if (running.size() >= most)
-      return Fail(Exhausted("{} queries run already (server.query.concurrent)", most));
-    running.push_back(watched);
-  }
-  changed.notify_all();
-  return watched;
-}
-
 void QueryRunner::State::Leave(const std::shared_ptr<Watched>& watched,
                                std::unique_ptr<Connection> connection) {
-  std::lock_guard lock(mutex);
-  running.remove(watched);
-  if (connection) idle.push_back(std::move(connection));
+  {
+    std::lock_guard lock(mutex);
+    running.remove(watched);
+    if (connection) idle.push_back(std::move(connection));
+    if (!watched->has_place) return;
+    --places_taken;
+  }
+  place_changed.notify_one();
+}
+
+Status QueryRunner::State::TakePlace(Watched& watched) {
+  uint32_t most = std::max(1u, engine.project()->server.query_concurrent);
+  auto until = std::min(watched.deadline, SteadyClock::now() + kPlaceWaitMax);
+  std::unique_lock lock(mutex);
+  place_changed.wait_until(lock, until, [&] { return watched.cancelled || places_taken < most; });
+  if (watched.cancelled) return Cancelled("the query was cancelled");
+  if (places_taken >= most) return Exhausted("{} queries run already (server.query.concurrent)", most);
+  ++places_taken;
+  watched.has_place = true;
+  return OkStatus();
 }
 
 void QueryRunner::State::Watch(std::stop_token stop) {
@@ -97,12 +105,15 @@ Status QueryRunner::State::Wait(const QueryRequest& request, const std::vector<s
   auto left =
       std::chrono::duration_cast<std::chrono::microseconds>(watched.deadline - SteadyClock::now()).count();
   Status status = engine.Wait(*request.wait, tables, std::max<int64_t>(0, left), request.stop);
-  if (status.code() == Code::kDeadline && fault != nullptr) {
-    constexpr std::string_view kReached = "reached ";
-    size_t at = status.message().rfind(kReached);
-    if (at != std::string::npos) fault->reached = status.message().substr(at + kReached.size());
-  }
+  if (fault != nullptr) fault->reached = PositionReached(status);
   return status;
+}
+
+std::string PositionReached(const Status& status) {
+  constexpr std::string_view kReached = "reached ";
+  size_t at = status.code() == Code::kDeadline ? status.message().rfind(kReached) : std::string::npos;
+  std::string text = at == std::string::npos ? "" : status.message().substr(at + kReached.size());
+  return ParsePosition(text) ? text : "";
 }
 
 // ---- RunningQuery
@@ -118,11 +129,13 @@ struct RunningQuery::State {
   Status Ended(Status status) const {
     if (watched->cancelled) return Cancelled("the query was cancelled");
     if (SteadyClock::now() >= watched->deadline) return Deadline("the query took longer than its deadline");
-    if (status.code() == Code::kExhausted)
+    if (status.code() == Code::kExhausted && has_place())
       return Exhausted("{}; the memory limit (server.memory) is one for all queries and tables",
                        status.message());
     return status;
   }
+
+  bool has_place() const { return watched->has_place; }
 
   std::shared_ptr<QueryRunner::State> runner;
   std::shared_ptr<Watched> watched;
@@ -130,6 +143,8 @@ struct RunningQuery::State {
   std::vector<std::unique_ptr<StreamScan>> scans;
   std::unique_ptr<Statement> statement;
   std::optional<Rows> rows;
+  std::vector<ColumnInfo> columns;
+  std::vector<uint32_t> picked;  // of the rows' columns; empty: all
   std::map<std::string, std::string> positions;
   std::optional<std::stop_callback<std::function<void()>>> on_stop;
 };
@@ -138,8 +153,8 @@ Result<std::unique_ptr<RunningQuery::State>> QueryRunner::State::Begin(int64_t t
                                                                        const std::stop_token& stop) {
   if (timeout_us <= 0) timeout_us = engine.project()->server.query_deadline_us;
   auto begun = std::make_unique<RunningQuery::State>();
-  ASSIGN_OR_FAIL(begun->watched,
-                 Enter(SteadyClock::now() + std::chrono::microseconds(std::min(timeout_us, kForeverUs))));
+  begun->watched = std::make_shared<Watched>();
+  begun->watched->deadline = SteadyClock::now() + std::chrono::microseconds(std::min(timeout_us, kForeverUs));
   begun->runner = shared_from_this();
   std::unique_lock lock(mutex);
   if (!idle.empty()) {
@@ -150,19 +165,26 @@ Result<std::unique_ptr<RunningQuery::State>> QueryRunner::State::Begin(int64_t t
   if (!begun->connection) {
     ASSIGN_OR_FAIL(begun->connection, engine.database().Connect());
   }
-  lock.lock();
   begun->watched->connection = begun->connection.get();
+  lock.lock();
+  running.push_back(begun->watched);
   lock.unlock();
+  changed.notify_all();
   begun->on_stop.emplace(stop, [state = begun->runner, watched = begun->watched] {
-    watched->cancelled = true;
+    {
+      std::lock_guard cancelling(state->mutex);  // neither waiter is between its look and its wait
+      watched->cancelled = true;
+    }
     state->changed.notify_all();
+    state->place_changed.notify_all();
   });
   return begun;
 }
 
 RunningQuery::RunningQuery(std::unique_ptr<State> state) : state_(std::move(state)) {}
 RunningQuery::~RunningQuery() = default;
-const std::vector<ColumnInfo>& RunningQuery::columns() const { return state_->rows->columns(); }
+const std::vector<ColumnInfo>& RunningQuery::columns() const { return state_->columns; }
+const std::vector<uint32_t>& RunningQuery::picked() const { return state_->picked; }
 JsonWriter RunningQuery::MakeJsonWriter() const { return state_->rows->MakeJsonWriter(); }
 const std::map<std::string, std::string>& RunningQuery::positions() const { return state_->positions; }
 
@@ -270,6 +292,7 @@ Result<std::unique_ptr<RunningQuery>> QueryRunner::Start(const QueryRequest& req
   }
   running->scans = std::move(resolved.scans);
   FAIL_IF_ERROR(state_->Wait(request, resolved.tables, *running->watched, fault));
+  FAIL_IF_ERROR(running->Ended(state_->TakePlace(*running->watched)));
   ASSIGN_OR_FAIL(RewrittenQuery rewritten,
                  RewriteTables(connection, request.sql, resolved.replacements, &fault->sql));
   for (const std::string& table : resolved.tables)
@@ -289,6 +312,7 @@ Result<std::unique_ptr<RunningQuery>> QueryRunner::Start(const QueryRequest& req
   auto rows = running->statement->Stream();
   if (!rows) return failed(rows.error(), running->statement->fault());
   running->rows.emplace(std::move(*rows));
+  running->columns = running->rows->columns();
   return std::unique_ptr<RunningQuery>(new RunningQuery(std::move(running)));
 }
 
@@ -299,8 +323,17 @@ Result<std::unique_ptr<RunningQuery>> QueryRunner::StartTable(const TableRequest
   ASSIGN_OR_FAIL(std::unique_ptr<RunningQuery::State> running,
                  state_->Begin(query.rows.timeout_us, query.rows.stop));
   FAIL_IF_ERROR(state_->Wait(query.rows, {request.table}, *running->watched, fault));
+  FAIL_IF_ERROR(running->Ended(state_->TakePlace(*running->watched)));
   running->positions[request.table] = JoinPositions(engine.TablePositions(request.table));
   ASSIGN_OR_FAIL(Rows rows, engine.tables().Lookup(*running->connection, request.table, query.key));
+  running->columns = rows.columns();
+  for (const auto& [name, shown] : query.key_select) {
+    uint32_t column = 0;
+    while (rows.columns()[column].name != name) ++column;  // names were checked against the table
+    if (running->picked.empty()) running->columns.clear();
+    running->picked.push_back(column);
+    running->columns.push_back({shown, rows.columns()[column].type});
+  }
   running->rows.emplace(std::move(rows));
   return std::unique_ptr<RunningQuery>(new RunningQuery(std::move(running)));
 }

@@ -100,11 +100,12 @@ class Translator {
     return fmt::format("SELECT count(*) AS n FROM {}", SqlIdentifier(table_.spec.name)) + Where();
   }
   const std::map<std::string, SqlValue>& parameters() const { return parameters_; }
+  const std::vector<std::pair<std::string, std::string>>& selected() const { return selected_; }
 
   /// The key's values in its order, if the filters are equality on the whole key and nothing else.
   std::vector<SqlValue> Key() const {
     const auto& key = table_.spec.key;
-    if (key.empty() || !is_plain_ || !select_.empty() || key_values_.size() != key.size()) return {};
+    if (key.empty() || !is_plain_ || key_values_.size() != key.size()) return {};
     std::vector<SqlValue> values;
     for (const std::string& column : key) {
       auto value = key_values_.find(column);
@@ -137,8 +138,11 @@ class Translator {
       size_t colon = item.find(':');
       std::string_view name = colon == item.npos ? item : item.substr(colon + 1);
       ASSIGN_OR_RETURN(const ColumnInfo* column, Find(name));
-      select_ += fmt::format("{}{}", select_.empty() ? "" : ", ", SqlIdentifier(column->name));
-      if (colon != item.npos) select_ += " AS " + SqlIdentifier(item.substr(0, colon));
+      std::string shown(colon == item.npos ? name : item.substr(0, colon));
+      if (shown.empty()) return Invalid("select: '{}' has no name before the colon", item);
+      select_ += fmt::format("{}{} AS {}", select_.empty() ? "" : ", ", SqlIdentifier(column->name),
+                             SqlIdentifier(shown));
+      selected_.emplace_back(column->name, std::move(shown));
     }
     return OkStatus();
   }
@@ -243,6 +247,7 @@ class Translator {
 
   const TableInfo& table_;
   std::string select_, where_, order_;
+  std::vector<std::pair<std::string, std::string>> selected_;  // column, its name in the answer
   std::map<std::string, SqlValue> parameters_;
   std::map<std::string, std::string> key_values_;
   bool is_plain_ = true;
@@ -276,6 +281,7 @@ Result<TableQuery> QueryRunner::MakeTableQuery(const TableRequest& request) cons
   query.count = query.rows;
   query.count.sql = translator.CountSql();
   if (query.offset == 0 && query.limit.value_or(1) > 0) query.key = translator.Key();
+  query.key_select = translator.selected();
   return query;
 }
 

@@ -1,5 +1,7 @@
 #include "server/event_feed.h"
 
+#include <thread>
+
 namespace millstream {
 
 Result<std::unique_ptr<EventFeed>> EventFeed::Open(Stream& stream, FeedRange range) {
@@ -57,13 +59,20 @@ bool EventFeed::AtEnd() const {
 }
 
 void EventFeed::Wait(int64_t timeout_us, std::stop_token stop) {
-  // One partition can be waited for at a time: with several, short turns.
-  constexpr int64_t kTurnUs = 10'000;
-  Part& part = parts_[waits_++ % parts_.size()];
-  for (const Part& each : parts_)
-    if (each.next < each.to && each.partition->bounds().durable_end > each.next) return;
-  part.partition->WaitBeyond(part.next, parts_.size() == 1 ? timeout_us : std::min(timeout_us, kTurnUs),
-                             std::move(stop));
+  std::stop_source over;  // one partition has something, or the feed is to stop
+  std::stop_callback on_stop(stop, [&over] { over.request_stop(); });
+  auto wait = [&over, timeout_us](const Part& part) {
+    if (part.partition->WaitBeyond(part.next, timeout_us, over.get_token())) over.request_stop();
+  };
+  // A partition wakes one thread: each other partition is waited for by a thread of this wait.
+  std::vector<std::jthread> others;
+  const Part* mine = nullptr;
+  for (const Part& part : parts_) {
+    if (part.next >= part.to) continue;
+    if (mine != nullptr) others.emplace_back([&wait, &part] { wait(part); });
+    mine = mine == nullptr ? &part : mine;
+  }
+  if (mine != nullptr) wait(*mine);
 }
 
 Position EventFeed::position() const {

@@ -32,7 +32,7 @@ class EventFeed {
   Result<bool> Append(std::string& out);
   /// Whether `to` is reached in every partition.
   bool AtEnd() const;
-  /// Waits until there may be more.
+  /// Waits until there may be more, the time is over, or a stop is asked.
   void Wait(int64_t timeout_us, std::stop_token stop);
   /// Up to and with the last event of each partition that lies behind: what Last-Event-ID gives back.
   Position position() const;
@@ -52,7 +52,6 @@ class EventFeed {
 
   std::string stream_;
   std::vector<Part> parts_;
-  size_t waits_ = 0;
 };
 
 }  // namespace millstream

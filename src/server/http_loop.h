@@ -45,6 +45,7 @@ constexpr size_t kWritePieceBytes = 256 << 10;
 constexpr size_t kDrainBytes =
     256 << 10;  // read and dropped after a refusal, so that the client sees the answer
 constexpr int64_t kDrainUs = 1'000'000;
+constexpr int kDroppedReads = 8;  // of a client that there is no place for
 constexpr auto kStopPoll = std::chrono::milliseconds(2);
 constexpr auto kCutWait = std::chrono::seconds(2);
 constexpr auto kAcceptRetry = std::chrono::milliseconds(100);

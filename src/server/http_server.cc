@@ -26,11 +26,7 @@ struct HttpServer::State {
         continue;
       }
       if (shared->connections.load() >= shared->options.limits.connections) {
-        static constexpr std::string_view kFull =
-            "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\nConnection: "
-            "close\r\n\r\n";
-        socket.non_blocking(true, error);
-        socket.write_some(asio::buffer(kFull), error);
+        TurnAway(socket);
         continue;
       }
       shared->connections.fetch_add(1);
@@ -38,6 +34,23 @@ struct HttpServer::State {
       asio::co_spawn(
           loop->context, [session]() -> asio::awaitable<void> { co_await session->Run(); }, asio::detached);
     }
+  }
+
+  /// Answers without waiting for the client: it has no place here.
+  void TurnAway(tcp::socket& socket) {
+    HttpResponse full = Problem(503, "unavailable",
+                                fmt::format("all {} connections are in use (limits: connections)",
+                                            shared->options.limits.connections));
+    std::string text = fmt::format("HTTP/1.1 503 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n",
+                                   ReasonPhrase(503), full.content_type, full.body.size());
+    for (const auto& [name, value] : full.headers) text += fmt::format("{}: {}\r\n", name, value);
+    text += "Connection: close\r\n\r\n" + full.body;
+    error_code error;
+    socket.non_blocking(true, error);
+    socket.write_some(asio::buffer(text), error);
+    socket.shutdown(tcp::socket::shutdown_send, error);
+    std::array<char, 4096> dropped;  // a close over unread bytes would destroy the answer on its way
+    for (int i = 0; i < kDroppedReads && !error; ++i) socket.read_some(asio::buffer(dropped), error);
   }
 
   void ForEachSession(void (Session::*call)()) {

@@ -156,12 +156,15 @@ void Router::Handle(std::shared_ptr<HttpRequest> request, Responder responder) {
       if (auto problem = InflateBody(*request, max)) return shared->Send(std::move(*problem));
     Run(route.handler, *request, std::move(*shared));
   };
-  bool is_taken =
-      route.lane == Lane::kLong ? pool_.RunLong(std::move(task)) : pool_.RunQuick(std::move(task));
-  if (is_taken) return;
-  if (route.lane == Lane::kLong)
-    return shared->Send(Problem(429, "busy", "too many queries, feeds and waits at once; try again soon"));
-  shared->Send(Problem(503, "unavailable", "the server is busy; try again soon"));
+  if (route.lane == Lane::kQuick) {
+    if (pool_.RunQuick(std::move(task))) return;
+    return shared->Send(Problem(503, "unavailable", "the server is busy; try again soon"));
+  }
+  bool is_feed = route.lane == Lane::kFeed;
+  if (is_feed ? pool_.RunFeed(std::move(task)) : pool_.RunLong(std::move(task))) return;
+  shared->Send(Problem(
+      429, "busy",
+      fmt::format("too many {} at once; try again soon", is_feed ? "feeds and taps" : "queries and waits")));
 }
 
 }  // namespace millstream

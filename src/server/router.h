@@ -20,7 +20,8 @@ namespace millstream {
 enum class Lane : uint8_t {
   kInline,  // on the I/O thread: answers from memory, at once
   kQuick,   // milliseconds
-  kLong,    // a thread of its own: queries, feeds, waits
+  kLong,    // a thread of its own: queries, waits
+  kFeed,    // the same for what stays: feeds, taps
 };
 
 struct Parameter {

@@ -11,8 +11,7 @@ namespace millstream {
 namespace {
 
 constexpr size_t kPieceBytes = 64 << 10;
-constexpr int64_t kWaitUs = 500'000;
-constexpr auto kKeepAlive = std::chrono::seconds(15);
+constexpr int64_t kKeepAliveUs = 15'000'000;  // server-sent events: a comment after so long without one
 
 /// The first offset of each partition at or after a place: POSITION (inclusive), time, earliest, latest.
 Status ReadPlace(Engine& engine, Stream& stream, const std::string& text,
@@ -73,20 +72,17 @@ class FeedAnswer {
 
   /// kOk: the answer is whole.
   Status Run() {
-    auto written = std::chrono::steady_clock::now();
     while (left_ > 0 && !stop_.stop_requested()) {
       std::string out;
       RETURN_IF_ERROR(Gather(out));
       if (out.empty()) {
         if (feed_.AtEnd()) break;
-        if (is_sse_ && std::chrono::steady_clock::now() - written > kKeepAlive) out = ": still here\n\n";
-      }
-      if (out.empty()) {
-        feed_.Wait(kWaitUs, stop_.get_token());
-        continue;
+        auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(kKeepAliveUs);
+        feed_.Wait(kKeepAliveUs, stop_.get_token());
+        if (!is_sse_ || std::chrono::steady_clock::now() < until) continue;
+        out = ": still here\n\n";
       }
       RETURN_IF_ERROR(responder_.Write(std::move(out)));
-      written = std::chrono::steady_clock::now();
     }
     return OkStatus();
   }
@@ -156,7 +152,7 @@ void AddEventRoutes(Router& router, Services& services) {
   router.Add({"GET",
               "/v1/streams/{stream}/events",
               Role::kRead,
-              Lane::kLong,
+              Lane::kFeed,
               "Events as CloudEvents with partition, offset, ingestedat; NDJSON, or server-sent events whose "
               "id is the position.",
               {{"from", "query", "position, time, duration ago, earliest (default) or latest; inclusive"},

@@ -99,6 +99,9 @@ void Ingest(Engine& engine, const HttpRequest& request, Responder responder) {
   ingest.format = FormatOf(request);
   if (engine.project()->FindStream(ingest.stream) == nullptr)
     return responder.Send(NotThere("stream", ingest.stream, StreamNames(engine)));
+  if (ingest.body.empty() && ingest.format != BodyFormat::kNdjson &&
+      ingest.format != BodyFormat::kCloudEventBinary)
+    return responder.Send(Problem(400, "bad_request", "the body is empty: an event is expected"));
   CloudEvent event;
   if (ingest.format == BodyFormat::kCloudEventBinary) {
     HeaderList headers(request.headers.begin(), request.headers.end());

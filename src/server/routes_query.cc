@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t kWaitDefaultUs = 30'000'000;
 constexpr int64_t kWaitMaxUs = 3600ll * 1'000'000;
 
-/// A parameter's value: JSON numbers keep their digits where a double would lose them.
+/// A parameter's value, of the type that it would have as a literal in SQL; an object or a list is JSON text.
 SqlValue ValueOf(std::string_view json) {
   if (json == "null") return std::monostate();
   if (json == "true" || json == "false") return json == "true";
@@ -21,25 +21,28 @@ SqlValue ValueOf(std::string_view json) {
     std::string scratch;
     return std::string(JsonStringValue(MakeJsonValue(json), scratch));
   }
-  int64_t integer = 0;
-  auto [end, error] = std::from_chars(json.data(), json.data() + json.size(), integer);
-  if (error == std::errc() && end == json.data() + json.size()) return integer;
-  double real = 0;
-  auto [real_end, real_error] = std::from_chars(json.data(), json.data() + json.size(), real);
-  if (real_error == std::errc() && real_end == json.data() + json.size()) return real;
-  return std::string(json);  // an object or list: as JSON text
+  if (json.starts_with('{') || json.starts_with('[')) return std::string(json);
+  return SqlNumber{std::string(json)};
+}
+
+/// {"id": 1} for $id, or [1, 2] for $1 and $2 (or two ?).
+Status ReadParameters(std::string_view json, std::map<std::string, SqlValue>& parameters) {
+  if (auto members = JsonMembers(json)) {
+    for (const auto& [name, value] : *members) parameters[name] = ValueOf(value);
+    return OkStatus();
+  }
+  auto elements = JsonElements(json);
+  if (!elements) return Invalid("params: expected an object of name and value, or a list of values");
+  size_t number = 0;
+  for (std::string_view value : *elements) parameters[fmt::format("{}", ++number)] = ValueOf(value);
+  return OkStatus();
 }
 
 Status ReadMember(const std::string& name, std::string_view value, QueryRequest& query) {
   std::string scratch;
   bool is_text = value.starts_with('"');
   std::string text = is_text ? std::string(JsonStringValue(MakeJsonValue(value), scratch)) : "";
-  if (name == "params") {
-    auto members = JsonMembers(value);
-    if (!members) return Invalid("params: expected an object of name and value");
-    for (const auto& [parameter, given] : *members) query.parameters[parameter] = ValueOf(given);
-    return OkStatus();
-  }
+  if (name == "params") return ReadParameters(value, query.parameters);
   if (name != "sql" && name != "wait" && name != "timeout")
     return Invalid("'{}' is not known; there are sql, params, wait and timeout", name);
   if (!is_text) return Invalid("{}: expected a string", name);
@@ -107,9 +110,7 @@ void Wait(Engine& engine, const HttpRequest& request, Responder responder) {
   Status status = engine.Wait(*position, tables, timeout_us, stop.get_token());
   if (status.code() == Code::kDeadline) {
     QueryFault fault;
-    constexpr std::string_view kReached = "reached ";
-    if (size_t at = status.message().rfind(kReached); at != std::string::npos)
-      fault.reached = status.message().substr(at + kReached.size());
+    fault.reached = PositionReached(status);
     return responder.Send(QueryProblem(status, fault, ""));
   }
   if (!status.ok()) return responder.Send(Problem(status));

@@ -127,7 +127,7 @@ void AddTapRoutes(Router& router, Services& services) {
       {"GET",
        "/v1/tap",
        Role::kRead,
-       Lane::kLong,
+       Lane::kFeed,
        "A sample of what passes: server-sent events `row`, `left_out`, `fault`. Never slows the pipeline.",
        {{"at", "query", "stream:S, PIPELINE, PIPELINE.FILTER or PIPELINE.SINK; may stand several times"},
         {"rate", "query", "at most so many rows, e.g. 100/s"},

@@ -37,6 +37,7 @@ class RowWriter {
  public:
   RowWriter(RunningQuery& query, size_t format, RowsShape shape)
       : columns_(query.columns()),
+        picked_(query.picked()),
         writer_(query.MakeJsonWriter()),
         positions_(query.positions()),
         format_(format),
@@ -66,6 +67,7 @@ class RowWriter {
     if (format_ == kCsv) return AppendCsv(out, chunk);
     if (chunk.rows() == 0) return;
     if (format_ == kJson && !std::exchange(is_first_, false)) out += ',';
+    if (!picked_.empty()) return AppendPicked(out, chunk);
     writer_.AppendObjects(out, chunk, columns_, static_cast<uint32_t>(columns_.size()),
                           format_ == kJson ? "," : "\n");
     if (format_ == kNdjson) out += '\n';
@@ -75,21 +77,35 @@ class RowWriter {
   }
 
  private:
+  void AppendPicked(std::string& out, const Chunk& chunk) const {
+    for (uint32_t row = 0; row < chunk.rows(); ++row) {
+      if (row > 0) out += format_ == kJson ? ',' : '\n';
+      JsonObject object(out);
+      for (uint32_t column = 0; column < columns_.size(); ++column) {
+        object.Json(columns_[column].name, "");
+        writer_.Append(out, chunk, Place(column), row);
+      }
+    }
+    if (format_ == kNdjson) out += '\n';
+  }
   void AppendCsv(std::string& out, const Chunk& chunk) {
     std::string text;
     for (uint32_t row = 0; row < chunk.rows(); ++row) {
       for (uint32_t column = 0; column < columns_.size(); ++column) {
         if (column > 0) out += ',';
-        if (chunk.IsNull(column, row)) continue;
+        if (chunk.IsNull(Place(column), row)) continue;
         text.clear();
-        writer_.AppendText(text, chunk, column, row);
+        writer_.AppendText(text, chunk, Place(column), row);
         text.empty() ? out += "\"\"" : (AppendCsvText(out, text), out);
       }
       out += "\r\n";
     }
   }
 
+  uint32_t Place(uint32_t column) const { return picked_.empty() ? column : picked_[column]; }
+
   const std::vector<ColumnInfo>& columns_;
+  const std::vector<uint32_t>& picked_;
   const JsonWriter writer_;
   const std::map<std::string, std::string>& positions_;
   const size_t format_;

@@ -1,5 +1,7 @@
 #include "server/server.h"
 
+#include <sys/resource.h>
+
 #include "server/http_server.h"
 #include "server/routes.h"
 
@@ -23,6 +25,22 @@ struct Server::State {
   std::unique_ptr<HttpServer> http;  // last: it uses the others
 };
 
+namespace {
+
+constexpr uint64_t kFilesBesideConnections = 4096;  // segments, tables, sources
+
+/// A shell's usual limit of 1,024 open files is less than the connections that may come.
+void RaiseFileLimit(uint64_t connections) {
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+  rlim_t wanted = std::min<rlim_t>(files.rlim_max, connections + kFilesBesideConnections);
+  if (files.rlim_cur >= wanted) return;
+  files.rlim_cur = wanted;
+  (void)setrlimit(RLIMIT_NOFILE, &files);  // as far as it goes: accepting pauses when files run out
+}
+
+}  // namespace
+
 Server::Server(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Server::~Server() { Stop(0); }
 
@@ -30,6 +48,7 @@ Result<std::unique_ptr<Server>> Server::Start(Engine& engine, const ServerOption
                                               const Logger& logger) {
   ASSIGN_OR_FAIL(Access access, Access::Make(options.listen, options.tokens));
   auto state = std::make_unique<State>(engine, std::move(access), options.limits.inflated_bytes);
+  RaiseFileLimit(options.limits.connections);
   HttpServerOptions http;
   http.listen = options.listen;
   http.limits.header_bytes = options.limits.header_bytes;

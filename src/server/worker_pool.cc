@@ -36,18 +36,18 @@ void WorkerPool::WorkQuick() {
   }
 }
 
-bool WorkerPool::RunLong(Task task) {
+bool WorkerPool::RunOwnThread(Task task, uint32_t& running, uint32_t most) {
   std::unique_lock lock(mutex_);
   ReapLong(lock);
-  if (stopping_ || long_running_ >= options_.long_tasks) return false;
-  ++long_running_;
+  if (stopping_ || running >= most) return false;
+  ++running;
   LongThread& slot = long_threads_.emplace_back();
-  slot.thread = std::thread([this, &slot, run = std::move(task)]() mutable {
+  slot.thread = std::thread([this, &slot, &running, run = std::move(task)]() mutable {
     run();
     run = nullptr;
     std::lock_guard done_lock(mutex_);
     slot.done = true;
-    --long_running_;
+    --running;
   });
   return true;
 }

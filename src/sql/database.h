@@ -46,8 +46,13 @@ struct SqlFault {
                             // (SEMANTICS, "Dead letters")
 };
 
+/// A number as JSON writes it, bound as the type that it has as a literal: BIGINT, HUGEINT, DECIMAL with all
+/// its digits; DOUBLE with an exponent or more than 38 digits.
+struct SqlNumber {
+  std::string text;
+};
 /// One parameter's value; text forms are cast by DuckDB.
-using SqlValue = std::variant<std::monostate, bool, int64_t, double, std::string>;
+using SqlValue = std::variant<std::monostate, bool, int64_t, double, std::string, SqlNumber>;
 
 /// Up to 2,048 rows. Owns DuckDB's chunk; movable.
 class Chunk {

@@ -75,6 +75,17 @@ JsonNode TypeNode(const std::string& id) {
   return JsonNode::Object({{"id", JsonNode::String(id)}, {"type_info", JsonNode()}});
 }
 
+/// What stands there instead of a SELECT, by its name.
+std::string NotASelect(const std::string& sql) {
+  size_t begin = std::min(sql.find_first_not_of(" \t\r\n"), sql.size()), end = begin;
+  while (end < sql.size() && isalpha(static_cast<unsigned char>(sql[end]))) ++end;
+  std::string word = sql.substr(begin, end - begin);
+  for (char& c : word) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  if (word.empty() || word == "SELECT" || word == "WITH" || word == "FROM")
+    return "one SELECT is expected here, without PIVOT";
+  return word + "; one SELECT is expected here";
+}
+
 }  // namespace
 
 Result<JsonNode> ParseSelect(Connection& connection, const std::string& sql, SqlFault* fault) {
@@ -94,8 +105,7 @@ Result<JsonNode> ParseSelect(Connection& connection, const std::string& sql, Sql
   JsonNode& tree = *parsed;
   if (tree["error"].IsTrue()) {
     const std::string& position = tree.Text("position");
-    if (tree.Text("error_type") == "not implemented")
-      return refuse(kNotAllowed, "one SELECT is expected here (PIVOT as a statement is none either)", 0);
+    if (tree.Text("error_type") == "not implemented") return refuse(kNotAllowed, NotASelect(sql), 0);
     SqlFault read = ReadSqlFault(DUCKDB_ERROR_PARSER, tree.Text("error_message").c_str(), sql);
     return refuse("Parser Error", read.message,
                   position.empty() ? read.position : std::atoi(position.c_str()));

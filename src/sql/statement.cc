@@ -1,3 +1,5 @@
+#include <charconv>
+
 #include "sql/duckdb_face.h"
 
 namespace millstream {
@@ -124,6 +126,44 @@ bool Statement::returns_rows() const {
   return type == DUCKDB_STATEMENT_TYPE_SELECT || type == DUCKDB_STATEMENT_TYPE_EXPLAIN;
 }
 
+namespace {
+
+constexpr size_t kDecimalDigitsMax = 38;
+
+/// The digits of "-12.50" as an integer and how many of them stand behind the point; nothing for a number
+/// that is none of DECIMAL's.
+std::optional<duckdb_decimal> ReadDecimal(std::string_view text) {
+  bool is_negative = text.starts_with('-');
+  if (is_negative) text.remove_prefix(1);
+  size_t point = std::min(text.find('.'), text.size());
+  std::string digits(text.substr(0, point));
+  size_t scale = point < text.size() ? text.size() - point - 1 : 0;
+  if (scale > 0) digits += text.substr(point + 1);
+  digits.erase(0, std::min(digits.find_first_not_of('0'), digits.size()));
+  if (digits.find_first_not_of("0123456789") != digits.npos) return std::nullopt;
+  size_t width = std::max({digits.size(), scale, size_t{1}});
+  if (width > kDecimalDigitsMax) return std::nullopt;
+  __int128 value = 0;
+  for (char c : digits) value = value * 10 + (c - '0');
+  if (is_negative) value = -value;
+  return duckdb_decimal{static_cast<uint8_t>(width),
+                        static_cast<uint8_t>(scale),
+                        {static_cast<uint64_t>(value), static_cast<int64_t>(value >> 64)}};
+}
+
+duckdb_state BindNumber(duckdb_prepared_statement statement, uint32_t index, const std::string& text) {
+  int64_t integer = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), integer);
+  if (error == std::errc() && end == text.data() + text.size())
+    return duckdb_bind_int64(statement, index, integer);
+  if (std::optional<duckdb_decimal> decimal = ReadDecimal(text))
+    return decimal->scale == 0 ? duckdb_bind_hugeint(statement, index, decimal->value)
+                               : duckdb_bind_decimal(statement, index, *decimal);
+  return duckdb_bind_double(statement, index, std::strtod(text.c_str(), nullptr));
+}
+
+}  // namespace
+
 Status Statement::Bind(uint32_t index, const SqlValue& value) {
   duckdb_prepared_statement statement = state_->statement;
   duckdb_state state = DuckDBSuccess;
@@ -136,6 +176,8 @@ Status Statement::Bind(uint32_t index, const SqlValue& value) {
     state = duckdb_bind_double(statement, index, *number);
   if (const std::string* text = std::get_if<std::string>(&value))
     state = duckdb_bind_varchar_length(statement, index, text->data(), text->size());
+  if (const SqlNumber* number = std::get_if<SqlNumber>(&value))
+    state = BindNumber(statement, index, number->text);
   if (state == DuckDBSuccess) return OkStatus();
   const char* error = duckdb_prepare_error(statement);
   if (error == nullptr || *error == 0) return NotFound("the statement has no parameter {}", index);
