@@ -41,6 +41,9 @@ Status Engine::State::OpenStores() {
   }
   if (!opened) return opened.error();
   database = std::move(*opened);
+  if (database->restored())
+    notices.push_back(
+        "a checkpoint of the tables was cut short at the last end and was undone; nothing is lost");
   ASSIGN_OR_RETURN(tables, TableStore::Open(*database, *options.clock));
   dead_letters = std::make_unique<DeadLetters>(*log);
   Uuid uuid = log->uuid();

@@ -1,5 +1,9 @@
 #include "sql/database.h"
 
+#include <chrono>
+#include <thread>
+
+#include "sql/checkpoint_guard.h"
 #include "sql/duckdb_face.h"
 
 namespace millstream {
@@ -10,7 +14,9 @@ std::vector<std::string> OpeningSettings(const DatabaseOptions& options) {
   std::vector<std::string> settings = {
       "SET errors_as_json=true",
       "SET GLOBAL TimeZone='UTC'",  // or casts of timestamps would depend on the machine
-      fmt::format("SET wal_autocheckpoint='{}B'", options.wal_checkpoint_bytes),
+      // Checkpoints are Database::Checkpoint only.
+      "SET wal_autocheckpoint='1000TB'",
+      "PRAGMA disable_checkpoint_on_shutdown",
       "SET preserve_insertion_order=true",
       "SET autoinstall_known_extensions=false",
       "SET autoload_known_extensions=false",
@@ -34,6 +40,20 @@ Status RunOn(duckdb_connection connection, const std::string& sql, SqlFault* fau
   return status;
 }
 
+// A new file gets its name only once it is whole: DuckDB does not open one whose making was cut short.
+Status MakeFile(const std::string& path) {
+  PosixFileSystem fs;
+  if (fs.Exists(path)) return OkStatus();
+  std::string fresh = path + ".new";
+  for (const std::string& left : {fresh, fresh + ".wal", path + ".wal", path + ".guard"})
+    if (fs.Exists(left)) RETURN_IF_ERROR(fs.Remove(left));
+  duckdb_database made = nullptr;
+  if (duckdb_open(fresh.c_str(), &made) != DuckDBSuccess) return IoError("cannot make {}", path);
+  duckdb_close(&made);
+  RETURN_IF_ERROR(fs.Rename(fresh, path));
+  return fs.SyncDirectory(DirectoryOf(path));
+}
+
 }  // namespace
 
 Database::Database() : state_(std::make_unique<State>()) {}
@@ -43,6 +63,11 @@ std::string Database::LibraryVersion() { return duckdb_library_version(); }
 
 Result<std::unique_ptr<Database>> Database::Open(const std::string& path, DatabaseOptions options) {
   std::unique_ptr<Database> database(new Database());
+  if (!path.empty() && !options.read_only) {
+    FAIL_IF_ERROR(MakeFile(path));
+    ASSIGN_OR_FAIL(database->guard_, CheckpointGuard::Open(path));
+    ASSIGN_OR_FAIL(database->restored_, database->guard_->Restore());
+  }
   duckdb_config config = nullptr;
   duckdb_create_config(&config);
   duckdb_set_config(config, "threads", "1");
@@ -67,6 +92,18 @@ Result<std::unique_ptr<Database>> Database::Open(const std::string& path, Databa
   duckdb_disconnect(&connection);
   if (!status.ok()) return Fail(status);
   return database;
+}
+
+Status Database::Checkpoint(Connection& connection) {
+  if (guard_) RETURN_IF_ERROR(guard_->Save(connection));
+  // A transaction that has just ended, or a reader, may hold DuckDB's lock for a moment.
+  constexpr int kMaxTries = 200;
+  for (int i = 0;; ++i) {
+    Status status = connection.Run("CHECKPOINT");
+    bool is_busy = status.message().find("Cannot CHECKPOINT") != std::string::npos;
+    if (status.ok() || !is_busy || i >= kMaxTries) return status;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
 }
 
 Result<std::unique_ptr<Connection>> Database::Connect() {

@@ -368,7 +368,7 @@ Status CommitLoop::Checkpoint() {
   return Run(nullptr, [this](Connection& connection) -> Status {
     CommitGroup({});
     RETURN_IF_ERROR(TrimOffsets());
-    RETURN_IF_ERROR(connection.Run("CHECKPOINT"));
+    RETURN_IF_ERROR(state_.database.Checkpoint(connection));
     std::lock_guard lock(state_.mutex);
     state_.checkpointed.clear();
     for (const auto& [writer, record] : state_.writers) state_.checkpointed[writer] = record.offsets;

@@ -1,6 +1,7 @@
 // kill -9 while deliveries, folds and checkpoints run: after each, offsets and rows agree: the view answers
 // what an oracle makes of all events below the stored offsets. MILLSTREAM_CRASH_ROUNDS raises the number of
-// kills.
+// kills. SIGKILL ends a write of a block at a page, so a file that does not open again shows up here
+// (sql/checkpoint_guard.h); a file system in memory tears most (TMPDIR=/dev/shm).
 
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -56,7 +57,8 @@ uint64_t NextOf(TableStore& store, uint32_t partition) {
     });
   SystemRandom random;
   while (true) {
-    Status status = random.Below(4) == 0 ? test.store().Checkpoint() : test.store().FoldAll();
+    Status status = random.Below(3) == 0 ? test.store().Checkpoint() : test.store().FoldAll();
+    if (!status.ok()) fmt::print(stderr, "{}\n", status.message());
     CHECK(status.ok());
   }
 }
@@ -70,21 +72,15 @@ TEST(CrashChild, RunsUntilKilled) {
 }
 
 pid_t StartChild(const std::string& folder, Mode mode) {
-  std::string variable = fmt::format("{}={} {}", kChildVariable, static_cast<int>(mode), folder);
+  std::string value = fmt::format("{} {}", static_cast<int>(mode), folder);
   const char* arguments[] = {"tables_test", "--gtest_filter=CrashChild.*", "--gtest_brief=1", nullptr};
-  const char* environment[] = {variable.c_str(), nullptr};
   pid_t child = fork();
   if (child == 0) {
-    execve("/proc/self/exe", const_cast<char**>(arguments), const_cast<char**>(environment));
+    setenv(kChildVariable, value.c_str(), 1);
+    execv("/proc/self/exe", const_cast<char**>(arguments));
     _exit(127);
   }
   return child;
-}
-
-/// What DuckDB says of its file; empty if it opens.
-std::string FaultOfFile(const std::string& folder) {
-  auto database = Database::Open(folder + "/tables.db", {});
-  return database ? "" : database.error().message();
 }
 
 TEST_P(CrashTest, OffsetsAndRowsAgreeAfterKills) {
@@ -103,14 +99,9 @@ TEST_P(CrashTest, OffsetsAndRowsAgreeAfterKills) {
     kill(child, SIGKILL);
     int status = 0;
     ASSERT_EQ(waitpid(child, &status, 0), child);
-    ASSERT_TRUE(WIFSIGNALED(status)) << "the child ended by itself with " << WEXITSTATUS(status);
+    ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+        << "the child ended by itself: " << status;
 
-    // DuckDB's own file did not open after a kill in a checkpoint once; the engine then makes the tables anew
-    // from the log.
-    if (std::string fault = FaultOfFile(folder); !fault.empty()) {
-      std::filesystem::remove_all(folder);
-      GTEST_SKIP() << fault;
-    }
     TestStore test(folder);
     if (!test.store().Find("orders")) continue;  // killed before it made the table
     for (uint32_t partition = 0; partition < kPartitions; ++partition)

@@ -36,6 +36,26 @@ void Folder::MakeRoom(const Table& table) {
   if (current_ == &table) connection_->Interrupt();
 }
 
+Status Folder::Checkpoint() {
+  {
+    std::lock_guard lock(mutex_);
+    ++checkpoints_waiting_;
+  }
+  while (!changing_.try_lock()) {
+    {
+      std::lock_guard lock(mutex_);
+      if (current_ != nullptr) connection_->Interrupt();
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  std::lock_guard change(changing_, std::adopt_lock);
+  {
+    std::lock_guard lock(mutex_);
+    --checkpoints_waiting_;
+  }
+  return state_.writer->Checkpoint();
+}
+
 void Folder::Loop() {
   std::unique_lock lock(mutex_);
   while (!stop_) {
@@ -101,6 +121,7 @@ Status Folder::FoldEverything() {
 
 Status Folder::Fold(Table& table) {
   std::lock_guard layout(table.layout);
+  std::lock_guard change(changing_);
   int64_t begin = state_.clock.MonotonicNs();
   {
     std::lock_guard lock(state_.mutex);
@@ -150,7 +171,7 @@ Status Folder::Swap(Table& table) {
 
 bool Folder::Interrupted(const Table& table) {
   std::lock_guard lock(mutex_);
-  return stop_ || table.waiting > 0;
+  return stop_ || checkpoints_waiting_ > 0 || table.waiting > 0;
 }
 
 Status Folder::RunAll(const Table& table, const std::vector<std::string>& statements) {
@@ -228,6 +249,7 @@ void Folder::CheckpointIfDue(bool after_fold) {
   bool due = bytes >= kCheckpointWalBytes || (after_fold && bytes >= kCheckpointWalBytes / 4) ||
              (pause >= 2 * kPauseNs && bytes >= kPauseWalBytes) || (pause >= 3 * kLongPauseNs && bytes > 0);
   if (due && state_.clock.MonotonicNs() >= not_before_ns_) {
+    std::lock_guard change(changing_);
     Status status = state_.writer->Checkpoint();
     if (!status.ok()) not_before_ns_ = state_.clock.MonotonicNs() + kPauseNs;
   }

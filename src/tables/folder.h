@@ -39,6 +39,9 @@ class Folder {
   Status FoldAll();
   /// If a fold of this table runs, it is undone, to be made later.
   void MakeRoom(const Table& table);
+  /// A checkpoint by the writer while no fold runs (Database::Checkpoint); a fold that runs is undone, to be
+  /// made later.
+  Status Checkpoint();
 
  private:
   void Loop();
@@ -58,8 +61,10 @@ class Folder {
   int64_t failures_ = 0;       // folds in a row
   int64_t not_before_ns_ = 0;  // after a failure
 
+  std::mutex changing_;  // a fold or a checkpoint, never both; taken before mutex_
   std::mutex mutex_;
   std::condition_variable wake_, done_;
+  int checkpoints_waiting_ = 0;
   const Table* current_ = nullptr;
   uint64_t asked_ = 0, answered_ = 0;  // FoldAll
   Status answer_;

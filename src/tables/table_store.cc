@@ -50,7 +50,7 @@ Result<std::unique_ptr<TableStore>> TableStore::Open(Database& database, Clock& 
   ASSIGN_OR_FAIL(RegistryContent content, OpenRegistry(*connection));
   if (content.hash_changed) FAIL_IF_ERROR(RenewHashes(*connection, content.tables));
   // What was replayed after a crash goes into the file now: what is told of it afterwards holds.
-  FAIL_IF_ERROR(connection->Run("CHECKPOINT"));
+  FAIL_IF_ERROR(database.Checkpoint(*connection));
   ASSIGN_OR_FAIL(auto path,
                  TextRows(*connection,
                           "SELECT coalesce(path, '') FROM duckdb_databases() WHERE database_name = "
@@ -209,7 +209,7 @@ Result<Rows> TableStore::Lookup(Connection& connection, const std::string& table
 
 Status TableStore::FoldAll() { return state_->folder->FoldAll(); }
 
-Status TableStore::Checkpoint() { return state_->writer->Checkpoint(); }
+Status TableStore::Checkpoint() { return state_->folder->Checkpoint(); }
 
 TableStore::Counters TableStore::counters() const {
   return {state_->commits, state_->deliveries,  state_->rows,

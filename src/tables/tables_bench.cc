@@ -163,7 +163,6 @@ struct Bench {
   void Run(const std::string& folder) {
     DatabaseOptions options;
     options.memory_bytes = 2ull << 30, options.temp_directory = folder + "/spill";
-    options.wal_checkpoint_bytes = 1ull << 40;
     database = std::move(*Database::Open(folder + "/tables.db", options));
     store = std::move(*TableStore::Open(*database, clock));
     auto connection = std::move(*database->Connect());

@@ -74,7 +74,6 @@ void TestStore::Open() {
   DatabaseOptions options;
   options.memory_bytes = memory_bytes_;
   options.temp_directory = folder_ + "/spill";
-  options.wal_checkpoint_bytes = 1ull << 40;
   auto database = Database::Open(folder_ + "/tables.db", options);
   if (!database) fmt::print(stderr, "{}\n", database.error().ToString());
   CHECK(database.has_value());
