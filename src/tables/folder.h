@@ -20,11 +20,11 @@ namespace millstream {
 
 class Folder {
  public:
-  // A fold costs a pass over the base: it waits for an eighth of the base's rows under load, for less when
+  // A fold costs a pass over the base: it waits for a quarter of the base's rows under load, for less when
   // deliveries pause.
-  static constexpr uint64_t kMinRows = 50'000;
+  static constexpr uint64_t kMinRows = 200'000;
   static constexpr uint64_t kMaxRows = 4'000'000;
-  static constexpr uint64_t kBaseShare = 8;
+  static constexpr uint64_t kBaseShare = 4;
   static constexpr int64_t kPauseNs = 1'000'000'000;
   static constexpr int64_t kLongPauseNs = 10'000'000'000;
   static constexpr uint64_t kCheckpointWalBytes = 64ull << 20;

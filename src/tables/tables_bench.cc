@@ -103,11 +103,12 @@ struct Bench {
   void Fill(Connection& connection) {
     double begin = Ms();
     constexpr uint64_t kStep = 1'000'000;
+    uint64_t filled = 0;
     for (uint64_t first = 0; first < settings.keys; first += kStep) {
       uint64_t count = std::min(kStep, settings.keys - first);
       for (RowBatch& batch :
            Batches(connection, Select(fmt::format("{} + i", first), count, first, 0), 100'000, 0)) {
-        batch.next_offset = first + 1;
+        batch.first_offset = filled, batch.next_offset = filled += batch.rows();
         Status status = store->Deliver({"shop", 1, "fill"}, "orders", batch);
         CHECK(status.ok());
       }
@@ -131,7 +132,7 @@ struct Bench {
           for (uint32_t r = 0; r < chunk.rows(); ++r) offsets[r] += static_cast<int64_t>(pool_rows);
         }
       batch.partition = static_cast<uint32_t>(partition);
-      batch.next_offset = delivered += batch.rows();
+      batch.first_offset = delivered, batch.next_offset = delivered += batch.rows();
       double sent = Ms();
       Status status = store->Deliver(writer, "orders", batch);
       if (!status.ok()) fmt::print("{}\n", status.ToString());
