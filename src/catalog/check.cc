@@ -110,9 +110,9 @@ void Checker::CheckContract(const StreamConfig& stream) {
 void Checker::WarnOfFlags(const FilterConfig& filter, const std::string& path, const FilterFlags& flags) {
   if (!flags.is_volatile) return;
   std::string functions = fmt::format("{}()", fmt::join(flags.volatile_functions, "(), "));
-  warnings_.push_back(FaultAt(filter.node, path,
-                              fmt::format("{} gives other values when events are replayed", functions),
-                              "use ce_time or _ingested_at, which a replay repeats"));
+  warnings_.push_back(
+      FaultAt(filter.node, path, fmt::format("{} gives other values when events are replayed", functions),
+              "use ce_time, _ingested_at, or hash(ce_id) for chance, which a replay repeats"));
 }
 
 void Checker::MakeTables(const Plan& plan) {

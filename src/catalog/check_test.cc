@@ -333,7 +333,7 @@ TEST(Check, Warnings) {
                            "      - table: {name: t, key: id}\n      - stream: {name: paid, key: id}\n")}})
           .warnings,
       "millstream.yaml:15:12: pipelines.p.filters.f: now() gives other values when events are replayed; use "
-      "ce_time or _ingested_at, which a replay repeats\n"
+      "ce_time, _ingested_at, or hash(ce_id) for chance, which a replay repeats\n"
       "millstream.yaml:17:9: pipelines.p.to.0.table: rows of one key (id) may come from several partitions "
       "of 'orders': the one appended last wins; let the table's key contain the stream's (customer), or say "
       "with 'order_by' which row is newer\n"

@@ -32,13 +32,13 @@ EngineStatus ReadStatus(const JsonView& document) {
   status.free_bytes = document["free_bytes"].number();
   status.rss_bytes = document["rss_bytes"].number();
   for (const JsonView& s : document["streams"].items())
-    status.streams.push_back({s["name"].text(),
-                              {},
-                              s["events"].number(),
-                              s["bytes"].number(),
-                              s["dead"].number(),
-                              s["in_per_s"].real(),
-                              s["bytes_per_s"].real()});
+    status.streams.push_back({.name = s["name"].text(),
+                              .partitions = {},
+                              .events = s["events"].number(),
+                              .bytes = s["bytes"].number(),
+                              .dead = s["dead"].number(),
+                              .in_per_s = s["in_per_s"].real(),
+                              .bytes_per_s = s["bytes_per_s"].real()});
   for (const JsonView& s : document["sources"].items())
     status.sources.push_back({s["name"].text(), s["kind"].text(), s["stream"].text(), s["state"].text(),
                               s["reason"].text(), s["events"].number(), s["events_per_s"].real()});

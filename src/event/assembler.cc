@@ -114,6 +114,7 @@ std::optional<Rejection> Assembler::Add(const Envelope& envelope, std::string_vi
   return std::nullopt;
 }
 
+void Assembler::SpreadTo(uint32_t partition) { state_->spread = partition % state_->shape.partitions; }
 uint32_t Assembler::count() const { return state_->count; }
 uint64_t Assembler::data_bytes() const { return state_->data_bytes; }
 uint32_t Assembler::count(uint32_t partition) const { return state_->partitions[partition].count(); }

@@ -54,6 +54,10 @@ class Assembler {
   std::optional<Rejection> Add(const Envelope& envelope, std::string_view data,
                                uint32_t* partition = nullptr);
 
+  /// Where events that have neither key nor id go, up to Finish. A request that may come again sets it, so
+  /// that it is laid out again as before.
+  void SpreadTo(uint32_t partition);
+
   /// Events and raw data bytes gathered since the last Finish, over all partitions.
   uint32_t count() const;
   uint64_t data_bytes() const;

@@ -31,6 +31,8 @@
 
 namespace millstream {
 
+class Metrics;
+
 enum class AckMode : uint8_t { kDurable, kWritten };
 
 struct Retention {
@@ -51,6 +53,7 @@ struct LogOptions {
   int64_t key_receipt_window_us =
       24ll * 3600 * 1'000'000;            // receipts of idempotency keys are kept so long ...
   uint64_t max_key_receipts = 1'000'000;  // ... and no more than so many, over all partitions
+  Metrics* metrics = nullptr;             // millstream_fsync_seconds, a stream each; null: not measured
 };
 
 /// Where an append landed.

@@ -53,6 +53,10 @@ DiskPartition::DiskPartition(LogContext& context, std::string directory, std::st
       max_us_(recovered.max_us) {
   std::vector<SegmentPtr> all = std::move(recovered.sealed);
   all.push_back(Growing());
+  if (context_.options.metrics != nullptr)
+    fsync_seconds_ =
+        context_.options.metrics->GetHistogram("millstream_fsync_seconds", "Time of a sync of the log.",
+                                               {{"stream", stream_}}, Metrics::DurationBounds());
   view_.Start(std::move(all), writer_->tally().footer(), writer_->position(), next_offset_,
               state_.epochs.back().epoch);
   thread_ = std::thread([this] { Run(); });
@@ -211,7 +215,9 @@ Status DiskPartition::WriteOnce(std::span<StampedBatch> batches) {
 
 void DiskPartition::Sync() {
   if (unsynced_.empty() || !writer_) return;
+  const int64_t began_ns = context_.clock.MonotonicNs();
   Status status = writer_->Sync();
+  fsync_seconds_.Observe(static_cast<double>(context_.clock.MonotonicNs() - began_ns) / 1e9);
   if (!status.ok()) {
     Fail(status);
     return;

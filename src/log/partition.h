@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/metrics.h"
 #include "log/context.h"
 #include "log/partition_view.h"
 #include "log/recovery.h"
@@ -103,6 +104,7 @@ class DiskPartition final : public Partition {
   std::vector<Unsynced> unsynced_;
   uint64_t unsynced_waiting_ = 0;  // of them, whose callers wait
   int64_t unsynced_since_ns_ = 0;
+  Histogram fsync_seconds_;
 
   std::mutex queue_mutex_;
   std::condition_variable queue_changed_;

@@ -154,6 +154,13 @@ std::optional<Receipt> DeadLetters::FindReceipt(const std::string& stream, const
   return target == nullptr ? std::nullopt : target->partition(0).FindReceipt(origin, part);
 }
 
+std::optional<uint64_t> DeadLetters::FindFirst(const std::string& stream, const std::string& origin,
+                                               const std::string& part) const {
+  Stream* target = log_.Find(DeadStreamName(stream));
+  auto placed = target == nullptr ? std::nullopt : target->partition(0).FindPlacedReceipt(origin, part);
+  return placed ? std::optional(placed->offset) : std::nullopt;
+}
+
 Result<DeadLetters::Listing> DeadLetters::List(const std::string& stream, const Selection& selection) {
   Stream* dead = log_.Find(DeadStreamName(stream));
   if (dead == nullptr) return Fail(NotFound("no stream '{}'", stream));

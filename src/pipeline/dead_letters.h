@@ -58,6 +58,9 @@ class DeadLetters {
   /// The newest receipt of an origin and part in the dead stream.
   std::optional<Receipt> FindReceipt(const std::string& stream, const std::string& origin,
                                      const std::string& part) const;
+  /// The number of the first letter that was appended with this receipt.
+  std::optional<uint64_t> FindFirst(const std::string& stream, const std::string& origin,
+                                    const std::string& part) const;
 
   struct Selection {
     std::optional<int64_t> since_us;

@@ -2,6 +2,8 @@
 
 #include <xxhash.h>
 
+#include <algorithm>
+
 namespace millstream {
 namespace {
 
@@ -69,19 +71,36 @@ Result<std::vector<DedupeWindow::Identity>> DedupeWindow::Identify(EventBatch& b
   return identities;
 }
 
+bool DedupeWindow::IsSeen(const std::pair<int64_t, Identity>& entry) const {
+  auto it = seen_.find(entry.second);
+  return it != seen_.end() && it->second == entry.first;
+}
+
 bool DedupeWindow::Insert(Identity identity, int64_t now_us) {
-  while (!order_.empty() && (now_us - order_.front().first > window_us_ || seen_.size() >= max_keys_)) {
-    int64_t age_us = now_us - order_.front().first;
-    if (age_us <= window_us_ && seen_.contains(order_.front().second))
-      shrunk_us_ = std::max<int64_t>(age_us, 1);
-    seen_.erase(order_.front().second);
+  auto [it, is_new] = seen_.try_emplace(identity, now_us);
+  if (!is_new && now_us - it->second <= window_us_) return false;
+  it->second = now_us;
+  order_.emplace_back(now_us, identity);
+  while (now_us - order_.front().first > window_us_ || order_.size() > max_keys_) {
+    if (IsSeen(order_.front())) {
+      int64_t age_us = now_us - order_.front().first;
+      shrunk_us_ = age_us <= window_us_ ? std::max<int64_t>(age_us, 1) : 0;
+      seen_.erase(order_.front().second);
+    }
     order_.pop_front();
   }
-  if (!seen_.insert(identity).second) return false;
-  order_.emplace_back(now_us, identity);
   return true;
 }
 
-void DedupeWindow::Erase(Identity identity) { seen_.erase(identity); }
+void DedupeWindow::Erase(Identity identity) {
+  seen_.erase(identity);
+  while (!order_.empty() && !IsSeen(order_.back())) order_.pop_back();
+}
+
+void DedupeWindow::Restore(std::vector<std::pair<int64_t, Identity>> seen, bool is_cut, int64_t now_us) {
+  std::sort(seen.begin(), seen.end());
+  for (const auto& [time_us, identity] : seen) Insert(identity, time_us);
+  if (is_cut && !order_.empty()) shrunk_us_ = std::max<int64_t>(now_us - order_.front().first, 1);
+}
 
 }  // namespace millstream

@@ -2,12 +2,12 @@
 //
 // Place: floor 5; one a stream that has `dedupe`, owned by StreamIngest and guarded by its commit lock.
 // Window: a time or `max_keys`, whichever comes first (SEMANTICS, "Idempotency"). Rebuilt from the log at
-// start.
+// start. Times are microseconds of a clock that does not leap.
 #pragma once
 
 #include <cstdint>
 #include <deque>
-#include <unordered_set>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -27,10 +27,13 @@ class DedupeWindow {
   using Identity = std::pair<uint64_t, uint64_t>;
   Result<std::vector<Identity>> Identify(EventBatch& batch, const Contract& contract) const;
 
-  /// True if it was new; then it is remembered.
+  /// True if it was not seen within the window; then it is remembered.
   bool Insert(Identity identity, int64_t now_us);
+  /// Forgets one that was inserted just now: its event could not be stored.
   void Erase(Identity identity);
-  /// The window that really holds, in microseconds.
+  /// What the log's end holds, in any order. `is_cut`: the window holds more than was read.
+  void Restore(std::vector<std::pair<int64_t, Identity>> seen, bool is_cut, int64_t now_us);
+  /// The window that really holds: less than asked for while more keys come than can be remembered.
   int64_t effective_window_us() const { return shrunk_us_ > 0 ? shrunk_us_ : window_us_; }
   int64_t window_us() const { return window_us_; }
   size_t max_keys() const { return max_keys_; }
@@ -44,8 +47,9 @@ class DedupeWindow {
   int64_t window_us_;
   size_t max_keys_;
   std::string default_source_;
-  std::unordered_set<Identity, Hash> seen_;
-  std::deque<std::pair<int64_t, Identity>> order_;
+  bool IsSeen(const std::pair<int64_t, Identity>& entry) const;
+  std::unordered_map<Identity, int64_t, Hash> seen_;  // when
+  std::deque<std::pair<int64_t, Identity>> order_;    // by time; those erased are in it still
   int64_t shrunk_us_ = 0;
 };
 

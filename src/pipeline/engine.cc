@@ -16,6 +16,7 @@ namespace {
 constexpr int64_t kSampleUs = 1'000'000;
 constexpr int64_t kRetainEverySamples = 10;
 constexpr int64_t kProgressUs = 200'000;
+constexpr int64_t kStandstillUs = 60'000'000;  // `run --once` gives up when nothing went forward so long
 
 uint64_t ResidentBytes() {
   std::ifstream statm("/proc/self/statm");
@@ -94,6 +95,7 @@ Status Engine::Stop(int64_t deadline_us) {
   if (s.sampler.joinable()) {
     s.sampler.request_stop();
     s.sampler.join();
+    s.sampled_ns = 0;
   }
   for (auto& [name, source] : s.sources) source->thread.request_stop();
   for (auto& [name, source] : s.sources)
@@ -110,6 +112,11 @@ Status Engine::Stop(int64_t deadline_us) {
     Status checkpointed = s.tables->Checkpoint();
     if (status.ok()) status = checkpointed;
   }
+  // The log first: its writers answer what is under way, through what is cleared next.
+  if (s.log) {
+    Status closed = s.log->Close();
+    if (status.ok()) status = closed;
+  }
   {
     std::unique_lock lock(s.mutex);
     s.pipelines.clear();
@@ -118,10 +125,6 @@ Status Engine::Stop(int64_t deadline_us) {
   }
   s.tables.reset();
   s.database.reset();
-  if (s.log) {
-    Status closed = s.log->Close();
-    if (status.ok()) status = closed;
-  }
   s.folder.reset();
   return status;
 }
@@ -368,8 +371,18 @@ EngineStatus Engine::TakeStatus() const {
   return status;
 }
 
+std::string Engine::MetricsText() const { return state_->metrics.Text(); }
+
+int64_t Engine::SampledAgoUs() const {
+  int64_t sampled_ns = state_->sampled_ns;
+  return sampled_ns == 0 ? 0 : (state_->options.clock->MonotonicNs() - sampled_ns) / 1000;
+}
+
 Status Engine::State::DeliverToEnd(std::stop_token stop, const std::function<void()>& progress) {
   int64_t shown_ns = 0;
+  bool stands_still = false;
+  uint64_t reached = 0;
+  int64_t reached_ns = options.clock->MonotonicNs();
   while (!stop.stop_requested()) {
     // A stream sink may have appended to a stream after its readers were looked at: all must be at the end
     // twice without progress between.
@@ -385,6 +398,13 @@ Status Engine::State::DeliverToEnd(std::stop_token stop, const std::function<voi
     };
     auto before = look();
     if (before.first && look() == before) break;
+    if (int64_t now_ns = options.clock->MonotonicNs(); before.second != reached) {
+      reached = before.second;
+      reached_ns = now_ns;
+    } else if (now_ns - reached_ns > kStandstillUs * 1000) {
+      stands_still = true;
+      break;
+    }
     if (options.clock->MonotonicNs() - shown_ns > kProgressUs * 1000) {
       progress();
       shown_ns = options.clock->MonotonicNs();
@@ -394,8 +414,10 @@ Status Engine::State::DeliverToEnd(std::stop_token stop, const std::function<voi
   std::shared_lock lock(mutex);
   for (const auto& [name, pipeline] : pipelines) {
     PipelineStatus status = pipeline->status();
-    if (status.state == "failed") return Unavailable("pipeline {}: {}", name, status.reason);
+    if (status.state == "failed" || (stands_still && !pipeline->AtEnd()))
+      return Unavailable("pipeline {}: {}", name, status.reason.empty() ? "it stands still" : status.reason);
   }
+  for (const auto& [name, reason] : broken_pipelines) return Unavailable("{}", reason);
   return OkStatus();
 }
 
@@ -411,6 +433,8 @@ void Engine::State::Sample(std::stop_token stop) {
       earlier_ns = later_ns;
       later = std::move(now);
       later_ns = options.clock->MonotonicNs();
+      sampled_ns = later_ns;
+      WarnOfWindows(later);
     }
     if (++samples % kRetainEverySamples == 0) {
       SetLowWater();

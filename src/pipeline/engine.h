@@ -31,7 +31,6 @@
 namespace millstream {
 
 class Logger;
-class Metrics;
 
 struct EngineOptions {
   FileSystem* fs = nullptr;
@@ -88,6 +87,11 @@ class Engine {
   const std::vector<std::string>& notices()
       const;  // what start decided about files and `_control`, for the user
   EngineStatus TakeStatus() const;
+  /// Metrics that are no counts of the status, in Prometheus' text.
+  std::string MetricsText() const;
+  /// How long ago the sampler, which looks at everything once a second, came round; 0 if it does not run.
+  /// Liveness: far more than a second means that something hangs.
+  int64_t SampledAgoUs() const;
   Log& log();
   Database& database();
   TableStore& tables();

@@ -26,6 +26,7 @@ Status Engine::State::OpenStores() {
   ASSIGN_OR_RETURN(
       folder, DataFolder::Open(*options.fs, *options.clock, options.data_directory, options.lock_wait_us));
   LogOptions log_options;
+  log_options.metrics = &metrics;
   log_options.free_space_floor = options.project.server.limits.free_space;
   ASSIGN_OR_RETURN(log, Log::Open(*options.fs, *options.clock, *options.random, folder->log_path(),
                                   log_options, options.on_fatal));
@@ -116,7 +117,9 @@ Result<Position> Engine::State::ResolveStart(const PipelineConfig& pipeline, con
     if (pipeline.start.from == StartConfig::From::kLatest) {
       offset = bounds.durable_end;
     } else if (pipeline.start.from == StartConfig::From::kTime) {
-      ASSIGN_OR_FAIL(offset, stream->partition(p).OffsetForTime(pipeline.start.time_us));
+      const StartConfig& start_at = pipeline.start;
+      int64_t time_us = start_at.ago_us == 0 ? start_at.time_us : options.clock->WallUs() - start_at.ago_us;
+      ASSIGN_OR_FAIL(offset, stream->partition(p).OffsetForTime(time_us));
     } else if (pipeline.start.from == StartConfig::From::kPosition) {
       auto given = pipeline.start.position.offsets.find(p);
       if (given != pipeline.start.position.offsets.end()) offset = given->second;

@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/metrics.h"
 #include "pipeline/control_log.h"
 #include "pipeline/data_folder.h"
 #include "pipeline/engine.h"
@@ -45,6 +46,7 @@ struct Engine::State {
   EngineStatus Count() const;
   void FillRates(EngineStatus& status);
   void SetLowWater();
+  void WarnOfWindows(const EngineStatus& status);
 
   // engine.cc
   bool LeadsTo(const SinkConfig& sink, const std::vector<std::string>& tables_asked) const;
@@ -81,6 +83,7 @@ struct Engine::State {
   RuntimeContext MakeRuntimeContext();
 
   const EngineOptions options;
+  Metrics metrics;  // of what is timed where it happens; counts are taken by Count
   std::unique_ptr<DataFolder> folder;
   std::unique_ptr<Log> log;
   std::unique_ptr<ControlLog> control;
@@ -107,10 +110,12 @@ struct Engine::State {
   bool pipelines_started = false;
   bool stopped = false;
   std::atomic<bool> stopping{false};
+  std::atomic<int64_t> sampled_ns{0};  // when the sampler last came round; 0: it does not run
   std::jthread sampler;
   std::mutex rates_mutex;
   EngineStatus earlier, later;  // samples, for rates
   int64_t earlier_ns = 0, later_ns = 0;
+  std::map<std::string, int64_t> warned_windows_us;  // the sampler's; by stream, "" = Idempotency-Key
   const int64_t opened_ns;
 };
 

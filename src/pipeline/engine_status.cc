@@ -1,6 +1,7 @@
 // Counting what runs, rates between samples, and the low-water marks of retention.
 #include <iterator>
 
+#include "base/logging.h"
 #include "event/json_scan.h"
 #include "pipeline/engine_state.h"
 
@@ -21,6 +22,7 @@ auto FindNamed(const List& list, const std::string& name) {
 EngineStatus Engine::State::Count() const {
   EngineStatus status;
   status.version = MILLSTREAM_VERSION;
+  status.idempotency_window_us = LogOptions().key_receipt_window_us;
   status.catalog_version = control->catalog().version();
   std::shared_lock lock(mutex);
   for (const auto& [name, ingest] : ingests) {
@@ -31,8 +33,14 @@ EngineStatus Engine::State::Count() const {
       stream.events += bounds.durable_end - bounds.start;
       stream.bytes += bounds.bytes;
       stream.partitions.push_back(bounds);
+      if (bounds.key_receipts_since_us > 0)
+        status.idempotency_window_us =
+            std::min(status.idempotency_window_us, options.clock->WallUs() - bounds.key_receipts_since_us);
     }
     stream.dead = dead_letters->Count(name);
+    stream.bytes_in = ingest->bytes_in();
+    stream.dedupe_window_us = ingest->dedupe_window_us();
+    stream.dedupe_shrunk = stream.dedupe_window_us < ingest->config().dedupe_window_us;
     status.data_bytes += stream.bytes;
   }
   if (auto info = options.fs->Stat(folder->tables_path())) status.data_bytes += info->size;
@@ -57,7 +65,7 @@ void Engine::State::FillRates(EngineStatus& status) {
     auto before = FindNamed(earlier.streams, stream.name);
     if (before == earlier.streams.end()) continue;
     stream.in_per_s = Rate(stream.events, before->events, seconds);
-    stream.bytes_per_s = Rate(stream.bytes, before->bytes, seconds);
+    stream.bytes_per_s = Rate(stream.bytes_in, before->bytes_in, seconds);
   }
   for (SourceStatus& source : status.sources) {
     auto before = FindNamed(earlier.sources, source.name);
@@ -75,6 +83,23 @@ void Engine::State::FillRates(EngineStatus& status) {
     for (size_t i = 0; i < pipeline.sinks.size() && i < before->sinks.size(); ++i)
       pipeline.sinks[i].rows_per_s = Rate(pipeline.sinks[i].rows, before->sinks[i].rows, seconds);
   }
+}
+
+/// A window that holds fewer keys than came says so once for each half that it lost.
+void Engine::State::WarnOfWindows(const EngineStatus& status) {
+  if (options.logger == nullptr) return;
+  auto warn = [&](const std::string& what, const std::string& stream, int64_t window_us, int64_t full_us) {
+    int64_t& warned_us = warned_windows_us.try_emplace(stream, full_us).first->second;
+    if (window_us * 2 > warned_us) return;
+    warned_us = window_us;
+    options.logger->Warn(what + " remembers less than it should",
+                         {{"stream", stream}, {"seconds", std::to_string(window_us / 1'000'000)}});
+  };
+  warn("the Idempotency-Key window", "", status.idempotency_window_us, LogOptions().key_receipt_window_us);
+  for (const StreamStatus& stream : status.streams)
+    if (stream.dedupe_shrunk)
+      warn("the dedupe window", stream.name, stream.dedupe_window_us,
+           project->streams.at(stream.name).dedupe_window_us);
 }
 
 void Engine::State::SetLowWater() {
@@ -154,6 +179,7 @@ std::string EngineStatus::ToJson() const {
         .Number("data_bytes", data_bytes)
         .Number("free_bytes", free_bytes);
     object.Number("rss_bytes", rss_bytes).Number("catalog_version", catalog_version);
+    object.Number("idempotency_window_us", idempotency_window_us);
     object.Array("streams", streams, [&](const StreamStatus& s) {
       ObjectText stream(out);
       stream.Text("name", s.name).Number("events", s.events).Number("bytes", s.bytes).Number("dead", s.dead);

@@ -35,6 +35,7 @@ class StreamIngest::Gatherer {
     prepared_->stream = &stream;
     prepared_->assembler = stream.TakeAssembler();
     prepared_->batches.resize(stream.stream_.partitions());
+    prepared_->durable.resize(stream.stream_.partitions());
   }
 
   PreparedIngest& prepared() { return *prepared_; }

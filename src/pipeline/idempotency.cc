@@ -28,6 +28,7 @@ IdempotencyTable::Begin IdempotencyTable::Enter(const std::string& key, const st
     }
     if (entry.body != body) return Begin::kMismatch;
     if (!entry.finished) {
+      if (entry.waiters.size() >= kWaitersMax) return Begin::kBusy;
       entry.waiters.push_back(std::move(done));
       return Begin::kReplay;
     }
@@ -71,7 +72,6 @@ void IdempotencyTable::Abandon(const std::string& key, const IngestRefusal& refu
 void IdempotencyTable::Expire() {
   int64_t now = clock_.MonotonicNs();
   while (!order_.empty() && (now - order_.front().first > kWindowNs || order_.size() > max_keys_)) {
-    if (now - order_.front().first <= kWindowNs) shrunk_window_ns_ = now - order_.front().first;
     entries_.erase(order_.front().second);
     order_.pop_front();
   }
@@ -80,11 +80,6 @@ void IdempotencyTable::Expire() {
 size_t IdempotencyTable::size() const {
   std::lock_guard lock(mutex_);
   return entries_.size();
-}
-
-int64_t IdempotencyTable::effective_window_us() const {
-  std::lock_guard lock(mutex_);
-  return (shrunk_window_ns_ > 0 ? shrunk_window_ns_ : kWindowNs) / 1000;
 }
 
 }  // namespace millstream

@@ -2,8 +2,8 @@
 // (SEMANTICS, "Idempotency").
 //
 // Place: floor 5; one for the process, used by StreamIngest. What is durable lies as receipts in the log;
-// this is the memory of a window of 24 h or `max_keys`, whichever comes first. Threads: thread-safe; waiters
-// are called by the thread that finishes the first request.
+// this is the memory of the last 24 h or `max_keys`, so that most answers need no look there. Threads:
+// thread-safe; waiters are called by the thread that finishes the first request.
 #pragma once
 
 #include <cstdint>
@@ -23,10 +23,13 @@ class IdempotencyTable {
  public:
   explicit IdempotencyTable(Clock& clock, size_t max_keys = 1'000'000) : clock_(clock), max_keys_(max_keys) {}
 
+  static constexpr size_t kWaitersMax = 16;  // of one key
+
   enum class Begin : uint8_t {
     kFirst,     // go on; call Finish or Abandon
     kReplay,    // `done` was or will be called with the first's answer
     kMismatch,  // the key was used with another body
+    kBusy,      // the first is still running, and kWaitersMax wait for it already
   };
   /// `key`: stream and key hash; `body`: hash of the body.
   Begin Enter(const std::string& key, const std::string& body, IngestDone done);
@@ -36,8 +39,6 @@ class IdempotencyTable {
   void Abandon(const std::string& key, const IngestRefusal& refusal);
 
   size_t size() const;
-  /// How far back keys are remembered: 24 h, or less where max_keys pushed older ones out.
-  int64_t effective_window_us() const;
 
  private:
   struct Entry {
@@ -53,7 +54,6 @@ class IdempotencyTable {
   mutable std::mutex mutex_;
   std::unordered_map<std::string, Entry> entries_;
   std::deque<std::pair<int64_t, std::string>> order_;  // by monotone time of Finish
-  int64_t shrunk_window_ns_ = 0;
 };
 
 /// 32 hex digits of XXH3-128 (seed 0).

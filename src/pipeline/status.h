@@ -15,6 +15,9 @@ struct StreamStatus {
   std::string name;
   std::vector<Bounds> partitions;
   uint64_t events = 0, bytes = 0, dead = 0;  // kept now; dead letters of the stream
+  uint64_t bytes_in = 0;                     // of data, taken in since the start
+  int64_t dedupe_window_us = 0;              // the window that really holds; 0 = no dedupe
+  bool dedupe_shrunk = false;                // more keys came than it can remember
   double in_per_s = 0, bytes_per_s = 0;
 };
 
@@ -55,6 +58,7 @@ struct EngineStatus {
   std::string url;
   uint64_t data_bytes = 0, free_bytes = 0, rss_bytes = 0;
   uint64_t catalog_version = 0;
+  int64_t idempotency_window_us = 0;  // how far back every Idempotency-Key is known
   std::vector<StreamStatus> streams;
   std::vector<SourceStatus> sources;
   std::vector<PipelineStatus> pipelines;

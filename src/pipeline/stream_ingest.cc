@@ -28,6 +28,7 @@ struct StreamIngest::Commitment {
   Status failure;
   std::vector<DedupeWindow::Identity> inserted;
   uint64_t sequence = 0;
+  bool in_flight = false;          // has a sequence
   bool waits_for_earlier = false;  // has duplicates of events that may not be durable yet
   bool durable = false;
 };
@@ -44,6 +45,7 @@ StreamIngest::StreamIngest(const StreamConfig& config, Stream& stream, DeadLette
       database_(database),
       keys_(keys),
       clock_(clock),
+      started_wall_us_(clock.WallUs() - clock.MonotonicNs() / 1000),
       default_source_("/v1/streams/" + config.shape.name) {
   if (!config_.dedupe_by.empty())
     dedupe_ = std::make_unique<DedupeWindow>(config_.dedupe_by, config_.dedupe_window_us, kMaxDedupeKeys,
@@ -54,24 +56,32 @@ StreamIngest::~StreamIngest() = default;
 
 Status StreamIngest::Recover() {
   if (!dedupe_) return OkStatus();
-  int64_t now_us = clock_.WallUs();
+  int64_t now_us = DedupeNowUs();
+  std::vector<std::pair<int64_t, DedupeWindow::Identity>> seen;
+  bool is_cut = false;
   for (uint32_t p = 0; p < stream_.partitions(); ++p) {
     ASSIGN_OR_RETURN(uint64_t from, stream_.partition(p).OffsetForTime(now_us - dedupe_->window_us()));
-    Bounds bounds = stream_.partition(p).bounds();
+    uint64_t end = stream_.partition(p).bounds().durable_end;
     uint64_t share = dedupe_->max_keys() / stream_.partitions();
-    if (bounds.durable_end - from > share) from = bounds.durable_end - share;
+    if (end - from > share) {
+      from = end - share;
+      is_cut = true;
+    }
     ASSIGN_OR_RETURN(auto reader, stream_.partition(p).Read(from));
     while (true) {
       ASSIGN_OR_RETURN(auto batch, reader->Next());
       if (batch == nullptr) break;
       ASSIGN_OR_RETURN(auto identities, dedupe_->Identify(*batch, config_.shape.contract));
       for (uint32_t row = 0; row < batch->count(); ++row)
-        if (identities[row] != DedupeWindow::Identity{})
-          dedupe_->Insert(identities[row], batch->IngestedAtUs(row));
+        if (identities[row] != DedupeWindow::Identity{} && batch->place().base_offset + row >= from)
+          seen.emplace_back(batch->IngestedAtUs(row), identities[row]);
     }
   }
+  dedupe_->Restore(std::move(seen), is_cut, now_us);
   return OkStatus();
 }
+
+int64_t StreamIngest::DedupeNowUs() const { return started_wall_us_ + clock_.MonotonicNs() / 1000; }
 
 std::unique_ptr<Assembler> StreamIngest::TakeAssembler() {
   std::lock_guard lock(pool_mutex_);
@@ -96,6 +106,7 @@ std::shared_ptr<PreparedIngest> StreamIngest::Prepare(const IngestRequest& reque
     prepared.receipts.push_back(
         {kKeyOrigin + config_.shape.name, prepared.key, prepared.body_hash, 0, UINT32_MAX, 0});
     prepared.repeatable = true;
+    prepared.assembler->SpreadTo(PartitionOf(prepared.key, stream_.partitions()));
   }
   if (request.origin) {
     prepared.receipts.push_back(
@@ -239,6 +250,7 @@ void StreamIngest::RunChecks(Gatherer& gatherer) {
 
 void StreamIngest::Encode(PreparedIngest& prepared) {
   for (uint32_t p = 0; p < stream_.partitions(); ++p) {
+    if (prepared.durable[p]) continue;
     if (prepared.assembler->count(p) > 0) {
       prepared.batches[p] = prepared.assembler->Finish(p, prepared.receipts);
     } else if (prepared.everywhere) {
@@ -248,9 +260,9 @@ void StreamIngest::Encode(PreparedIngest& prepared) {
 }
 
 Status StreamIngest::DropDuplicates(PreparedIngest& prepared, Commitment& commitment) {
-  int64_t now_us = clock_.WallUs();
+  int64_t now_us = DedupeNowUs();
   for (uint32_t p = 0; p < stream_.partitions(); ++p) {
-    if (prepared.assembler->count(p) == 0) continue;
+    if (prepared.assembler->count(p) == 0 || prepared.durable[p]) continue;
     ASSIGN_OR_RETURN(auto batch, prepared.assembler->Preview(p));
     ASSIGN_OR_RETURN(auto identities, dedupe_->Identify(*batch, config_.shape.contract));
     std::vector<uint32_t> duplicates;
@@ -280,14 +292,19 @@ bool StreamIngest::AnswerFromReceipts(PreparedIngest& prepared, Commitment& comm
       return false;
     }
     commitment.answer.replayed = true;
+    prepared.durable[p] = true;
     prepared.batches[p] = {};
     if (receipt->events == 0) continue;
     commitment.answer.partitions.push_back(
         {p, receipt->first_offset, receipt->first_offset + receipt->events - 1});
     commitment.answer.accepted += receipt->events;
   }
-  if (dead_letters_.FindReceipt(config_.shape.name, kKeyOrigin + config_.shape.name, prepared.key))
+  auto first = dead_letters_.FindFirst(config_.shape.name, kKeyOrigin + config_.shape.name, prepared.key);
+  if (first && !prepared.letters.empty()) {
+    commitment.answer.replayed = true;
+    NumberFaults(prepared, *first);
     prepared.letters.clear();
+  }
   return true;
 }
 
@@ -301,7 +318,9 @@ void StreamIngest::Commit(std::shared_ptr<PreparedIngest> prepared, IngestDone d
     auto begin = keys_.Enter(prepared->key, prepared->body_hash, done);
     if (begin == IdempotencyTable::Begin::kReplay) return;
     IngestRefusal refusal{Invalid("this Idempotency-Key was used with another body"), {}};
-    if (begin == IdempotencyTable::Begin::kMismatch) return done(tl::unexpected(refusal));
+    if (begin == IdempotencyTable::Begin::kBusy)
+      refusal.status = Conflict("the first request with this Idempotency-Key is still running");
+    if (begin != IdempotencyTable::Begin::kFirst) return done(tl::unexpected(refusal));
     commitment->done = [this, key = prepared->key, done](tl::expected<IngestAnswer, IngestRefusal> answer) {
       if (answer) {
         keys_.Finish(key, *answer);
@@ -338,10 +357,11 @@ void StreamIngest::AppendEvents(const std::shared_ptr<Commitment>& commitment) {
   PreparedIngest& prepared = *commitment->prepared;
   if (commitment->failure.ok()) {
     std::lock_guard lock(commit_mutex_);
-    if (dedupe_ && !commitment->answer.replayed) {
+    if (dedupe_) {
       commitment->failure = DropDuplicates(prepared, *commitment);
       if (commitment->failure.ok()) Encode(prepared);
       commitment->sequence = next_sequence_++;
+      commitment->in_flight = true;
       in_flight_.emplace(commitment->sequence, commitment);
     }
     for (uint32_t p = 0; p < prepared.batches.size() && commitment->failure.ok(); ++p) {
@@ -394,7 +414,7 @@ void StreamIngest::Finished(const std::shared_ptr<Commitment>& commitment) {
     std::lock_guard lock(commitment->mutex);
     if (--commitment->remaining > 0) return;
   }
-  if (!dedupe_ || commitment->answer.replayed) return Complete(commitment);
+  if (!commitment->in_flight) return Complete(commitment);
   // Answers with duplicates wait until all that was queued before them is durable: the event that they repeat
   // may be among it.
   std::vector<std::shared_ptr<Commitment>> ready;
@@ -424,15 +444,22 @@ void StreamIngest::Finished(const std::shared_ptr<Commitment>& commitment) {
 }
 
 void StreamIngest::Complete(const std::shared_ptr<Commitment>& commitment) {
-  if (!commitment->failure.ok())
+  // What was prepared goes back before the answer: once all are answered, nothing holds on to this object.
+  std::shared_ptr<PreparedIngest> prepared = std::move(commitment->prepared);
+  if (!commitment->failure.ok()) {
+    prepared.reset();
     return commitment->done(tl::unexpected(IngestRefusal{commitment->failure, {}}));
+  }
   IngestAnswer& answer = commitment->answer;
   events_in_.fetch_add(answer.accepted, std::memory_order_relaxed);
   std::sort(answer.partitions.begin(), answer.partitions.end(),
             [](const auto& a, const auto& b) { return a.partition < b.partition; });
   answer.position.stream = config_.shape.name;
   for (const PartitionRange& range : answer.partitions) answer.position.offsets[range.partition] = range.last;
-  answer.faults = std::move(commitment->prepared->faults);
+  // The first answer's duplicates are no longer known: they are what is left.
+  if (answer.replayed) answer.duplicates = prepared->events - answer.quarantined - answer.accepted;
+  answer.faults = std::move(prepared->faults);
+  prepared.reset();
   commitment->done(std::move(answer));
 }
 
@@ -447,6 +474,9 @@ std::optional<Receipt> StreamIngest::FindOrigin(const std::string& origin, const
   return least;
 }
 
-int64_t StreamIngest::dedupe_window_us() const { return dedupe_ ? dedupe_->effective_window_us() : 0; }
+int64_t StreamIngest::dedupe_window_us() {
+  std::lock_guard lock(commit_mutex_);
+  return dedupe_ ? dedupe_->effective_window_us() : 0;
+}
 
 }  // namespace millstream

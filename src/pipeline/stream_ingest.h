@@ -40,6 +40,7 @@ class PreparedIngest {
   std::unique_ptr<Assembler> assembler;  // returned to the pool
   std::optional<IngestRefusal> refusal;  // of the whole request
   std::vector<EncodedBatch> batches;     // by partition; count 0 and no payload = nothing to append
+  std::vector<bool> durable;             // by partition: a first attempt of this request is there already
   std::vector<DeadLetter> letters;
   std::vector<size_t> letter_faults;     // index in faults of each letter, SIZE_MAX beyond the bound
   std::vector<uint64_t> letter_indexes;  // of each letter's event in the request
@@ -72,7 +73,7 @@ class StreamIngest {
   Stream& stream() { return stream_; }
   uint64_t events_in() const { return events_in_.load(std::memory_order_relaxed); }
   uint64_t bytes_in() const { return bytes_in_.load(std::memory_order_relaxed); }
-  int64_t dedupe_window_us() const;
+  int64_t dedupe_window_us();
 
  private:
   friend class PreparedIngest;
@@ -83,6 +84,7 @@ class StreamIngest {
   void Split(const IngestRequest& request, Gatherer& gatherer);
   void Lay(Gatherer& gatherer, bool reject);
   void RunChecks(Gatherer& gatherer);
+  int64_t DedupeNowUs() const;
   Status DropDuplicates(PreparedIngest& prepared, Commitment& commitment);
   void Encode(PreparedIngest& prepared);
   bool AnswerFromReceipts(PreparedIngest& prepared, Commitment& commitment, IngestRefusal& refusal);
@@ -101,6 +103,7 @@ class StreamIngest {
   Database& database_;
   IdempotencyTable& keys_;
   Clock& clock_;
+  const int64_t started_wall_us_;  // wall less monotonic clock: leaps later on do not move the dedupe window
   const std::string default_source_;
 
   std::mutex pool_mutex_;

@@ -45,8 +45,15 @@ void AppendStreams(std::string& out, const EngineStatus& status) {
     for (const Bounds& bounds : s.partitions) sum += bounds.durable_end;
     events.Add({{"stream", s.name}}, sum);
   }
-  Family bytes(out, "millstream_stream_bytes_total", "counter", "Bytes of the stream's segments.");
-  for (const StreamStatus& s : status.streams) bytes.Add({{"stream", s.name}}, s.bytes);
+  Family bytes(out, "millstream_stream_bytes_total", "counter", "Bytes of data taken in since the start.");
+  for (const StreamStatus& s : status.streams) bytes.Add({{"stream", s.name}}, s.bytes_in);
+  Family kept(out, "millstream_stream_kept_bytes", "gauge", "Bytes of the stream's segments.");
+  for (const StreamStatus& s : status.streams) kept.Add({{"stream", s.name}}, s.bytes);
+  Family window(out, "millstream_dedupe_window_seconds", "gauge",
+                "How far back duplicates are known; less than `window` where more keys came than it holds.");
+  for (const StreamStatus& s : status.streams)
+    if (s.dedupe_window_us > 0)
+      window.Add({{"stream", s.name}}, static_cast<double>(s.dedupe_window_us) / 1e6);
   Family dead(out, "millstream_dead_letters_total", "counter", "Dead letters that are kept.");
   for (const StreamStatus& s : status.streams) dead.Add({{"stream", s.name}}, s.dead);
 }
@@ -94,6 +101,9 @@ std::string MetricsText(const EngineStatus& status) {
   AppendPipelines(out, status);
   AppendFilters(out, status);
   AppendSinks(out, status);
+  Family(out, "millstream_idempotency_window_seconds", "gauge",
+         "How far back every Idempotency-Key is known.")
+      .Add({}, static_cast<double>(status.idempotency_window_us) / 1e6);
   Family(out, "millstream_disk_used_bytes", "gauge", "Bytes of the data folder.").Add({}, status.data_bytes);
   Family(out, "millstream_disk_free_bytes", "gauge", "Bytes that are free on its disk.")
       .Add({}, status.free_bytes);

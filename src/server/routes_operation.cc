@@ -12,6 +12,8 @@ namespace millstream {
 namespace {
 
 constexpr char kJson[] = "application/json";
+constexpr double kReadyLagSecondsMax = 60;         // older than that: answers of tables are stale
+constexpr int64_t kLiveSilenceUsMax = 60'000'000;  // without a look of the sampler
 
 void AppendReason(std::string& out, const char* kind, const std::string& name, const std::string& state,
                   const std::string& reason, uint64_t lag_events) {
@@ -21,15 +23,17 @@ void AppendReason(std::string& out, const char* kind, const std::string& name, c
   if (std::string_view(kind) == "pipeline") object.Number("lag_events", lag_events);
 }
 
-/// Not ready: what is degraded, failed, or has not started yet.
+/// Not ready: what is degraded, failed, too late, or has not started yet.
 HttpResponse Readiness(const EngineStatus& status) {
   auto is_bad = [](const std::string& state) {
     return state == "degraded" || state == "failed" || state == "starting";
   };
   std::string reasons;
   for (const PipelineStatus& p : status.pipelines) {
-    if (!is_bad(p.state)) continue;
+    bool is_late = p.state != "paused" && p.lag_seconds > kReadyLagSecondsMax;
+    if (!is_bad(p.state) && !is_late) continue;
     std::string reason = p.reason;
+    if (reason.empty() && is_late) reason = fmt::format("{:.0f} s behind", p.lag_seconds);
     for (const SinkStatus& sink : p.sinks)
       if (reason.empty() && is_bad(sink.state)) reason = sink.reason;
     AppendReason(reasons, "pipeline", p.name, p.state, reason, p.lag_events);
@@ -70,12 +74,13 @@ void AddOperationRoutes(Router& router, Services& services) {
               "/health/live",
               Role::kNone,
               Lane::kInline,
-              "Whether the process answers.",
+              "Whether the process goes forward: it answers, and nothing in it hangs.",
               {},
               {},
               {kJson},
-              [](const HttpRequest&, Responder responder) {
-                responder.Send({200, kJson, "{\"live\":true}"});
+              [&engine](const HttpRequest&, Responder responder) {
+                bool is_live = engine.SampledAgoUs() < kLiveSilenceUsMax;
+                responder.Send({is_live ? 200 : 503, kJson, fmt::format("{{\"live\":{}}}", is_live)});
               }});
   router.Add({"GET",
               "/health/ready",
@@ -88,18 +93,18 @@ void AddOperationRoutes(Router& router, Services& services) {
               [&engine](const HttpRequest&, Responder responder) {
                 responder.Send(Readiness(engine.TakeStatus()));
               }});
-  router.Add(
-      {"GET",
-       "/metrics",
-       Role::kRead,
-       Lane::kQuick,
-       "Metrics for Prometheus.",
-       {},
-       {},
-       {"text/plain"},
-       [&engine](const HttpRequest&, Responder responder) {
-         responder.Send({200, "text/plain; version=0.0.4; charset=utf-8", MetricsText(engine.TakeStatus())});
-       }});
+  router.Add({"GET",
+              "/metrics",
+              Role::kRead,
+              Lane::kQuick,
+              "Metrics for Prometheus.",
+              {},
+              {},
+              {"text/plain"},
+              [&engine](const HttpRequest&, Responder responder) {
+                responder.Send({200, "text/plain; version=0.0.4; charset=utf-8",
+                                MetricsText(engine.TakeStatus()) + engine.MetricsText()});
+              }});
   router.Add({"GET",
               "/openapi.json",
               Role::kNone,

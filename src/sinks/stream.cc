@@ -1,8 +1,9 @@
 // The `stream` sink: rows become events of another stream, exactly once: pipelines chain.
 //
 // The target's receipts hold how far each source partition has come (SEMANTICS, "Chains"), so the sink stores
-// nothing itself. A row's visible columns become `data`, those called ce_* the envelope. `ce_id` is made of
-// the row's place unless the row has one, so that a repeated delivery makes the same event.
+// nothing itself. A row's visible columns become `data`, the ce_* columns that a filter names or computes the
+// envelope. `ce_id` is made of the row's place unless the row has one, so that a repeated delivery makes the
+// same event.
 #include "base/text.h"
 #include "sinks/sinks.h"
 #include "stage/make_kind.h"
@@ -21,8 +22,8 @@ Spec<StreamOptions> StreamSpec() {
   Spec<StreamOptions> spec(
       "stream",
       "Appends rows to another stream of the project. Visible columns become `data` (a lone "
-      "column `data` gives its value as it is); columns called ce_id, ce_source, ce_type, "
-      "ce_subject and ce_time become the envelope.");
+      "column `data` gives its value as it is); what a filter's SELECT names or computes as ce_id, "
+      "ce_source, ce_type, ce_subject and ce_time becomes the envelope.");
   spec.Guarantee("exactly once: the target keeps the position with the events.");
   spec.Field("name", &StreamOptions::name, "The target.").Required().Main();
   spec.Field("key", &StreamOptions::key,
@@ -77,7 +78,7 @@ class StreamSinkStage final : public Sink {
       const std::string& name = columns[i].name;
       if (i >= visible || IsEnvelope(name)) {
         if (i >= visible) SetReserved(name, static_cast<int>(i));
-        if (i < visible) SetEnvelope(name, static_cast<int>(i));
+        if (i < visible || columns[i].selected) SetEnvelope(name, static_cast<int>(i));
       } else {
         data.push_back(i);
       }

@@ -91,6 +91,8 @@ class Planner {
     ASSIGN_OR_RETURN(plan_.rows, RowScan::Make(database_, Distinct(input_.rows)));
     size_t data = 0, visible = 0;
     for (const ColumnInfo& column : input_.rows)
+      if (column.selected) plan_.selected.insert(column.name);
+    for (const ColumnInfo& column : input_.rows)
       (column.name == "data" ? data : visible) += IsReserved(column.name) && column.name != "data" ? 0 : 1;
     // `data` is visible where it stands twice, or where nothing else is.
     plan_.source_data_visible = data == 2 || (data == 1 && visible == 0);
@@ -165,6 +167,7 @@ class Planner {
     auto statement = connection_->Prepare(*text);
     if (!statement) return AddFault(filter, FaultOf(sql, *visible)), false;
     const std::vector<ColumnInfo>& columns = (*statement)->columns();
+    plan_.selected.insert(rewritten->selected.begin(), rewritten->selected.end());
     visible->assign(columns.begin(), columns.end() - static_cast<long>(rewritten->reserved.size()));
     *data_visible = rewritten->data_visible;
     if (!CheckNames(filter, *visible, *data_visible)) return false;
@@ -240,7 +243,9 @@ std::string ChainPlan::Fused(const std::vector<uint64_t>& tally_ids,
   sql += " SELECT ";
   for (const ColumnInfo& column : description.columns) sql += QuoteIdentifier(column.name) + ", ";
   for (std::string_view name : std::span(kReservedColumns).first(std::size(kReservedColumns) - 3))
-    if (std::find(reserved.begin(), reserved.end(), name) != reserved.end()) sql += fmt::format("{}, ", name);
+    if (selected.contains(std::string(name)) ||
+        std::find(reserved.begin(), reserved.end(), name) != reserved.end())
+      sql += fmt::format("{}, ", name);
   // Of events both are constants, written after the execution: two columns less through every operator.
   sql += batches != nullptr ? "CAST(0 AS INTEGER) AS _partition, _offset, CAST(0 AS INTEGER) AS _ordinal"
                             : "_partition, _offset, _ordinal";

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,11 +19,12 @@ struct ChainPlan {
   std::string source;                // SELECT that gives the input: visible columns, then reserved ones
   bool source_data_visible = false;  // `data` stands once, among the visible ones
   std::vector<ColumnInfo> source_columns;
+  std::set<std::string> selected;    // reserved columns that a filter, of this chain or before it, names
   std::vector<std::string> filters;  // rewritten SELECTs; filter i reads `_f{i}` and is `_f{i+1}`
   ChainDescription description;
 
   /// The one statement: after filter i (the last one excepted) rows are counted by `_tally(tally_ids[i], …)`.
-  /// `reserved`: beside the coordinates.
+  /// `reserved`: beside the coordinates and those that are selected.
   std::string Fused(const std::vector<uint64_t>& tally_ids, const std::vector<std::string>& reserved) const;
 };
 

@@ -33,6 +33,7 @@ namespace millstream {
 struct ColumnInfo {
   std::string name;
   std::string type;
+  bool selected = false;  // a reserved column (row_batch.h) that a filter names or computes itself
   bool operator==(const ColumnInfo&) const = default;
 };
 

@@ -104,6 +104,8 @@ Status FilterChain::State::Prepare() {
     duckdb_free(const_cast<char*>(name));
   }
   visible = static_cast<uint32_t>(plan.description.columns.size());
+  for (size_t i = visible; i < columns.size(); ++i)
+    columns[i].selected = plan.selected.contains(columns[i].name);
   return OkStatus();
 }
 

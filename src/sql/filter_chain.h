@@ -50,7 +50,8 @@ struct ChainInput {
 
 struct ChainOptions {
   std::vector<std::string> reserved =
-      {};  // which of kReservedColumns the sink asks for beside _partition, _offset, _ordinal
+      {};  // which of kReservedColumns the sink asks for beside _partition, _offset, _ordinal; those that a
+           // filter names or computes itself (`'x' AS ce_type`) are given unasked, as ColumnInfo::selected
   /// Upsert from change data: an event that a WHERE drops, or an `_op` of 'd', passes as a row with `_op` 'd'
   /// (SEMANTICS, "Tables"), where `_op` is not NULL.
   bool keep_deletes = false;

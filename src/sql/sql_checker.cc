@@ -121,7 +121,8 @@ class Checker {
       if (!node["qualify"].IsNull())
         Refuse(Word("qualify"), "QUALIFY over `input` works on one batch only", kUseUpsert);
       if (!node["sample"].IsNull())
-        Refuse(Word("sample"), "a sample of `input`", "WHERE hash(ce_id) % 100 < 5");
+        Refuse(Word("sample"), "a sample of `input` would differ from run to run",
+               "WHERE hash(ce_id) % 100 < 5");
     }
     // An aggregate over nothing but outer columns would belong to the outer query.
     bool row_local = (carries && !in_expression) || nothing_read;
@@ -277,7 +278,8 @@ class Checker {
     if (!ref["column_name_alias"].items().empty())
       Refuse(LocationOf(ref), fmt::format("column names after {}", what), "AS in the SELECT list");
     if (!ref["sample"].IsNull())
-      Refuse(LocationOf(ref), fmt::format("a sample of {}", what), "WHERE hash(ce_id) % 100 < 5");
+      Refuse(LocationOf(ref), fmt::format("a sample of {} would differ from run to run", what),
+             "WHERE hash(ce_id) % 100 < 5");
   }
 
   bool Join(const JsonNode& ref, const Scope& scope) {

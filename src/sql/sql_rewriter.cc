@@ -45,6 +45,7 @@ class Rewriter {
   }
 
   const std::vector<std::string>& reserved() const { return reserved_; }
+  const std::set<std::string>& selected() const { return selected_; }
 
  private:
   static std::vector<std::string> Names(const std::map<std::string, bool>& ctes) {
@@ -145,7 +146,10 @@ class Rewriter {
           return Refuse(at,
                         fmt::format("'{}' of {} has the name of a reserved column", name, names[0].text()),
                         fmt::format("{}.{} AS another name", names[0].text(), name));
-        if (name != "data" || !carried_->data_visible) return OkStatus();  // passes anyway
+        if (name != "data" || !carried_->data_visible) {  // passes anyway
+          selected_.insert(name);
+          return OkStatus();
+        }
         if (data_visible_) return OkStatus();
         data_visible_ = true;
       }
@@ -157,6 +161,7 @@ class Rewriter {
         if (!computed_.emplace(alias, item).second)
           return Refuse(at, fmt::format("two result columns are named '{}'", alias),
                         "another name for one of them");
+        selected_.insert(alias);
         return OkStatus();
       }
       data_visible_ = true;
@@ -223,6 +228,7 @@ class Rewriter {
   const RewriteOptions& options_;
   SqlFilterFault* fault_;
   std::vector<std::string> reserved_;
+  std::set<std::string> selected_;
   // Of the SELECT at work.
   const Carried* carried_ = nullptr;
   JsonNode from_;
@@ -240,6 +246,7 @@ Result<RewrittenFilter> RewriteFilter(const JsonNode& node, const RewriteOptions
   Rewriter rewriter(options, fault);
   FAIL_IF_ERROR(rewriter.Query(rewritten.node, {}, &rewritten.data_visible));
   rewritten.reserved = rewriter.reserved();
+  rewritten.selected = rewriter.selected();
   return rewritten;
 }
 

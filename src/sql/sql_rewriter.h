@@ -7,6 +7,7 @@
 #pragma once
 
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,8 @@ struct RewrittenFilter {
   bool data_visible = false;  // the result's visible columns hold `data`
   /// Reserved columns at the end of the result, in order.
   std::vector<std::string> reserved;
+  /// Those of them that a SELECT names or computes itself.
+  std::set<std::string> selected;
 };
 
 /// `fault` tells what is wrong with the filter's names.
