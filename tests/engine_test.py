@@ -227,6 +227,51 @@ def test_run_once_tells_what_did_not_run(project):
     assert "did you mean 'varchar'" in shop.verb("run", "--once", expect=1).stderr
 
 
+def test_a_broken_sink_holds_back_nobody(project):
+    shop = project({"millstream.yaml": """
+streams:
+  s: {contract: {n: integer}}
+pipelines:
+  p:
+    from: s
+    to:
+      - file: out/a.ndjson
+      - file: out/b.ndjson
+      - table: t
+"""})
+
+    def ingest(first, end, expect):
+        events = "".join(f'{{"n":{n}}}\n' for n in range(first, end))
+        return shop.verb("ingest", "s", "-", "--format", "ndjson", stdin=events, expect=expect).stderr
+
+    def lines(name):
+        return len((shop.folder / "out" / name).read_text().splitlines())
+
+    ingest(0, 5, 0)
+    sound = (shop.folder / "out/a.ndjson").read_bytes()
+    with open(shop.folder / "out/a.ndjson", "r+b") as file:
+        file.truncate(len(sound) - 3)
+    assert "has 37 bytes, but 40 were stored" in ingest(5, 8, 1)
+    assert lines("b.ndjson") == 8
+    assert shop.verb("query", "SELECT count(*)::INT AS n FROM t", "--format", "ndjson").lines() == [{"n": 8}]
+    server = shop.server().start(wait_ready=False)
+
+    def not_ready():
+        try:
+            answer = server.http("GET", "/health/ready")
+        except OSError:
+            return None
+        return answer.status == 503 and answer.json()["reasons"]
+
+    reason = eventually(not_ready)[0]
+    assert reason["pipeline"] == "p" and "out/a.ndjson" in reason["reason"]
+    server.stop()
+    with open(shop.folder / "out/a.ndjson", "r+b") as file:  # the same file, whole again and longer
+        file.write(sound + b'{"n":99}')
+    ingest(8, 9, 0)
+    assert lines("a.ndjson") == 9 and lines("b.ndjson") == 9
+
+
 @pytest.mark.parametrize("source", [["examples/demo/webhooks.ndjson"], ["examples/demo/users.csv"]], ids=["webhooks", "users"])
 def test_an_inferred_contract_is_sound_and_holds(project, source):
     path = ROOT / source[0]

@@ -45,8 +45,6 @@ int RunOnce(const Everywhere& everywhere, Engine& engine, StopSignals& signals) 
   if (!everywhere.quiet) PrintSummary(now);
   if (status.ok()) status = stopped;
   if (status.ok() && signals.received()) return kExitInterrupted;
-  // A pipeline that could not run is a "no", not an unreachable server.
-  if (status.code() == Code::kUnavailable) status = Status(Code::kInvalid, status.message());
   return Complain(status);
 }
 

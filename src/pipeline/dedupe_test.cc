@@ -58,7 +58,8 @@ TEST_F(IngestTest, DuplicatesAreCountedNotAppended) {
   config_.dedupe_by = {"ce_source", "ce_id"};
   config_.dedupe_window_us = kHourUs;
   ASSERT_TRUE(Open().ok());
-  auto first = Post("{\"id\":\"a\"}\n{\"id\":\"b\"}\n{\"id\":\"a\",\"again\":true}\n{\"no\":\"id\"}\n{\"no\":\"id\"}\n");
+  auto first = Post(
+      "{\"id\":\"a\"}\n{\"id\":\"b\"}\n{\"id\":\"a\",\"again\":true}\n{\"no\":\"id\"}\n{\"no\":\"id\"}\n");
   ASSERT_TRUE(first);
   EXPECT_EQ(first->accepted, 4u) << "an event without an id is never a duplicate";
   EXPECT_EQ(first->duplicates, 1u);
@@ -78,8 +79,10 @@ TEST_F(IngestTest, ADuplicateIsAcknowledgedOnlyOnceTheFirstIsDurable) {
   ASSERT_TRUE(Open().ok());
   fs_.FailAt(FileCall::kSync, 1, IoError("the disk is gone"), true);
   std::promise<IngestResult> first, second;
-  ingest_->Commit(ingest_->Prepare(Request("{\"id\":\"a\"}")), [&](IngestResult r) { first.set_value(std::move(r)); });
-  ingest_->Commit(ingest_->Prepare(Request("{\"id\":\"a\"}")), [&](IngestResult r) { second.set_value(std::move(r)); });
+  ingest_->Commit(ingest_->Prepare(Request("{\"id\":\"a\"}")),
+                  [&](IngestResult r) { first.set_value(std::move(r)); });
+  ingest_->Commit(ingest_->Prepare(Request("{\"id\":\"a\"}")),
+                  [&](IngestResult r) { second.set_value(std::move(r)); });
   EXPECT_FALSE(first.get_future().get());
   EXPECT_FALSE(second.get_future().get()) << "it repeats an event that is not there";
 }

@@ -273,6 +273,7 @@ Engine::State::Reach Engine::State::HowFar(const Position& position,
       if (!LeadsTo(sink, tables_asked)) continue;
       if (sink.kind == "stream") reach.streams.push_back(TableOf(sink));
       auto delivered = pipeline->Delivered(sink.id);
+      if (delivered.empty() && tables_asked.empty()) continue;  // a broken sink is waited for only by name
       for (const auto& [partition, offset] : position.offsets) {
         auto [it, is_new] = next.try_emplace(partition, delivered[partition]);
         it->second = std::min(it->second, delivered[partition]);
@@ -415,9 +416,9 @@ Status Engine::State::DeliverToEnd(std::stop_token stop, const std::function<voi
   for (const auto& [name, pipeline] : pipelines) {
     PipelineStatus status = pipeline->status();
     if (status.state == "failed" || (stands_still && !pipeline->AtEnd()))
-      return Unavailable("pipeline {}: {}", name, status.reason.empty() ? "it stands still" : status.reason);
+      return Invalid("pipeline {}: {}", name, status.reason.empty() ? "it stands still" : status.reason);
   }
-  for (const auto& [name, reason] : broken_pipelines) return Unavailable("{}", reason);
+  for (const auto& [name, reason] : broken_pipelines) return Invalid("{}", reason);
   return OkStatus();
 }
 

@@ -214,7 +214,7 @@ Status Engine::State::OpenPipeline(const std::string& name, const PipelineConfig
   auto runtime = std::make_unique<PipelineRuntime>(MakeRuntimeContext(), record.generation, versions,
                                                    record.start.offsets);
   Status status = runtime->Open();
-  if (status.code() == Code::kCorrupt || status.code() == Code::kIo) return status;
+  if (status.code() == Code::kIo) return status;
   if (!status.ok()) {
     broken_pipelines[name] = status.message();
     return OkStatus();

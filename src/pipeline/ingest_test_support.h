@@ -1,4 +1,5 @@
-// What the tests of ingest share: a stream over a disk in memory that can be crashed, a way in, all read back.
+// What the tests of ingest share: a stream over a disk in memory that can be crashed, a way in, all read
+// back.
 //
 // Place: floor 5, tests of pipeline/ only.
 #pragma once

@@ -57,12 +57,19 @@ Status PipelineRuntime::OpenSink(const SinkConfig& config) {
   auto shared = std::make_unique<SharedSink>();
   shared->id = config.id;
   ASSIGN_OR_RETURN(shared->sink, kind->second.make(config.options, context));
-  ASSIGN_OR_RETURN(shared->stored, shared->sink->Open());
+  // A sink that is broken holds back nobody: it stays as it is, the others go on.
+  auto stored_offsets = shared->sink->Open();
+  if (!stored_offsets && stored_offsets.error().code() != Code::kIo) {
+    broken_sinks_[config.id] = stored_offsets.error().message();
+    return OkStatus();
+  }
+  if (!stored_offsets) return stored_offsets.error();
+  shared->stored = std::move(*stored_offsets);
   for (uint32_t p = 0; p < stream_->partitions(); ++p) {
     auto stored = shared->stored.find(p);
     uint64_t durable_end = stream_->partition(p).bounds().durable_end;
     if (stored != shared->stored.end() && stored->second > durable_end)
-      return Corrupt(
+      return IoError(
           "it has delivered {}/{} up to offset {}, but the log ends at {}: events that it delivered are gone",
           this->config().stream, p, stored->second, durable_end);
     LoopContext loop;
@@ -177,7 +184,7 @@ uint64_t PipelineRuntime::Progress() const {
 }
 
 uint64_t PipelineRuntime::LowWater(uint32_t partition) const {
-  uint64_t low = UINT64_MAX;
+  uint64_t low = broken_sinks_.empty() ? UINT64_MAX : 0;  // where a broken one stands is not known
   for (const auto& running : running_) {
     if (running->partition != partition) continue;
     low = std::min(low, running->sink->sink->DurableOffset(partition).value_or(running->loop->next()));
@@ -234,6 +241,14 @@ PipelineStatus PipelineRuntime::status() const {
       status.state = shown.state;
       status.reason = shown.reason.empty() ? "" : shown.id + ": " + shown.reason;
     }
+  }
+  for (const auto& [id, reason] : broken_sinks_) {
+    SinkStatus& broken = status.sinks.emplace_back();
+    broken.id = id;
+    broken.state = "failed";
+    broken.reason = reason;
+    status.state = "failed";
+    status.reason = fmt::format("sink {}: {}", id, reason);
   }
   return status;
 }

@@ -190,7 +190,8 @@ TEST_F(IngestTest, APieceOfAFileIsTakenOnce) {
     IngestRequest request = Request(body);
     request.subject = "a.ndjson";
     request.first_line = static_cast<uint64_t>(from) + 1;
-    request.origin = OriginRange{"file/orders", "a", static_cast<uint64_t>(from), fmt::format("{} {}", to, 99)};
+    request.origin =
+        OriginRange{"file/orders", "a", static_cast<uint64_t>(from), fmt::format("{} {}", to, 99)};
     return request;
   };
   for (uint64_t at = 1; at < 40; ++at) {
