@@ -18,3 +18,7 @@ room(cli      USES server LIBRARIES PkgConfig::CURL)                            
 file(GLOB demo_files CONFIGURE_DEPENDS examples/demo/*)
 set_source_files_properties(src/cli/demo_files.cc PROPERTIES OBJECT_DEPENDS "${demo_files}" SKIP_PRECOMPILE_HEADERS ON
   COMPILE_DEFINITIONS "MILLSTREAM_SOURCE_DIR=\"${PROJECT_SOURCE_DIR}\"")
+
+# These libraries do not say their version themselves.
+set_source_files_properties(src/cli/help.cc PROPERTIES
+  COMPILE_DEFINITIONS "YAML_CPP_VERSION=\"${YAML_VERSION}\";PROMETHEUS_CPP_VERSION=\"${PROMETHEUS_VERSION}\"")

@@ -40,9 +40,7 @@ std::string FaultsJson(const Faults& faults, const Faults& warnings) {
 int Check(const Everywhere& everywhere, bool connect) {
   Machine machine;
   std::string directory = FindProject(everywhere);
-  if (directory.empty())
-    return Complain(NotFound(
-        "no millstream.yaml here or above; `millstream init DIR` makes a project, -C DIR names one"));
+  if (Status status = CheckProjectExists(everywhere, directory); !status.ok()) return Complain(status);
   Faults faults, warnings;
   Project project = LoadProject(machine.fs, directory, *everywhere.registry, faults);
   CheckProject(project, *everywhere.registry, faults, warnings);

@@ -1,90 +1,104 @@
-// The command line: parsed by CLI11, which only this file knows.
+// The command line: finds the verb; its options are parsed by CLI11, which only this file knows.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <cstdlib>
 
 #include "base/fault.h"
+#include "base/text.h"
+#include "cli/usage.h"
 #include "cli/verbs.h"
 
 namespace millstream {
 namespace {
 
-constexpr char kAbout[] =
-    "Takes in every event, keeps it for ever, transforms it with SQL while it flows, and keeps tables to "
-    "ask.\n"
-    "Data goes to stdout, all else to stderr.";
-
-void AddEverywhere(CLI::App& app, Everywhere& everywhere) {
-  auto* group = app.add_option_group("Everywhere");
-  group
-      ->add_option("-C", everywhere.project,
-                   "project folder (default: the nearest upwards with millstream.yaml)")
-      ->type_name("DIR");
-  group->add_option("--data", everywhere.data, "data folder (default: server.data of the project)")
-      ->type_name("DIR");
-  group->add_option("--server", everywhere.server, "server to talk to")
-      ->type_name("URL")
-      ->envname("MILLSTREAM_SERVER");
-  group->add_option("--token", everywhere.token, "token for that server")
-      ->type_name("TOKEN")
-      ->envname("MILLSTREAM_TOKEN");
-  group->add_flag("--json", everywhere.json, "print what the HTTP API answers; NDJSON where it streams");
-  group->add_flag("-q,--quiet", everywhere.quiet, "no progress");
-  group->add_option("--color", everywhere.color, "auto, always or never")
-      ->type_name("WHEN")
-      ->check(CLI::IsMember({"auto", "always", "never"}));
-}
-
 void AddParameter(CLI::App& app, const Verb::Parameter& parameter) {
   CLI::Option* option = nullptr;
   switch (parameter.kind) {
     case Verb::Parameter::Kind::kFlag:
-      app.add_flag(parameter.names, *static_cast<bool*>(parameter.to), parameter.help);
+      app.add_flag(parameter.names, *static_cast<bool*>(parameter.to));
       return;
     case Verb::Parameter::Kind::kText:
-      option = app.add_option(parameter.names, *static_cast<std::string*>(parameter.to), parameter.help);
+      option = app.add_option(parameter.names, *static_cast<std::string*>(parameter.to));
       break;
     case Verb::Parameter::Kind::kTexts:
-      option = app.add_option(parameter.names, *static_cast<std::vector<std::string>*>(parameter.to),
-                              parameter.help);
+      option = app.add_option(parameter.names, *static_cast<std::vector<std::string>*>(parameter.to));
       if (!parameter.positional) option->expected(1)->take_all();
       break;
     case Verb::Parameter::Kind::kNumber:
-      option = app.add_option(parameter.names, *static_cast<int64_t*>(parameter.to), parameter.help);
+      option = app.add_option(parameter.names, *static_cast<int64_t*>(parameter.to));
       break;
   }
   if (parameter.required) option->required();
-  if (!parameter.value.empty()) option->type_name(parameter.value);
-  if (parameter.positional) option->type_name("");
 }
 
-void AddVerb(CLI::App& parent, const Verb& verb, Everywhere& everywhere, int& exit_code) {
-  CLI::App* app = parent.add_subcommand(verb.name(), verb.summary());
-  std::string footer = verb.about();
-  if (!verb.examples().empty()) footer += footer.empty() ? "Examples:" : "\n\nExamples:";
-  for (const auto& [command, what] : verb.examples())
-    footer += fmt::format("\n  {}\n      {}", command, what);
-  app->footer(footer);
-  for (const Verb& below : verb.below()) AddVerb(*app, below, everywhere, exit_code);
-  if (!verb.below().empty()) {
-    app->require_subcommand(1);
-    return;
+/// The first of `arguments` that is no option of every verb and no value of one; their size if there is none.
+size_t FindWord(const std::vector<std::string>& arguments, const Verb& everywhere) {
+  auto takes_value = [&](const std::string& argument) {
+    for (const Verb::Parameter& parameter : everywhere.parameters())
+      if (parameter.names == argument) return parameter.kind != Verb::Parameter::Kind::kFlag;
+    return false;
+  };
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    if (takes_value(arguments[i]))
+      ++i;
+    else if (!arguments[i].starts_with('-'))
+      return i;
   }
-  for (const Verb::Parameter& parameter : verb.parameters()) AddParameter(*app, parameter);
-  AddEverywhere(*app, everywhere);
-  app->callback([&verb, &everywhere, &exit_code] { exit_code = verb.run()(everywhere); });
+  return arguments.size();
 }
 
-/// What to say of a verb that does not exist; empty if it does.
-std::string UnknownVerb(const std::vector<Verb>& verbs, const std::string& given) {
+/// What to say of an argument that the verb does not take.
+std::string Unexpected(const Verb& verb, const Verb& everywhere, const std::string& argument) {
+  if (!argument.starts_with('-')) return fmt::format("one argument too many: '{}'", argument);
   std::vector<std::string> names;
-  for (const Verb& verb : verbs) {
-    if (verb.name() == given) return "";
-    names.push_back(verb.name());
-  }
+  for (const Verb* each : {&verb, &everywhere})
+    for (const Verb::Parameter& parameter : each->parameters())
+      if (!parameter.positional)
+        for (std::string_view name : Split(parameter.names, ',')) names.emplace_back(name);
+  std::string given = argument.substr(0, argument.find('='));
   std::string nearest = Nearest(given, names);
-  return fmt::format("no verb '{}'; {}", given,
-                     nearest.empty() ? "`millstream help` lists them" : "did you mean '" + nearest + "'?");
+  return fmt::format("no option '{}'{}", given,
+                     nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest));
+}
+
+int Misused(const std::string& message, const std::string& words) {
+  std::fprintf(stderr, "millstream: %s\n", message.c_str());
+  if (!words.empty()) std::fprintf(stderr, "`millstream help %s` shows its use\n", words.c_str());
+  return kExitUsage;
+}
+
+/// `VERB --help`.
+int PrintUsage(const std::vector<Verb>& verbs, const Verb& everywhere, std::vector<std::string> arguments) {
+  const Verb* verb = nullptr;
+  std::string words;
+  for (const std::vector<Verb>* among = &verbs; among != nullptr; among = verb ? &verb->below() : nullptr) {
+    size_t at = FindWord(arguments, everywhere);
+    const Verb* found = at < arguments.size() ? FindVerb(*among, arguments[at]) : nullptr;
+    if (found == nullptr) break;
+    verb = found;
+    words += (words.empty() ? "" : " ") + verb->name();
+    arguments.erase(arguments.begin() + static_cast<long>(at));
+  }
+  std::fputs((verb != nullptr ? UsageText(*verb, words) : OverviewText(verbs)).c_str(), stdout);
+  return kExitDone;
+}
+
+int ParseAndRun(const Verb& verb, const std::string& words, const Verb& everywhere_parameters,
+                Everywhere& everywhere, std::vector<std::string> arguments) {
+  CLI::App app;
+  app.set_help_flag("");
+  for (const Verb* each : {&everywhere_parameters, &verb})
+    for (const Verb::Parameter& parameter : each->parameters()) AddParameter(app, parameter);
+  std::reverse(arguments.begin(), arguments.end());
+  try {
+    app.parse(arguments);
+  } catch (const CLI::ParseError& error) {
+    std::vector<std::string> extra = app.remaining();
+    return Misused(extra.empty() ? error.what() : Unexpected(verb, everywhere_parameters, extra[0]), words);
+  }
+  if (everywhere.color != "auto" && everywhere.color != "always" && everywhere.color != "never")
+    return Misused(fmt::format("--color {}: expected auto, always or never", everywhere.color), words);
+  return verb.run()(everywhere);
 }
 
 }  // namespace
@@ -92,36 +106,40 @@ std::string UnknownVerb(const std::vector<Verb>& verbs, const std::string& given
 int RunCommandLine(int argc, char** argv, const Registry& registry) {
   Everywhere everywhere;
   everywhere.registry = &registry;
-  std::vector<Verb> verbs = AllVerbs();
-  CLI::App app(kAbout, "millstream");
-  app.require_subcommand(1);
-  app.set_help_all_flag("--help-all", "help of all verbs");
-  AddEverywhere(app, everywhere);
-  int exit_code = kExitDone;
-  for (const Verb& verb : verbs) AddVerb(app, verb, everywhere, exit_code);
-  // `millstream help VERB` is `millstream VERB --help`; help for kinds of stages is a verb of its own.
-  if (argc < 2) {
-    std::fputs(app.help().c_str(), stderr);
-    return kExitUsage;
-  }
+  for (auto [name, to] :
+       {std::pair("MILLSTREAM_SERVER", &everywhere.server), std::pair("MILLSTREAM_TOKEN", &everywhere.token)})
+    if (const char* value = std::getenv(name)) *to = value;
+  const Verb everywhere_parameters = EverywhereParameters(everywhere);
+  const std::vector<Verb> verbs = AllVerbs();
   std::vector<std::string> arguments(argv + 1, argv + argc);
-  if (arguments[0] == "help" && (arguments.size() == 1 || UnknownVerb(verbs, arguments[1]).empty())) {
-    arguments.erase(arguments.begin());
-    arguments.push_back("--help");
-  }
-  std::reverse(arguments.begin(), arguments.end());
-  try {
-    app.parse(arguments);
-  } catch (const CLI::Success& help) {
-    return app.exit(help);
-  } catch (const CLI::ParseError& error) {
-    std::string unknown = argv[1][0] == '-' ? "" : UnknownVerb(verbs, argv[1]);
-    std::fprintf(stderr, "millstream: %s\n", unknown.empty() ? error.what() : unknown.c_str());
-    if (unknown.empty() && argv[1][0] != '-')
-      std::fprintf(stderr, "`millstream help %s` shows its use\n", argv[1]);
+  if (arguments.empty()) {
+    std::fputs(OverviewText(verbs).c_str(), stderr);
     return kExitUsage;
   }
-  return exit_code;
+  if (arguments[0] == "--version") arguments[0] = "version";
+  auto dashes = std::find(arguments.begin(), arguments.end(), "--");
+  if (std::any_of(arguments.begin(), dashes, [](const auto& a) { return a == "-h" || a == "--help"; }))
+    return PrintUsage(verbs, everywhere_parameters, std::move(arguments));
+  size_t at = FindWord(arguments, everywhere_parameters);
+  if (at == arguments.size()) return Misused("which verb? `millstream help` lists them", "");
+  std::string words = arguments[at];
+  const Verb* verb = FindVerb(verbs, words);
+  if (verb == nullptr) return Misused(fmt::format("no verb '{}'{}", words, NearestVerb(verbs, words)), "");
+  arguments.erase(arguments.begin() + static_cast<long>(at));
+  if (!verb->below().empty()) {
+    at = FindWord(arguments, everywhere_parameters);
+    std::vector<std::string> names;
+    for (const Verb& each : verb->below()) names.push_back(each.name());
+    std::string expected = fmt::format("{}", fmt::join(names, ", "));
+    if (at == arguments.size()) return Misused(fmt::format("{}: expected {}", words, expected), words);
+    const Verb* below = FindVerb(verb->below(), arguments[at]);
+    if (below == nullptr)
+      return Misused(fmt::format("no verb '{} {}'; expected {}", words, arguments[at], expected), words);
+    words += " " + arguments[at];
+    arguments.erase(arguments.begin() + static_cast<long>(at));
+    verb = below;
+  }
+  return ParseAndRun(*verb, words, everywhere_parameters, everywhere, std::move(arguments));
 }
 
 }  // namespace millstream

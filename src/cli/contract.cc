@@ -52,6 +52,8 @@ int Infer(const Everywhere& everywhere, const std::string& from, int64_t sample)
   Machine machine;
   auto info = machine.fs.Stat(from);
   bool is_file = info && !info->is_directory;
+  if (!is_file && !CheckName(from).ok())
+    return Complain(NotFound("no file '{}', and no stream has such a name", from));
   ContractInference inference(from.find(".csv") != std::string::npos);
   Status status = is_file ? SampleFile(machine, from, static_cast<uint64_t>(sample), inference)
                           : SampleStream(everywhere, from, static_cast<uint64_t>(sample), inference);

@@ -1,4 +1,5 @@
 // millstream dead: the events that were refused, and why.
+#include <array>
 #include <cstdio>
 #include <memory>
 
@@ -10,6 +11,9 @@
 
 namespace millstream {
 namespace {
+
+constexpr std::array<std::string_view, 9> kCodes{"json", "utf8", "depth", "size",    "contract",
+                                                 "sql",  "exec", "sink",  "resource"};
 
 struct ListOptions {
   std::string stream, since, code, filter;
@@ -50,13 +54,18 @@ int ListOne(const Everywhere& everywhere, HttpClient& api, const ListOptions& gi
                      letter["at"].text(), letter["code"].text(), letter["event"].text(), ReasonOf(letter)});
   if (!lines.empty())
     std::fputs(LayOut({"N", "TIME", "AT", "CODE", "EVENT", "REASON"}, lines).c_str(), stdout);
-  std::printf(
-      "%zu of %s.%s\n", lines.size(), FormatCount(document["total"].number()).c_str(),
-      lines.empty() ? "" : fmt::format(" millstream dead show {} {}", stream, lines.back()[0]).c_str());
+  std::printf("%zu of %s.%s\n", lines.size(), FormatCount(document["total"].number()).c_str(),
+              lines.empty()
+                  ? ""
+                  : fmt::format(" {} dead show {} {}", Command(everywhere), stream, lines.back()[0]).c_str());
   return kExitDone;
 }
 
 int List(const Everywhere& everywhere, const ListOptions& given) {
+  if (!given.code.empty() && std::find(kCodes.begin(), kCodes.end(), given.code) == kCodes.end()) {
+    (void)Complain(Invalid("--code {}: expected one of {}", given.code, fmt::join(kCodes, ", ")));
+    return kExitUsage;
+  }
   auto api = OpenApi(everywhere);
   if (!api) return Complain(api.error());
   if (!given.stream.empty()) return ListOne(everywhere, **api, given, given.stream);

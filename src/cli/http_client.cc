@@ -13,7 +13,9 @@ struct Receiving {
   HttpAnswer answer;
   const std::function<bool(std::string_view)>* on_data = nullptr;
   CURL* curl = nullptr;
+  std::string data_uuid;  // that the server must have; empty: any
   bool ended_by_caller = false;
+  bool is_other_data = false;
 };
 
 size_t OnHeader(char* data, size_t size, size_t count, void* context) {
@@ -32,7 +34,9 @@ size_t OnHeader(char* data, size_t size, size_t count, void* context) {
   while (!value.empty() && std::isspace(static_cast<unsigned char>(value.front()))) value.remove_prefix(1);
   while (!value.empty() && std::isspace(static_cast<unsigned char>(value.back()))) value.remove_suffix(1);
   receiving.answer.headers[name] = value;
-  return line.size();
+  receiving.is_other_data =
+      name == "millstream-data" && !receiving.data_uuid.empty() && value != receiving.data_uuid;
+  return receiving.is_other_data ? 0 : line.size();
 }
 
 size_t OnData(char* data, size_t size, size_t count, void* context) {
@@ -56,8 +60,11 @@ struct CurlClient::State {
   ~State() { curl_easy_cleanup(curl); }
 };
 
-CurlClient::CurlClient(std::string url, std::string token)
-    : url_(std::move(url)), token_(std::move(token)), state_(std::make_unique<State>()) {}
+CurlClient::CurlClient(std::string url, std::string token, std::string data_uuid)
+    : url_(std::move(url)),
+      token_(std::move(token)),
+      data_uuid_(std::move(data_uuid)),
+      state_(std::make_unique<State>()) {}
 
 CurlClient::~CurlClient() = default;
 
@@ -68,6 +75,7 @@ Result<HttpAnswer> CurlClient::Send(const Request& request) {
   Receiving receiving;
   receiving.on_data = &request.on_data;
   receiving.curl = curl;
+  receiving.data_uuid = data_uuid_;
   curl_easy_setopt(curl, CURLOPT_URL, url.c_str());
   curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(curl, CURLOPT_PROXY, "");
@@ -92,6 +100,11 @@ Result<HttpAnswer> CurlClient::Send(const Request& request) {
   long status = 0;
   curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
   receiving.answer.status = static_cast<int>(status);
+  if (receiving.is_other_data)
+    return Fail(
+        Conflict("{} serves other data than this project's; stop that server, or name yours with "
+                 "--server URL",
+                 url_));
   if (code == CURLE_WRITE_ERROR && receiving.ended_by_caller) return std::move(receiving.answer);
   if (code == CURLE_OPERATION_TIMEDOUT) return Fail(Deadline("{}: no answer within the time", url_));
   if (code == CURLE_PARTIAL_FILE || code == CURLE_RECV_ERROR)

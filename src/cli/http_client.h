@@ -2,7 +2,8 @@
 //
 // Place: floor 8. CurlClient speaks to a server over libcurl, one connection, kept alive. LocalClient
 // (local_client.h) calls the same routes over an Engine of this process. Belongs to one thread. Failure:
-// kUnavailable if the server cannot be reached; an HTTP status is no failure here.
+// kUnavailable if the server cannot be reached, kConflict if it
+// serves other data than the project's; an HTTP status is no failure here.
 #pragma once
 
 #include <functional>
@@ -40,8 +41,8 @@ class HttpClient {
 
 class CurlClient final : public HttpClient {
  public:
-  /// `url`: "http://127.0.0.1:8410", without a path.
-  CurlClient(std::string url, std::string token);
+  /// `url`: "http://127.0.0.1:8410", without a path. `data_uuid`: of the data that it must serve; empty: any.
+  CurlClient(std::string url, std::string token, std::string data_uuid = "");
   ~CurlClient() override;
   Result<HttpAnswer> Send(const Request& request) override;
 
@@ -49,6 +50,7 @@ class CurlClient final : public HttpClient {
   struct State;
   const std::string url_;
   const std::string token_;
+  const std::string data_uuid_;
   std::unique_ptr<State> state_;
 };
 

@@ -378,7 +378,7 @@ Verb IngestVerb() {
       .Flag("--no-deliver", &given->no_deliver, "without a server: only append, do not deliver")
       .About(
           "A file is known by its path, its size and a hash of its beginning: one that was interrupted goes "
-          "on where it stopped, one that is\n"
+          "on where it stopped, one that is "
           "done is not taken twice. Without a server the events are appended and then delivered, as `run "
           "--once` does.")
       .Example("millstream ingest orders orders.ndjson", "a file")

@@ -107,14 +107,16 @@ struct Noun {
   const char* list_path;
   void (*print)(const JsonView&);
   const char* summary;
+  const char* example;
 };
 
 constexpr Noun kNouns[] = {
-    {"stream", "/v1/streams/", "/v1/status", PrintStreams, "streams: what was ever taken in"},
-    {"source", "/v1/sources/", "/v1/status", PrintSources, "sources: what brings events in"},
-    {"pipeline", "/v1/pipelines/", "/v1/status", PrintPipelines, "pipelines: filters from a stream to sinks"},
-    {"table", "/v1/tables/", "/v1/tables", PrintTables, "tables: what queries read"},
-    {"filter", "/v1/pipelines/", "/v1/status", PrintFilters, "filters of all pipelines"},
+    {"stream", "/v1/streams/", "/v1/status", PrintStreams, "streams: what was ever taken in", "orders"},
+    {"source", "/v1/sources/", "/v1/status", PrintSources, "sources: what brings events in", "old_orders"},
+    {"pipeline", "/v1/pipelines/", "/v1/status", PrintPipelines, "pipelines: filters from a stream to sinks",
+     "revenue"},
+    {"table", "/v1/tables/", "/v1/tables", PrintTables, "tables: what queries read", "revenue"},
+    {"filter", "/v1/pipelines/", "/v1/status", PrintFilters, "filters of all pipelines", "revenue.gross"},
 };
 
 std::string ItemPath(const Noun& noun, const std::string& name) {
@@ -129,15 +131,22 @@ std::string ItemPath(const Noun& noun, const std::string& name) {
 Verb NounVerb(const Noun& noun) {
   std::string kind = noun.name;
   Verb verb(kind, noun.summary);
-  verb.Below(Verb("list", "all of them, a line each").Run([&noun](const Everywhere& everywhere) {
-    return Get(everywhere, noun.list_path, noun.print);
-  }));
+  verb.Below(Verb("list", "all of them, a line each")
+                 .Example(fmt::format("millstream {} list", kind), "where they stand")
+                 .Run([&noun](const Everywhere& everywhere) {
+                   return Get(everywhere, noun.list_path, noun.print);
+                 }));
   auto name = std::make_shared<std::string>();
   auto yaml = std::make_shared<bool>(false);
   verb.Below(Verb("show", "one of them: what it is and how it stands")
                  .Argument("NAME", name.get(), kind == "filter" ? "PIPELINE.FILTER" : "its name")
                  .Flag("--yaml", yaml.get(), "only its definition, as the files would have it")
-                 .Run([&noun, name, yaml](const Everywhere& everywhere) {
+                 .Example(fmt::format("millstream {} show {}", kind, noun.example), "all there is to know")
+                 .Run([&noun, kind, name, yaml](const Everywhere& everywhere) {
+                   if (kind == "filter" && name->find('.') == std::string::npos) {
+                     (void)Complain(Invalid("'{}' names no filter; expected PIPELINE.FILTER", *name));
+                     return kExitUsage;
+                   }
                    return Get(everywhere, ItemPath(noun, *name),
                               [&](const JsonView& document) { PrintItem(document, *yaml); });
                  }));
@@ -146,6 +155,7 @@ Verb NounVerb(const Noun& noun) {
       verb.Below(Verb(action, action == "pause" ? "stop after what is under way; it stays so over a restart"
                                                 : "go on")
                      .Argument("NAME", name.get(), "its name")
+                     .Example(fmt::format("millstream {} {} {}", kind, action, noun.example), "by name")
                      .Run([&noun, name, action](const Everywhere& everywhere) {
                        return Post(everywhere, "POST", noun.path + UrlEncode(*name) + "/" + action,
                                    fmt::format("{} {}: {}d", noun.name, *name, action));
@@ -155,6 +165,7 @@ Verb NounVerb(const Noun& noun) {
   if (kind == "table") {
     verb.Below(Verb("drop", "drop a table that no pipeline writes")
                    .Argument("NAME", name.get(), "its name")
+                   .Example("millstream table drop revenue_2025", "after its sink was removed")
                    .Run([name](const Everywhere& everywhere) {
                      return Post(everywhere, "DELETE", "/v1/tables/" + UrlEncode(*name), "dropped");
                    }));

@@ -7,6 +7,7 @@
 #include "cli/target.h"
 #include "cli/terminal.h"
 #include "cli/verbs.h"
+#include "event/json_scan.h"
 #include "pipeline/data_folder.h"
 
 namespace millstream {
@@ -21,6 +22,9 @@ struct ReadOptions {
 int List(const Everywhere& everywhere, const std::string& stream) {
   auto api = OpenApi(everywhere);
   if (!api) return Complain(api.error());
+  if (!stream.empty() && !stream.starts_with('_'))
+    if (auto known = CallServer(**api, "GET", "/v1/streams/" + UrlEncode(stream)); !known)
+      return Complain(known.error());
   std::string sql = "{\"sql\":\"SELECT * FROM _segments";
   if (!stream.empty()) sql += " WHERE stream = $stream";
   sql += " ORDER BY ALL\",\"params\":{" + (stream.empty() ? std::string() : "\"stream\":\"" + stream + "\"") +
@@ -60,18 +64,30 @@ int Read(const Everywhere& everywhere, const ReadOptions& given) {
   return answer->status == 200 ? kExitDone : Complain(StatusOfProblem(*answer));
 }
 
-int ReportDamage(const std::vector<LogDamage>& damage, const char* what) {
+int ReportDamage(const Everywhere& everywhere, const std::vector<LogDamage>& damage, const char* what) {
+  if (everywhere.json) {
+    std::string json = "{\"damage\":[";
+    for (const LogDamage& each : damage) {
+      json += json.back() == '[' ? "{\"file\":" : ",{\"file\":";
+      AppendJsonString(json, each.file);
+      json += fmt::format(",\"byte\":{},\"message\":", each.position);
+      AppendJsonString(json, each.message);
+      json += '}';
+    }
+    std::printf("%s]}\n", json.c_str());
+    return damage.empty() ? kExitDone : kExitNo;
+  }
   for (const LogDamage& each : damage)
     std::printf("%s: byte %llu: %s\n", each.file.c_str(), static_cast<unsigned long long>(each.position),
                 each.message.c_str());
-  std::printf("%zu %s\n", damage.size(), what);
+  std::printf("%zu damaged place%s%s\n", damage.size(), damage.size() == 1 ? "" : "s", what);
   return damage.empty() ? kExitDone : kExitNo;
 }
 
 /// The log's folder of the project here.
 Result<std::string> LogDirectory(const Everywhere& everywhere, Machine& machine) {
   std::string directory = FindProject(everywhere);
-  if (directory.empty()) return Fail(NotFound("no millstream.yaml here or above; -C DIR names a project"));
+  FAIL_IF_ERROR(CheckProjectExists(everywhere, directory));
   Faults faults;
   Project project = LoadProject(machine.fs, directory, *everywhere.registry, faults);
   return DataDirectory(everywhere, project) + "/log";
@@ -81,11 +97,13 @@ int Repair(const Everywhere& everywhere, const std::string& stream) {
   Machine machine;
   auto directory = LogDirectory(everywhere, machine);
   if (!directory) return Complain(directory.error());
+  if (!machine.fs.Exists(*directory + "/" + stream))
+    return Complain(NotFound("no stream '{}' in {}", stream, *directory));
   auto folder = DataFolder::Open(machine.fs, machine.clock, DirectoryOf(*directory), 0);
   if (!folder) return Complain(folder.error());
   auto damage = Log::Repair(machine.fs, *directory, stream);
   if (!damage) return Complain(damage.error());
-  ReportDamage(*damage, "damaged places set aside");
+  ReportDamage(everywhere, *damage, " set aside");
   return kExitDone;
 }
 
@@ -105,7 +123,7 @@ int Verify(const Everywhere& everywhere) {
     if (!everywhere.quiet)
       std::fprintf(stderr, "%s: %s\n", stream.c_str(), damage->empty() ? "sound" : "damaged");
   }
-  return ReportDamage(all, "damaged places");
+  return ReportDamage(everywhere, all, "");
 }
 
 }  // namespace
@@ -116,6 +134,7 @@ Verb LogVerb() {
   auto given = std::make_shared<ReadOptions>();
   verb.Below(Verb("list", "segments")
                  .Argument("STREAM", stream.get(), "of this stream (default: all)", false)
+                 .Example("millstream log list orders", "files, offsets, sizes and times")
                  .Run([stream](const Everywhere& everywhere) { return List(everywhere, *stream); }));
   verb.Below(Verb("read", "events as CloudEvents, one a line")
                  .Argument("STREAM", &given->stream, "the stream")
@@ -127,6 +146,7 @@ Verb LogVerb() {
                  .Run([given](const Everywhere& everywhere) { return Read(everywhere, *given); }));
   verb.Below(Verb("repair", "set damaged places aside and keep all that is sound (no server may run)")
                  .Argument("STREAM", stream.get(), "the stream")
+                 .Example("millstream log repair orders", "after verify found damage")
                  .Run([stream](const Everywhere& everywhere) { return Repair(everywhere, *stream); }));
   return verb;
 }

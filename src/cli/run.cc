@@ -81,7 +81,7 @@ Verb RunVerb() {
       .Flag("--once", &given->once, "read every source to its present end, deliver, exit; no listener")
       .About(
           "Applies the files of the project if they changed since the last time, then runs until SIGINT or "
-          "SIGTERM: it stops\n"
+          "SIGTERM: it stops "
           "accepting, finishes and commits what is under way, and exits with 0.")
       .Example("millstream run shop", "serve the project in the folder shop")
       .Example("millstream run --once", "one round for cron or CI")

@@ -3,13 +3,74 @@
 #include <pwd.h>
 #include <unistd.h>
 
-#include <boost/json.hpp>
+#include <chrono>
 #include <filesystem>
+#include <thread>
 
+#include "cli/json_view.h"
 #include "cli/local_client.h"
 #include "pipeline/data_folder.h"
 
 namespace millstream {
+namespace {
+
+constexpr char kDefaultServer[] = "http://127.0.0.1:8410";
+constexpr int64_t kAliveTimeoutMs = 3000;
+constexpr auto kLockWait = std::chrono::seconds(5);
+constexpr auto kLockPoll = std::chrono::milliseconds(50);
+
+void TellOfWait(const LockHolder& holder, const std::string& data) {
+  std::fprintf(stderr, "waiting for process %d, which holds %s%s%s\n", holder.pid, data.c_str(),
+               holder.url.empty() ? "" : " and listens on ", holder.url.c_str());
+}
+
+/// Who holds the data folder, once it is a server: another verb, or a server that is starting, is waited for.
+Result<std::optional<LockHolder>> AwaitHolder(const Everywhere& everywhere, const std::string& data) {
+  auto until = std::chrono::steady_clock::now() + kLockWait;
+  bool told = false;
+  while (true) {
+    auto holder = FindLockHolder(data);
+    if (!holder || !holder->url.empty()) return holder;
+    if (std::chrono::steady_clock::now() >= until)
+      return Fail(Conflict("the data folder {} is in use by process {}; try again when it is done", data,
+                           holder->pid));
+    if (!told && !everywhere.quiet && holder->pid > 0) {
+      TellOfWait(*holder, data);
+      told = true;
+    }
+    std::this_thread::sleep_for(kLockPoll);
+  }
+}
+
+/// A fault of a problem document. Its file and path name the request, which the user did not write.
+Fault ReadFault(const JsonView& json) {
+  Fault fault;
+  if (!json["index"].missing()) fault.index = static_cast<long long>(json["index"].number());
+  if (json["path"].text() != "sql") fault.path = json["path"].text();
+  fault.message = json["message"].text();
+  fault.expected = json["expected"].text();
+  fault.hint = json["hint"].text();
+  fault.excerpt = json["excerpt"].text();
+  fault.caret_start = static_cast<int>(json["column"].number()) - 1;
+  auto is_word = [&](size_t at) {
+    auto c = static_cast<unsigned char>(fault.excerpt[at]);
+    return std::isalnum(c) != 0 || c == '_' || c >= 0x80;
+  };
+  for (auto at = static_cast<size_t>(std::max(fault.caret_start, 0));
+       at < fault.excerpt.size() && is_word(at); ++at)
+    ++fault.caret_length;
+  return fault;
+}
+
+}  // namespace
+
+std::string Command(const Everywhere& everywhere) {
+  std::string command = "millstream";
+  for (const auto& [option, value] :
+       {std::pair(" -C ", everywhere.project), {" --server ", everywhere.server}})
+    if (!value.empty()) command += option + value;
+  return command;
+}
 
 std::string FindProject(const Everywhere& everywhere) {
   std::error_code error;
@@ -31,8 +92,6 @@ std::string DataDirectory(const Everywhere& everywhere, const Project& project) 
 }
 
 Result<Target> FindTarget(const Everywhere& everywhere) {
-  constexpr char kDefaultServer[] = "http://127.0.0.1:8410";
-  constexpr int64_t kAliveTimeoutMs = 3000;
   Target target;
   if (!everywhere.server.empty()) {
     target.server = std::make_unique<CurlClient>(everywhere.server, everywhere.token);
@@ -48,12 +107,12 @@ Result<Target> FindTarget(const Everywhere& everywhere) {
                       kDefaultServer));
     return target;
   }
+  FAIL_IF_ERROR(CheckProjectExists(everywhere, target.project_directory));
   Machine machine;
   Faults faults;
   Project project = LoadProject(machine.fs, target.project_directory, *everywhere.registry, faults);
-  auto holder = FindLockHolder(DataDirectory(everywhere, project));
-  if (holder && !holder->url.empty())
-    target.server = std::make_unique<CurlClient>(holder->url, everywhere.token);
+  ASSIGN_OR_FAIL(auto holder, AwaitHolder(everywhere, DataDirectory(everywhere, project)));
+  if (holder) target.server = std::make_unique<CurlClient>(holder->url, everywhere.token, holder->uuid);
   return target;
 }
 
@@ -63,11 +122,18 @@ Result<std::unique_ptr<HttpClient>> OpenApi(const Everywhere& everywhere, bool r
   return LocalClient::Open(everywhere, target.project_directory, read_only);
 }
 
+Status CheckProjectExists(const Everywhere& everywhere, const std::string& directory) {
+  if (directory.empty())
+    return NotFound(
+        "no millstream.yaml here or above; `millstream init DIR` makes a project, -C DIR names one");
+  std::error_code error;
+  if (std::filesystem::exists(std::filesystem::path(directory) / "millstream.yaml", error)) return OkStatus();
+  return NotFound("no millstream.yaml in {0}; `millstream init {0}` makes a project", everywhere.project);
+}
+
 Result<Project> LoadProjectOrComplain(const Everywhere& everywhere, Machine& machine,
                                       const std::string& directory, bool bind) {
-  if (directory.empty())
-    return Fail(NotFound(
-        "no millstream.yaml here or above; `millstream init DIR` makes a project, -C DIR names one"));
+  FAIL_IF_ERROR(CheckProjectExists(everywhere, directory));
   Faults faults, warnings;
   Project project = LoadProject(machine.fs, directory, *everywhere.registry, faults);
   if (bind && faults.empty()) CheckProject(project, *everywhere.registry, faults, warnings);
@@ -105,23 +171,22 @@ Result<std::unique_ptr<Engine>> OpenEngine(const Everywhere& everywhere, Machine
                  status.message().c_str());
     std::_Exit(kExitIo);
   };
+  if (auto holder = FindLockHolder(options.data_directory); holder && holder->pid > 0 && !everywhere.quiet)
+    TellOfWait(*holder, options.data_directory);
   return Engine::Open(std::move(options));
 }
 
 Status StatusOfProblem(const HttpAnswer& answer) {
-  std::string detail;
-  boost::json::error_code error;
-  boost::json::value root = boost::json::parse(answer.body, error);
-  if (!error && root.is_object()) {
-    const boost::json::object& object = root.as_object();
-    if (const auto* text = object.if_contains("detail"); text != nullptr && text->is_string())
-      detail = std::string(text->as_string());
-    if (const auto* faults = object.if_contains("faults"); faults != nullptr && faults->is_array()) {
-      for (const auto& fault : faults->as_array()) {
-        const auto* message = fault.is_object() ? fault.as_object().if_contains("message") : nullptr;
-        if (message != nullptr && message->is_string())
-          detail += fmt::format("\n  {}", std::string_view(message->as_string()));
-      }
+  JsonView problem(answer.body);
+  std::string detail = problem["detail"].text();
+  for (const JsonView& each : problem["faults"].items()) {
+    Fault fault = ReadFault(each);
+    // What the detail says already is not said again.
+    if (detail.ends_with(fault.message)) {
+      detail.resize(detail.size() - fault.message.size());
+      detail += fault.ToString();
+    } else {
+      detail += "\n  " + fault.ToString();
     }
   }
   if (detail.empty()) detail = fmt::format("the server answered {}", answer.status);

@@ -32,14 +32,19 @@ struct Target {
   std::string project_directory;       // empty: no project
 };
 
+/// How to call Millstream from where the user stands, for hints: "millstream", with -C or --server as given.
+std::string Command(const Everywhere& everywhere);
 /// The project's folder: -C, or the nearest folder upwards with millstream.yaml; empty if there is none.
 std::string FindProject(const Everywhere& everywhere);
-/// kUnavailable (exit 3) if there is neither a server nor a project.
+/// Waits while another process holds the data folder without a URL, and names it (bound: kLockWait, then
+/// kConflict). kUnavailable (exit 3) if there is neither a server nor a project.
 Result<Target> FindTarget(const Everywhere& everywhere);
 /// The HTTP API of the target: a server's, or over an Engine of this process. `read_only`: the verb changes
 /// nothing.
 Result<std::unique_ptr<HttpClient>> OpenApi(const Everywhere& everywhere, bool read_only = true);
 
+/// kNotFound, saying what to do, if the folder has no millstream.yaml.
+Status CheckProjectExists(const Everywhere& everywhere, const std::string& directory);
 /// Loads the project's files; prints every fault on stderr. kInvalid if there was one.
 Result<Project> LoadProjectOrComplain(const Everywhere& everywhere, Machine& machine,
                                       const std::string& directory, bool bind);

@@ -111,8 +111,9 @@ void PrintSummary(const EngineStatus& status) {
 
 std::string TopText(const EngineStatus& status) {
   std::string out = fmt::format("millstream {}  up {}  {}  data {} ({} free)  rss {}\n", status.version,
-                                FormatDuration(status.up_us), status.url, FormatBytes(status.data_bytes),
-                                FormatBytes(status.free_bytes), FormatBytes(status.rss_bytes));
+                                FormatDuration(status.up_us), status.url.empty() ? "no server" : status.url,
+                                FormatBytes(status.data_bytes), FormatBytes(status.free_bytes),
+                                FormatBytes(status.rss_bytes));
   std::vector<std::vector<std::string>> lines;
   for (const StreamStatus& stream : status.streams)
     lines.push_back({stream.name, FormatCount(stream.events), Rate(stream.in_per_s),

@@ -37,6 +37,19 @@ Verb& Verb::Arguments(const std::string& name, std::vector<std::string>* to, con
   return *this;
 }
 
+Verb EverywhereParameters(Everywhere& everywhere) {
+  Verb verb("", "");
+  verb.Option("-C", &everywhere.project, "DIR",
+              "project folder (default: the nearest upwards with millstream.yaml)")
+      .Option("--data", &everywhere.data, "DIR", "data folder (default: server.data of the project)")
+      .Option("--server", &everywhere.server, "URL", "server to talk to (or MILLSTREAM_SERVER)")
+      .Option("--token", &everywhere.token, "TOKEN", "token for that server (or MILLSTREAM_TOKEN)")
+      .Flag("--json", &everywhere.json, "what the HTTP API answers; NDJSON where it streams")
+      .Flag("-q,--quiet", &everywhere.quiet, "only answers and errors")
+      .Option("--color", &everywhere.color, "WHEN", "auto, always or never");
+  return verb;
+}
+
 int ExitCode(const Status& status) {
   switch (status.code()) {
     case Code::kOk:

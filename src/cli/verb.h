@@ -79,6 +79,9 @@ class Verb {
   std::function<int(const Everywhere&)> run_;
 };
 
+/// The options that every verb takes, as a verb without a name.
+Verb EverywhereParameters(Everywhere& everywhere);
+
 /// Prints "millstream: MESSAGE" on stderr and answers the exit code that fits the status.
 int Complain(const Status& status);
 /// The exit code of a status.

@@ -254,9 +254,9 @@ bool Engine::State::LeadsTo(const SinkConfig& sink, const std::vector<std::strin
   if (sink.kind == "table") return IsAsked(tables_asked, TableOf(sink));
   if (sink.kind != "stream") return false;
   std::string target = TableOf(sink);
-  for (const auto& [name, pipeline] : pipelines) {  // without cycles: `check` refuses them
-    if (pipeline->config().stream != target) continue;
-    for (const SinkConfig& next : pipeline->config().sinks)
+  for (const auto& [name, pipeline] : project->pipelines) {  // without cycles: `check` refuses them
+    if (pipeline.stream != target) continue;
+    for (const SinkConfig& next : pipeline.sinks)
       if (LeadsTo(next, tables_asked)) return true;
   }
   return false;
@@ -267,16 +267,18 @@ Engine::State::Reach Engine::State::HowFar(const Position& position,
   Reach reach;
   std::map<uint32_t, uint64_t> next;  // the lowest of all sinks
   std::shared_lock lock(mutex);
-  for (const auto& [name, pipeline] : pipelines) {
-    if (pipeline->config().stream != position.stream) continue;
-    for (const SinkConfig& sink : pipeline->config().sinks) {
+  for (const auto& [name, pipeline] : project->pipelines) {
+    if (pipeline.stream != position.stream) continue;
+    for (const SinkConfig& sink : pipeline.sinks) {
       if (!LeadsTo(sink, tables_asked)) continue;
       if (sink.kind == "stream") reach.streams.push_back(TableOf(sink));
-      auto delivered = pipeline->Delivered(sink.id);
-      if (delivered.empty() && tables_asked.empty()) continue;  // a broken sink is waited for only by name
+      bool is_broken = !options.read_only && (!pipelines.contains(name) || pipelines.at(name)->Delivered(sink.id).empty());
+      if (is_broken && tables_asked.empty()) continue;  // what is broken is waited for only by name
+      auto delivered = NextOf(name, sink);
+      if (!delivered) continue;
       for (const auto& [partition, offset] : position.offsets) {
-        auto [it, is_new] = next.try_emplace(partition, delivered[partition]);
-        it->second = std::min(it->second, delivered[partition]);
+        auto [it, is_new] = next.try_emplace(partition, (*delivered)[partition]);
+        it->second = std::min(it->second, (*delivered)[partition]);
         if (it->second <= offset) reach.is_there = false;
       }
     }
@@ -296,14 +298,18 @@ Status Engine::Wait(const Position& position, const std::vector<std::string>& ta
     return Invalid("{}: the stream has {} partitions", position.ToString(), stream->partitions());
   int64_t until_ns = s.options.clock->MonotonicNs() + timeout_us * 1000;
   State::Reach reach;
-  bool is_there = s.deliveries.Wait(timeout_us, stop, [&] {
+  int64_t most_us = s.options.read_only ? 0 : timeout_us;
+  bool is_there = s.deliveries.Wait(most_us, stop, [&] {
     reach = s.HowFar(position, tables);
     return reach.is_there;
   });
   if (stop.stop_requested()) return Cancelled("the wait was ended");
   if (!is_there)
-    return Deadline("not delivered within the time; reached {}",
-                    reach.reached.offsets.empty() ? "nothing" : reach.reached.ToString());
+    return Deadline("{}; {}",
+                    s.options.read_only ? "no server runs, so nothing is delivered meanwhile"
+                                        : "not delivered within the time",
+                    reach.reached.offsets.empty() ? "no event of it is there"
+                                                  : "reached " + reach.reached.ToString());
   for (const std::string& name : reach.streams) {  // what is in them now came from before the position
     Stream* between = s.log->Find(name);
     std::optional<Position> end = between == nullptr ? std::nullopt : EndOf(*between);
@@ -317,12 +323,14 @@ Status Engine::Wait(const Position& position, const std::vector<std::string>& ta
 std::vector<Position> Engine::TablePositions(const std::string& table) const {
   std::map<std::string, Position> positions;
   std::shared_lock lock(state_->mutex);
-  for (const auto& [name, pipeline] : state_->pipelines) {
-    for (const SinkConfig& sink : pipeline->config().sinks) {
+  for (const auto& [name, pipeline] : state_->project->pipelines) {
+    for (const SinkConfig& sink : pipeline.sinks) {
       if (sink.kind != "table" || state_->TableOf(sink) != table) continue;
-      Position& position = positions[pipeline->config().stream];
-      position.stream = pipeline->config().stream;
-      for (const auto& [partition, next] : pipeline->Delivered(sink.id)) {
+      Position& position = positions[pipeline.stream];
+      position.stream = pipeline.stream;
+      auto delivered = state_->NextOf(name, sink);
+      if (!delivered) continue;
+      for (const auto& [partition, next] : *delivered) {
         if (next == 0) continue;
         auto [it, is_new] = position.offsets.try_emplace(partition, next - 1);
         if (!is_new) it->second = std::min(it->second, next - 1);
@@ -332,33 +340,6 @@ std::vector<Position> Engine::TablePositions(const std::string& table) const {
   std::vector<Position> list;
   for (auto& [stream, position] : positions) list.push_back(std::move(position));
   return list;
-}
-
-std::vector<Engine::TableLag> Engine::TableLags() const {
-  State& s = *state_;
-  std::vector<TableLag> lags;
-  Catalog catalog = s.control->catalog();
-  for (const auto& [name, pipeline] : project()->pipelines) {
-    Stream* stream = s.log->Find(pipeline.stream);
-    auto entry = catalog.pipelines().find(name);
-    if (stream == nullptr || entry == catalog.pipelines().end()) continue;
-    for (const SinkConfig& sink : pipeline.sinks) {
-      if (sink.kind != "table") continue;
-      TableLag lag{s.TableOf(sink), pipeline.stream, 0};
-      auto offsets = s.tables->Offsets({name, entry->second.generation, sink.id});
-      for (uint32_t p = 0; p < stream->partitions(); ++p) {
-        uint64_t end = stream->partition(p).bounds().durable_end;
-        auto stored = offsets.find(p);
-        auto start = entry->second.start.offsets.find(p);
-        uint64_t next = stored != offsets.end()                      ? stored->second.next
-                        : start != entry->second.start.offsets.end() ? start->second
-                                                                     : 0;
-        lag.events += end > next ? end - next : 0;
-      }
-      lags.push_back(std::move(lag));
-    }
-  }
-  return lags;
 }
 
 EngineStatus Engine::TakeStatus() const {

@@ -107,7 +107,8 @@ class Engine {
   Status DropTable(const std::string& name, const std::string& who);
 
   /// Waits until one of `tables` (empty: any table) holds all events up to and with the position, also where
-  /// streams of other pipelines lie between. Woken by deliveries. kDeadline ends with "reached POSITION".
+  /// streams of other pipelines lie between. Woken by deliveries. kDeadline ends with "reached POSITION"; a
+  /// read-only Engine, which delivers nothing, says so at once.
   Status Wait(const Position& position, const std::vector<std::string>& tables, int64_t timeout_us,
               std::stop_token stop);
   /// How far a table's writers are: for each stream the position of the last delivered event.

@@ -48,6 +48,14 @@ struct Engine::State {
   void SetLowWater();
   void WarnOfWindows(const EngineStatus& status);
 
+  // engine_stored.cc, under `mutex`
+  /// Where the sink goes on, by partition: of its loops, or as stored if the pipeline does not run here;
+  /// nothing if that cannot be told.
+  std::optional<std::map<uint32_t, uint64_t>> NextOf(const std::string& pipeline,
+                                                     const SinkConfig& sink) const;
+  uint64_t EventsAfter(const std::string& stream, const std::map<uint32_t, uint64_t>& next) const;
+  void CountStopped(EngineStatus& status) const;
+
   // engine.cc
   bool LeadsTo(const SinkConfig& sink, const std::vector<std::string>& tables_asked) const;
   /// How far the sinks are that lead to the tables (none named: to any).

@@ -44,6 +44,7 @@ EngineStatus Engine::State::Count() const {
     status.data_bytes += stream.bytes;
   }
   if (auto info = options.fs->Stat(folder->tables_path())) status.data_bytes += info->size;
+  if (options.read_only) CountStopped(status);
   for (const auto& [name, source] : sources) status.sources.push_back(source->runner.status());
   for (const auto& [name, pipeline] : pipelines) status.pipelines.push_back(pipeline->status());
   for (const auto& [name, reason] : broken_pipelines) {

@@ -29,7 +29,7 @@ struct FilterStatus {
 
 struct SinkStatus {
   std::string id;
-  std::string state;   // starting catching_up live paused degraded failed
+  std::string state;   // starting catching_up live paused degraded failed; without a server: stopped
   std::string reason;  // of degraded or failed: "http: 503 from …, try 9 in 12 s"
   uint64_t rows = 0, retries = 0, lag_events = 0;
   double lag_seconds = 0, rows_per_s = 0;
