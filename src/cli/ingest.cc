@@ -288,6 +288,8 @@ Status IngestFile(const Everywhere& everywhere, const IngestOptions& given, Mach
                               RateText(totals.read, seconds), left));
   }
   if (status.ok()) status = destination.Finish();
+  if (status.ok() && !signals.received() && !given.records.empty() && position.empty())
+    status = Invalid("{}: nothing lies at {} (--records)", path == "-" ? "stdin" : path, given.records);
   if (status.ok() && path != "-" && !signals.received()) {
     // The mark that the file is done goes to every partition.
     FeedPiece last;
@@ -313,8 +315,8 @@ Status IngestFile(const Everywhere& everywhere, const IngestOptions& given, Mach
     std::string line = fmt::format("{}: {} read, {} accepted", path == "-" ? "stdin" : path,
                                    FormatCount(totals.read), FormatCount(totals.accepted));
     if (totals.quarantined > 0)
-      line += fmt::format(", {} quarantined (millstream dead list {})", FormatCount(totals.quarantined),
-                          given.stream);
+      line += fmt::format(", {} quarantined ({} dead list {})", FormatCount(totals.quarantined),
+                          Command(everywhere), given.stream);
     if (totals.duplicates > 0) line += fmt::format(", {} duplicates", FormatCount(totals.duplicates));
     line += fmt::format(", {:.1f} s, {}", seconds, RateText(totals.read, seconds));
     if (!totals.position.offsets.empty()) line += ", durable at " + totals.position.ToString();
@@ -325,6 +327,10 @@ Status IngestFile(const Everywhere& everywhere, const IngestOptions& given, Mach
 }
 
 int Ingest(const Everywhere& everywhere, const IngestOptions& given) {
+  if (!given.format.empty() && given.format != "ndjson" && given.format != "json" && given.format != "csv") {
+    (void)Complain(Invalid("--format {}: expected ndjson, json or csv", given.format));
+    return kExitUsage;
+  }
   StopSignals signals;
   Machine machine;
   auto target = FindTarget(everywhere);

@@ -56,11 +56,15 @@ int Serve(Engine& engine, const ServerConfig& config, const RunOptions& given, c
   options.tokens = config.tokens;
   options.limits = config.limits;
   auto server = Server::Start(engine, options, logger);
-  if (!server) return Complain(server.error());
+  if (!server) {
+    (void)Complain(server.error());
+    return server.error().code() == Code::kUnavailable ? kExitNo : ExitCode(server.error());
+  }
   if (Status status = engine.Announce((*server)->url()); !status.ok()) return Complain(status);
   std::shared_ptr<const Project> project = engine.project();
   for (const std::string& notice : engine.notices()) logger.Info(notice);
-  logger.Info("ready", {{"url", (*server)->url()}, {"project", Summary(*project)}});
+  logger.Info("ready",
+              {{"url", (*server)->url()}, {"project", Summary(*project).substr(4)}});  // without "ok: "
   signals.Wait();
   logger.Info("stopping", {{"again", "a second signal ends at once"}});
   signals.ExitOnNext();

@@ -88,7 +88,8 @@ std::string Joined(const std::vector<std::string>& words) { return fmt::format("
 }  // namespace
 
 const Verb* FindVerb(const std::vector<Verb>& verbs, const std::string& name) {
-  auto found = std::find_if(verbs.begin(), verbs.end(), [&](const Verb& verb) { return verb.name() == name; });
+  auto found =
+      std::find_if(verbs.begin(), verbs.end(), [&](const Verb& verb) { return verb.name() == name; });
   return found == verbs.end() ? nullptr : &*found;
 }
 
@@ -104,7 +105,8 @@ std::string OverviewText(const std::vector<Verb>& verbs) {
   for (const Verb& verb : verbs) lines.emplace_back(verb.name(), verb.summary());
   Everywhere unused;
   return Wrapped(
-             "Millstream takes in every event, keeps it for ever, filters it with SQL while it flows, and keeps "
+             "Millstream takes in every event, keeps it for ever, filters it with SQL while it flows, and "
+             "keeps "
              "the results as tables to ask.",
              0) +
          "\n\nUsage: millstream VERB [ARGUMENTS] [OPTIONS]\n\nVerbs\n" + LayOutTerms(lines) +
@@ -122,7 +124,8 @@ std::string UsageText(const Verb& verb, const std::string& words) {
     if (std::string lines = ParameterLines(verb, false); !lines.empty()) out += "\nOptions\n" + lines;
   } else {
     Lines lines;
-    for (const Verb& below : verb.below()) lines.emplace_back(below.name() + Synopsis(below), below.summary());
+    for (const Verb& below : verb.below())
+      lines.emplace_back(below.name() + Synopsis(below), below.summary());
     out += "Usage: millstream " + words + " VERB\n\nVerbs\n" + LayOutTerms(lines);
   }
   Everywhere unused;
@@ -155,20 +158,22 @@ std::string CompletionScript(const std::vector<Verb>& verbs, const std::vector<s
   std::string script = is_zsh ? "autoload -U +X compinit && compinit -u\n"
                                 "autoload -U +X bashcompinit && bashcompinit\n"
                               : "";
-  script += "_millstream() {\n  local word=\"${COMP_WORDS[COMP_CWORD]}\" words=\"\" verb=\"\" i=1\n"
-            "  while [ \"$i\" -lt \"$COMP_CWORD\" ]; do\n    case \"${COMP_WORDS[$i]}\" in\n"
-            "      -C|--data|--server|--token|--color) i=$((i+1)) ;;\n      -*) ;;\n"
-            "      *) verb=\"$verb${verb:+ }${COMP_WORDS[$i]}\" ;;\n    esac\n    i=$((i+1))\n  done\n";
-  script += "  case \"${COMP_WORDS[COMP_CWORD-1]}\" in\n"
-            "    --format) COMPREPLY=($(compgen -W \"table json ndjson csv\" -- \"$word\")); return ;;\n"
-            "    --color) COMPREPLY=($(compgen -W \"auto always never\" -- \"$word\")); return ;;\n"
-            "  esac\n";
+  script +=
+      "_millstream() {\n  local word=\"${COMP_WORDS[COMP_CWORD]}\" words=\"\" verb=\"\" i=1\n"
+      "  while [ \"$i\" -lt \"$COMP_CWORD\" ]; do\n    case \"${COMP_WORDS[$i]}\" in\n"
+      "      -C|--data|--server|--token|--color) i=$((i+1)) ;;\n      -*) ;;\n"
+      "      *) verb=\"$verb${verb:+ }${COMP_WORDS[$i]}\" ;;\n    esac\n    i=$((i+1))\n  done\n";
+  script +=
+      "  case \"${COMP_WORDS[COMP_CWORD-1]}\" in\n"
+      "    --format) COMPREPLY=($(compgen -W \"table json ndjson csv\" -- \"$word\")); return ;;\n"
+      "    --color) COMPREPLY=($(compgen -W \"auto always never\" -- \"$word\")); return ;;\n"
+      "  esac\n";
   script += fmt::format("  if [ -z \"$verb\" ]; then words=\"{}{}\"\n", Joined(names), everywhere);
   script += "  elif [ \"${word#-}\" != \"$word\" ]; then case \"$verb \" in\n";
   script += options + "  esac\n";
   script += "  else case \"$verb\" in\n" + below +
-            fmt::format("    help) words=\"{} {}\" ;;\n    completion) words=\"bash zsh\" ;;\n", Joined(names),
-                        Joined(topics)) +
+            fmt::format("    help) words=\"{} {}\" ;;\n    completion) words=\"bash zsh\" ;;\n",
+                        Joined(names), Joined(topics)) +
             "  esac; fi\n  COMPREPLY=($(compgen -W \"$words\" -- \"$word\"))\n}\n";
   return script + "complete -o default -F _millstream millstream\n";
 }

@@ -1,5 +1,5 @@
-// How far pipelines are that do not run here: as their tables' stored offsets say (a read-only Engine, `query`
-// and `top` without a server).
+// How far pipelines are that do not run here: as their tables' stored offsets say (a read-only Engine,
+// `query` and `top` without a server).
 #include "pipeline/engine_state.h"
 
 namespace millstream {
@@ -19,9 +19,9 @@ std::optional<std::map<uint32_t, uint64_t>> Engine::State::NextOf(const std::str
   for (uint32_t p = 0; p < stream->partitions(); ++p) {
     auto stored = offsets.find(p);
     auto start = record->second.start.offsets.find(p);
-    next[p] = stored != offsets.end()                        ? stored->second.next
+    next[p] = stored != offsets.end()                       ? stored->second.next
               : start != record->second.start.offsets.end() ? start->second
-                                                             : 0;
+                                                            : 0;
   }
   return next;
 }
@@ -49,8 +49,7 @@ void Engine::State::CountStopped(EngineStatus& status) const {
     auto record = catalog.pipelines().find(name);
     shown.state = record != catalog.pipelines().end() && record->second.paused ? "paused" : "stopped";
     if (record != catalog.pipelines().end()) shown.generation = record->second.generation;
-    for (const FilterConfig& filter : pipeline.filters)
-      shown.filters.push_back({filter.name, 0, 0, 0, 0, 0});
+    for (const FilterConfig& filter : pipeline.filters) shown.filters.push_back({filter.name, 0, 0, 0, 0, 0});
     for (const SinkConfig& sink : pipeline.sinks) {
       SinkStatus& each = shown.sinks.emplace_back();
       each.id = sink.id;

@@ -1,0 +1,315 @@
+"""The command line as a user meets it: what each verb prints, where, and with which exit code."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))
+from harness import BINARY, environment  # noqa: E402
+
+ORDERS = """streams:
+  orders:
+    partitions: 1
+    contract:
+      id: varchar not null
+      amount: decimal(12,2) check (amount >= 0)
+pipelines:
+  revenue:
+    from: orders
+    filters:
+      - gross: SELECT id, amount, round(amount * 1.2, 2) AS gross FROM input
+    to: {table: {name: revenue, key: id}}
+"""
+EVENTS = '{"id":"a","amount":1.50}\n{"id":"b","amount":2}\n{"id":"c","amount":"much"}\n'
+
+
+def plain(text):
+    """Text without what differs from run to run: times, rates, sizes, versions."""
+    text = re.sub(r"\d\d:\d\d:\d\d(\.\d+)?", "TIME", text)
+    text = re.sub(r"[\d.]+ s, [\d.,]+( M)?/s", "SECONDS, RATE", text)
+    return text
+
+
+def terminal(arguments, folder, seconds=60, until=None):
+    """Runs a verb on a terminal of its own, with SIGINT once it has shown `until`. Returns (exit code, what it showed)."""
+    child, screen = pty.fork()
+    if child == 0:
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update({**environment(), "TERM": "xterm"})
+        os.environ.pop("NO_COLOR", None)
+        os.execv(BINARY, [str(BINARY), *map(str, arguments)])
+    got, deadline, is_sent = b"", time.monotonic() + seconds, False
+    try:
+        while time.monotonic() < deadline:
+            if select.select([screen], [], [], 0.1)[0]:
+                try:
+                    piece = os.read(screen, 65536)
+                except OSError:
+                    piece = b""
+                if not piece:
+                    break
+                got += piece
+            if until and until in got and not is_sent:
+                os.kill(child, signal.SIGINT)
+                is_sent = True
+    finally:
+        if time.monotonic() >= deadline:
+            os.kill(child, signal.SIGKILL)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os.close(screen)
+    return code, got.decode(errors="replace")
+
+
+@pytest.fixture
+def shop(project):
+    """A project whose data folder holds two orders and a dead letter; no server runs."""
+    made = project({"millstream.yaml": ORDERS, "orders.ndjson": EVENTS})
+    made.verb("ingest", "orders", "orders.ndjson")
+    return made
+
+
+def test_help_of_every_verb_has_examples_and_fits_a_terminal(project):
+    here = project({})
+    overview = here.verb("help").stdout
+    names = re.findall(r"^  ([a-z]+) ", overview.split("Verbs\n")[1].split("\nEverywhere")[0], re.M)
+    assert {"init", "demo", "check", "run", "ingest", "query", "tap", "top", "completion", "help"} <= set(names)
+    for name in names:
+        text = here.verb("help", name).stdout
+        assert text.startswith(f"millstream {name} - ") and "\nExamples\n  " in text, name
+        for line in here.verb(name, "--help").stdout.splitlines():
+            assert len(line) <= 80 or line.startswith("  millstream") or line.startswith(("  kcat", "  source")), line
+
+
+def test_usage_errors_name_the_nearest_and_exit_2(project):
+    here = project({})
+    for arguments, said in {
+        (): "Usage: millstream VERB",
+        ("inti",): "millstream: no verb 'inti'; did you mean 'init'?\n",
+        ("run", "--onc"): "millstream: no option '--onc'; did you mean '--once'?\n`millstream help run` shows its use\n",
+        ("query",): "millstream: SQL is required\n",
+        ("pipeline",): "millstream: pipeline: expected list, show, pause, resume\n",
+        ("pipeline", "lst"): "millstream: no verb 'pipeline lst'; expected list, show, pause, resume\n",
+        ("query", "SELECT 1", "--format", "xml"): "millstream: --format xml: expected table, json, ndjson or csv\n",
+        ("ingest", "s", "f", "--format", "xml"): "millstream: --format xml: expected ndjson, json or csv\n",
+        ("top", "--color", "red"): "millstream: --color red: expected auto, always or never\n",
+        ("help", "tabel"): "millstream: no help for 'tabel'; did you mean 'table'?\n",
+        ("completion", "fish"): "millstream: completion for 'fish'? expected bash or zsh\n",
+        ("filter", "show", "gross"): "millstream: 'gross' names no filter; expected PIPELINE.FILTER\n",
+    }.items():
+        done = here.verb(*arguments, expect=2)
+        assert said in done.stderr and done.stdout == "", arguments
+
+
+def test_a_kind_of_later_says_what_to_do_today(project):
+    done = project({}).verb("help", "kafka")
+    assert "not there yet in this version" in done.stdout and "kcat -C" in done.stdout and "millstream ingest" in done.stdout
+
+
+def test_version_names_the_libraries(project):
+    here = project({})
+    lines = here.verb("version").stdout.splitlines()
+    assert re.fullmatch(r"millstream \d+\.\d+\.\d+", lines[0])
+    libraries = here.verb("version", "--json").json()["libraries"]
+    assert {"duckdb", "boost", "simdjson", "curl", "openssl", "lz4", "zstd"} <= set(libraries)
+    assert [line.split() for line in lines[1:]] == [[name, version] for name, version in libraries.items()]
+    assert all(version for version in libraries.values())
+
+
+def test_completion_in_a_real_bash(project):
+    script = f"""PATH={BINARY.parent}:$PATH; source <(millstream completion bash)
+try() {{ COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); COMPREPLY=(); _millstream; echo "${{COMPREPLY[*]}}"; }}
+try millstream in; try millstream -C shop pipeline p; try millstream ingest --st; try millstream query --format ''; try millstream help ex"""
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment(), check=True)
+    assert done.stdout.splitlines() == ["init ingest", "pause", "--strict", "table json ndjson csv", "exec"]
+    assert done.stderr == ""
+
+
+def test_init_prints_steps_that_work_from_where_one_stands(project):
+    here = project({})
+    steps = [line.strip() for line in here.verb("init", "shop").stdout.splitlines() if line.startswith("  millstream")]
+    assert steps[0] == "millstream run shop" and len(steps) == 4
+    for step in steps[1:]:
+        subprocess.run(["bash", "-ec", f"PATH={BINARY.parent}:$PATH; {step}"], cwd=here.folder, check=True,
+                       env=environment(), capture_output=True)
+    assert here.verb("init", "shop", expect=1).stderr == "millstream: shop is not empty; give the name of a new folder\n"
+
+
+def test_check_prints_every_fault_with_its_place(project):
+    here = project({
+        "millstream.yaml": ORDERS.replace("decimal(12,2) check (amount >= 0)", "decmal(12,2)").replace(
+            "SELECT id, amount, round(amount * 1.2, 2) AS gross FROM input", "filters/gross.sql"),
+        "filters/gross.sql": "SELECT *, ammount * 1.1 AS gross FROM input\n"})
+    done = here.verb("check", expect=1)
+    assert done.stdout == (
+        "millstream.yaml:6:15: streams.orders.contract.amount: unknown type 'decmal(12,2)'; did you mean 'decimal(12,2)'?\n"
+        "filters/gross.sql:1:11: pipelines.revenue.filters.gross: no column 'ammount'; input has id, amount\n"
+        "    SELECT *, ammount * 1.1 AS gross FROM input\n"
+        "              ^~~~~~~\n"
+        "2 faults in 2 files; peers not asked (--connect)\n")
+    faults = here.verb("check", "--json", expect=1).json()["faults"]
+    assert [(fault["file"], fault["line"], fault["column"]) for fault in faults] == [
+        ("millstream.yaml", 6, 15), ("filters/gross.sql", 1, 11)]
+    here.write({"millstream.yaml": ORDERS})
+    assert here.verb("check").stdout == "ok: 1 stream, 0 sources, 1 pipeline, 1 table\n"
+
+
+@pytest.mark.parametrize("text, said", [
+    ("streams:\n  a: {}\n  a: {}\n", "millstream.yaml:3:3: key 'a' stands twice in one map; first on line 2"),
+    ("streams: {a: {key: [x}}\n", "put a value that holds '{', '[' or ',' in quotes"),
+    ("streams: {a: {}}\npipelines:\n  p:\n    from: a\n    filters:\n      - f: SELECT 1 AS x FROM input # why\n    to: drop\n",
+     "YAML cuts plain text at ' #'"),
+    ("streams: {a: {}}\nsources:\n  k: {from: {kafka: {}}, to: a}\n", "kcat -C -b BROKER -t TOPIC | millstream ingest STREAM -"),
+])
+def test_traps_of_yaml_get_a_sentence(project, text, said):
+    assert said in project({"millstream.yaml": text}).verb("check", expect=1).stdout
+
+
+def test_ingest_and_query_without_a_server(project):
+    here = project({"millstream.yaml": ORDERS, "orders.ndjson": EVENTS})
+    done = here.verb("ingest", "orders", "orders.ndjson")
+    assert plain(done.stderr) == ("orders.ndjson: 3 read, 2 accepted, 1 quarantined (millstream dead list orders), "
+                                  "SECONDS, RATE, durable at orders/0:1\n")
+    assert done.stdout == ""
+    assert here.verb("query", "SELECT id, gross FROM revenue ORDER BY id").stdout == "id  gross\na    1.80\nb    2.40\n"
+    sql = "SELECT id, gross FROM revenue ORDER BY id"
+    assert here.verb("query", sql, "--format", "csv").stdout == "id,gross\na,1.80\nb,2.40\n".replace("\n", "\r\n")
+    assert here.verb("query", sql, "--format", "ndjson").stdout == '{"id":"a","gross":1.80}\n{"id":"b","gross":2.40}\n'
+    assert here.verb("query", sql, "--json").json()["position"] == {"revenue": "orders/0:1"}
+    assert here.verb("query", "-", "--param", "n=2", stdin="SELECT $n::INT + 1 AS x").stdout == "x\n3\n"
+    assert plain(here.verb("dead", "list", "orders").stdout) == (
+        "N  TIME  AT      CODE      EVENT            REASON\n"
+        '0  TIME  ingest  contract  orders.ndjson#3  /amount: "much" is not decimal(12,2)\n'
+        "1 of 1. millstream dead show orders 0\n").replace("TIME  AT", "TIME      AT")
+    assert here.verb("dead", "show", "orders", "0", "--data").stdout == '{"id":"c","amount":"much"}\n'
+
+
+def test_a_file_is_known(shop):
+    assert "is in orders already" in shop.verb("ingest", "orders", "orders.ndjson").stderr
+    again = shop.verb("ingest", "orders", "orders.ndjson", "--again", "--strict", "--json", expect=1).json()
+    assert (again["read"], again["accepted"], again["quarantined"]) == (3, 2, 1)
+
+
+def test_records_that_are_not_there_do_not_use_up_the_file(project):
+    here = project({"millstream.yaml": ORDERS, "a.json": '{"entry":[{"id":"x"}]}'})
+    done = here.verb("ingest", "orders", "a.json", "--records", "/entries/*", expect=1)
+    assert done.stderr.endswith("millstream: a.json: nothing lies at /entries/* (--records)\n")
+    assert "1 read, 1 accepted" in here.verb("ingest", "orders", "a.json", "--records", "/entry/*").stderr
+
+
+def test_without_a_server_a_query_only_reads_and_says_how_far(shop):
+    shop.verb("ingest", "orders", "--no-deliver", stdin='{"id":"d","amount":3}\n')
+    done = shop.verb("query", "SELECT count(*) AS n FROM revenue")
+    assert done.stdout == "n\n2\n" and "table revenue is 1 events behind stream orders" in done.stderr
+    late = shop.verb("query", "SELECT 1 FROM revenue", "--wait", "orders/0:2", expect=4)
+    assert "no server runs, so nothing is delivered meanwhile; reached orders/0:1" in late.stderr
+    assert shop.verb("pipeline", "list").stdout == (
+        "PIPELINE  STREAM  STATE    LAG  DEAD  SINKS\n"
+        "revenue   orders  stopped    1     0  table:revenue\n")
+
+
+def test_an_sql_error_shows_the_users_text_with_a_caret(shop):
+    done = shop.verb("query", "SELECT nme FROM revenue", expect=1)
+    assert done.stderr.endswith("    SELECT nme FROM revenue\n           ^~~\n") and done.stdout == ""
+    assert shop.verb("query", "SELECT count(*) FROM range(10000000000) t(i) WHERE sqrt(i) = 2.5", "--timeout", "200ms",
+                     expect=4).stderr == "millstream: the query took longer than its deadline\n"
+
+
+def test_which_server(project, shop):
+    nowhere = project({})
+    none = {"MILLSTREAM_SERVER": "http://127.0.0.1:1"}
+    assert "cannot reach http://127.0.0.1:1" in nowhere.verb("top", "--once", expect=3, extra_environment=none).stderr
+    missing = shop.verb("-C", "nix", "query", "SELECT 1", expect=1)
+    assert missing.stderr == "millstream: no millstream.yaml in nix; `millstream init nix` makes a project\n"
+    assert "nothing flows: no server runs" in shop.verb("tap", "revenue", expect=3).stderr
+    with shop.server() as server:
+        done = shop.verb("query", "SELECT count(*) AS n FROM revenue", "--wait", "orders/0:1")
+        assert done.stdout == "n\n2\n" and done.stderr == ""
+        assert server.url in shop.verb("top", "--once").stdout
+
+
+def test_a_server_of_other_data_is_an_error(shop):
+    with shop.server():
+        with open(shop.data / "lock", "r+") as lock:
+            holder = json.load(lock)
+            holder["uuid"] = "0" + holder["uuid"][1:] if holder["uuid"][0] != "0" else "1" + holder["uuid"][1:]
+            lock.seek(0)
+            lock.write(json.dumps(holder))
+        assert "serves other data than this project's" in shop.verb("query", "SELECT 1", expect=1).stderr
+
+
+def test_a_busy_folder_is_waited_for(shop):
+    with open(shop.data / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write('{"pid":4242,"uuid":"","url":""}\n')
+        lock.flush()
+        begun = time.monotonic()
+        done = shop.verb("query", "SELECT 1", expect=1)
+        assert 4 < time.monotonic() - begun
+        assert f"waiting for process 4242, which holds {shop.data}\n" in done.stderr
+        assert f"the data folder {shop.data} is in use by process 4242" in done.stderr
+
+
+def test_nouns_list_and_show(shop):
+    assert re.sub(r"[\d.]+ (B|KiB)", "SIZE", shop.verb("stream", "list").stdout).split() == (
+        "STREAM PARTITIONS EVENTS SIZE DEAD orders 1 2 SIZE 1".split())
+    assert shop.verb("table", "list").stdout == (
+        "TABLE    KEY  ROWS  WRITERS  POSITION\nrevenue  id      2  revenue  orders/0:1\n")
+    assert shop.verb("stream", "show", "orders", "--yaml").stdout == (
+        "partitions: 1\ncontract:\n  id: varchar not null\n  amount: decimal(12,2) check (amount >= 0)\n")
+    assert "did you mean 'orders'?" in shop.verb("stream", "show", "ordes", expect=1).stderr
+    assert shop.verb("pipeline", "pause", "revenue").stderr == "pipeline revenue: paused\n"
+    assert "paused" in shop.verb("pipeline", "list").stdout
+    assert "written by a pipeline" in shop.verb("table", "drop", "revenue", expect=1).stderr
+    assert "did you mean 'orders'?" in shop.verb("log", "list", "ordes", expect=1).stderr
+    assert shop.verb("log", "read", "orders", "--from", "orders/0:1").lines()[0]["data"] == {"id": "b", "amount": 2}
+    assert shop.verb("verify", "--log").stdout == "0 damaged places\n"
+    assert shop.verb("verify", "--json").json() == {"damage": []}
+    assert "varchar not null" in shop.verb("contract", "infer", "orders.ndjson").stdout
+
+
+def test_verify_names_file_and_byte_of_damage(shop):
+    segment = next((shop.data / "log" / "orders" / "0").glob("*.seg"))
+    held = bytearray(segment.read_bytes())
+    held[-3] ^= 0xFF
+    segment.write_bytes(held)
+    done = shop.verb("verify", "--log", expect=1)
+    assert re.search(r"orders/0/\d+\.seg: byte \d+: ", done.stdout) and "1 damaged place" in done.stdout
+
+
+def test_run_ends_with_0_at_ctrl_c_and_logs_on_stderr(shop):
+    code, screen = terminal(["run", "--listen", "127.0.0.1:0"], shop.folder, until=b"ready")
+    assert code == 0 and "http://127.0.0.1:" in screen and "stopped" in screen
+
+
+def test_run_once_prints_a_summary(shop):
+    done = shop.verb("run", "--once")
+    assert done.stdout == "" and done.stderr.split()[:7] == "PIPELINE STREAM STATE IN OUT DEAD revenue".split()
+    assert shop.verb("run", "--once", "-q").stderr == ""
+
+
+def test_colours_and_progress_only_on_a_terminal(shop):
+    assert "\033" not in shop.verb("top", "--once").stdout
+    code, screen = terminal(["top"], shop.folder, until=b"revenue")
+    assert code == 0 and "\033[H" in screen and "stopped" in screen
+    many = b"".join(b'{"id":"k%d","amount":1,"note":"%s"}\n' % (i, b"x" * 400) for i in range(100_000))
+    shop.write({"many.ndjson": many, "more.ndjson": b" " + many})
+    code, screen = terminal(["ingest", "orders", "many.ndjson", "--no-deliver"], shop.folder)
+    assert code == 0 and "100,000 read, 100,000 accepted" in screen and "\r\033[K" in screen and "left" in screen
+    assert "\r" not in shop.verb("ingest", "orders", "more.ndjson", "--no-deliver").stderr
+
+
+def test_demo_elsewhere_than_on_a_terminal_ends_with_0(project):
+    done = project({}).verb("demo")
+    for part in ("1  Events arrive", "2  Filters work", "3  Tables answer", "4  How it runs", "activity.", "/s"):
+        assert part in done.stdout, part
+    assert done.stderr == "" and "\033" not in done.stdout
