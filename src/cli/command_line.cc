@@ -87,8 +87,12 @@ int ParseAndRun(const Verb& verb, const std::string& words, const Verb& everywhe
                 Everywhere& everywhere, std::vector<std::string> arguments) {
   CLI::App app;
   app.set_help_flag("");
-  for (const Verb* each : {&everywhere_parameters, &verb})
-    for (const Verb::Parameter& parameter : each->parameters()) AddParameter(app, parameter);
+  for (const Verb::Parameter& parameter : verb.parameters()) AddParameter(app, parameter);
+  // A verb's own option goes before one of every verb: `dead show --data` prints the event's bytes.
+  for (const Verb::Parameter& parameter : everywhere_parameters.parameters()) {
+    auto same = [&](const Verb::Parameter& own) { return own.names == parameter.names; };
+    if (std::none_of(verb.parameters().begin(), verb.parameters().end(), same)) AddParameter(app, parameter);
+  }
   std::reverse(arguments.begin(), arguments.end());
   try {
     app.parse(arguments);
