@@ -56,9 +56,9 @@ tsan:            ## tests under ThreadSanitizer
 	$(call build,build-tsan,-DMILLSTREAM_SANITIZE=thread,tests)
 	@$(PYTHON) tools/test.py --build build-tsan --jobs $(JOBS)
 
-bench: setup     ## benchmarks; bench/README.md says what they mean
-	$(call build,$(BUILD),,all)
-	@$(PYTHON) tools/bench.py --build $(BUILD)
+bench: setup-check ## benchmarks, about half an hour; QUICK=1 three rates; bench/README.md says what they mean
+	$(call build,$(BUILD),,millstream)
+	@$(PYTHON) tools/bench.py --build $(BUILD) $(if $(QUICK),--quick,--markdown $(BUILD)/bench.md --json $(BUILD)/bench.json)
 
 fuzz: setup-check ## each fuzz target for FOR seconds (60)
 	$(call build,build-fuzz,-DMILLSTREAM_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++-16 -DCMAKE_C_COMPILER=clang-16,fuzz)

@@ -1,0 +1,246 @@
+"""The workloads: each is a function of a Bench that returns a list of Results. WORKLOADS names them in order."""
+
+import http.client
+import json
+import os
+import statistics
+import subprocess
+import threading
+import time
+import urllib.parse
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orders
+from measure import CONTRACT, DUCKDB_MEMORY_MIB, Project, project_text
+
+ONLY_PLACED = """
+      - placed: SELECT id, customer, amount FROM input WHERE type = 'order.placed'"""
+ALL_ROWS = """
+      - rows: SELECT id, customer, amount, ts FROM input"""
+NO_CONTRACT_FILTERS = """
+      - placed: SELECT * FROM input WHERE data->>'$.type' = 'order.placed'
+      - gross: "SELECT data->>'$.id' AS id, data->>'$.customer' AS customer, round((data->>'$.amount')::decimal(12,2) * 1.1, 2) AS gross FROM input WHERE (data->>'$.amount')::decimal(12,2) > 50"
+"""
+UPSERT = "table: {name: latest, key: customer}"
+AGGREGATE = "table: {name: sums, key: customer, values: {orders: count(*), total: sum(amount), highest: max(amount)}}"
+WRK_CONNECTIONS = 8
+BATCHES = 200  # different bodies of the HTTP workload
+LATENCY_BATCH_EVENTS, LATENCY_EVENTS_PER_SECOND, LATENCY_SENDERS = 20, 20_000, 4
+LATENCY_SAMPLE_EVERY = 5  # of a sender's requests, one is waited for
+
+
+@dataclass
+class Result:
+    name: str
+    events: int
+    seconds: float = 0.0      # median of the runs
+    cpu_seconds: float = 0.0  # median of the runs
+    peak_mib: float = 0.0     # largest of the runs
+    goal: str = ""
+    note: str = ""
+    values: dict = field(default_factory=dict)  # anything else, e.g. p99_ms
+
+    @property
+    def rate(self):
+        return self.events / self.seconds if self.seconds else 0
+
+    @property
+    def cpu_rate(self):
+        return self.events / self.cpu_seconds if self.cpu_seconds else 0
+
+
+class Bench:
+    """Where a run keeps its files, and how large its workloads are."""
+
+    def __init__(self, binary, folder, events, runs, full):
+        self.binary, self.folder, self.events, self.runs, self.full = binary, folder, events, runs, full
+
+    def input(self, events, customers=100_000):
+        path = self.folder / f"orders_{events}_{customers}.ndjson"
+        if not path.exists():
+            unfinished = path.with_suffix(".part")
+            orders.write(unfinished, events, customers)
+            unfinished.rename(path)
+        return path
+
+    def project(self, *arguments, **options):
+        return Project(self.binary, self.folder / "project", project_text(*arguments, **options))
+
+    def median(self, name, events, run, goal="", note=""):
+        usages = [run() for _ in range(self.runs)]
+        return Result(name, events, statistics.median(u.seconds for u in usages), statistics.median(u.cpu_seconds for u in usages),
+                      max(u.peak_mib for u in usages), goal, note)
+
+    def delivered(self, name, sink, goal, events=None, customers=100_000, note="", **options):
+        """The log is filled first; what is measured is `run --once` over it, folds and the last commit included."""
+        events = events or self.events
+        path = self.input(events, customers)
+
+        def run():
+            project = self.project(sink, **options)
+            project.verb("ingest", "orders", path, "--no-deliver")
+            usage = project.verb("run", "--once")
+            project.remove()
+            return usage
+        return self.median(name, events, run, goal, note)
+
+
+def ingest(bench):
+    path = bench.input(bench.events)
+
+    def run():
+        project = bench.project("drop:")
+        usage = project.verb("ingest", "orders", path, "--no-deliver")
+        project.remove()
+        return usage
+    return [bench.median("ingest from a file", bench.events, run, "1.5 M/s")]
+
+
+def log_to_drop(bench):
+    return [bench.delivered("log → drop, two filters", "drop:", "4 M/s a core")]
+
+
+def log_to_table(bench):
+    return [bench.delivered("log → append table, a fifth passes", "table: kept", "2 M/s a core")]
+
+
+def keyed_tables(bench):
+    results = []
+    sizes = [(bench.events, 1_000_000, "500,000/s")] + ([(2 * bench.events, 10_000_000, "200,000/s")] if bench.full else [])
+    for events, keys, goal in sizes:
+        for kind, sink in (("upsert", UPSERT), ("aggregate", AGGREGATE)):
+            results.append(bench.delivered(f"log → {kind} table, {keys // 1_000_000} M keys", sink, goal, events, keys,
+                                           filters=ALL_ROWS))
+            results.append(look_ups(bench, kind, sink, events, keys))
+    return results
+
+
+def look_ups(bench, kind, sink, events, keys):
+    """Point look-ups, one after the other, while a server delivers the whole log into the table."""
+    table = "latest" if kind == "upsert" else "sums"
+    project = bench.project(sink, filters=ALL_ROWS)
+    project.verb("ingest", "orders", bench.input(events, keys), "--no-deliver")
+    took_ms = []
+    with project.server() as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        width = len(str(keys - 1))
+        while True:
+            key = f"c{len(took_ms) * 7919 % keys:0{width}}"
+            body = json.dumps({"sql": f"SELECT * FROM {table} WHERE customer = $key", "params": {"key": key}})
+            began = time.perf_counter()
+            connection.request("POST", "/v1/query", body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            answer.read()
+            if answer.status == 200:
+                took_ms.append((time.perf_counter() - began) * 1000)
+            connection.request("GET", "/metrics")
+            lags = [float(line.rpartition(" ")[2]) for line in connection.getresponse().read().decode().splitlines()
+                    if line.startswith("millstream_pipeline_lag_events")]
+            if lags and sum(lags) == 0 and took_ms:
+                break
+            time.sleep(0.005)
+    project.remove()
+    return latency(f"point look-up meanwhile, {kind}, {keys // 1_000_000} M keys", took_ms, "10 ms")
+
+
+def latency(name, took_ms, goal):
+    took_ms = sorted(took_ms)
+    p99 = took_ms[min(len(took_ms) - 1, len(took_ms) * 99 // 100)]
+    return Result(name, 0, goal=goal, note=f"{len(took_ms)} samples",
+                  values={"p50_ms": round(statistics.median(took_ms), 2), "p99_ms": round(p99, 2)})
+
+
+def both_ends(bench):
+    """In one process: a file in, two filters, out; once by `ingest`, once by a file source and `run --once`."""
+    path = bench.input(bench.events)
+    source = f"sources:\n  files:\n    from:\n      file: {{path: {json.dumps(str(path))}, follow: false}}\n    to: orders\n"
+    results = []
+    for end, sink in (("drop", "drop:"), ("append table", "table: kept")):
+        for way, verb, declared in (("ingest", ("ingest", "orders", path), ""), ("file source", ("run", "--once"), source)):
+            def run(sink=sink, verb=verb, declared=declared):
+                project = bench.project(sink, source=declared)
+                usage = project.verb(*verb)
+                project.remove()
+                return usage
+            results.append(bench.median(f"both ends: {way} → {end}", bench.events, run, "1.5 M/s"))
+    return results
+
+
+def http_batches(bench):
+    """wrk (Debian's; a C program) sends batches of 1,000, several connections, one thread."""
+    seconds = 10 if bench.full else 3
+    batches = bench.folder / "batches"
+    batches.write_bytes(b"\0".join(b"".join(orders.orders(1000, 100_000, 1 + 1000 * i)) for i in range(BATCHES)))
+    rates = []
+    for _ in range(bench.runs):
+        project = bench.project("drop:")
+        with project.server() as server:
+            environment = {**os.environ, "BATCHES": str(batches), "BATCHES_PATH": "/v1/streams/orders/events"}
+            before = server.cpu_seconds()
+            out = subprocess.run(["wrk", "-t1", f"-c{WRK_CONNECTIONS}", f"-d{seconds}s", "-s", Path(__file__).parent / "batches.lua",
+                                  f"http://127.0.0.1:{server.port}"], env=environment, check=True, capture_output=True, text=True)
+            answer = json.loads(out.stdout.splitlines()[-1])
+            if answer["faults"]:
+                raise RuntimeError(f"{answer['faults']} of the requests failed")
+            rates.append((answer["requests"] * 1000, answer["seconds"], server.cpu_seconds() - before, server.peak_mib()))
+        project.remove()
+    events, taken, cpu, _ = sorted(rates, key=lambda r: r[0] / r[1])[len(rates) // 2]
+    return [Result("HTTP, batches of 1,000", events, taken, cpu, max(r[3] for r in rates), "1 M/s",
+                   f"{WRK_CONNECTIONS} connections; delivery to drop meanwhile")]
+
+
+def http_latency(bench):
+    """From a request's acknowledgement to its rows in the table, at a steady rate, by GET /v1/wait."""
+    seconds = 10 if bench.full else 3
+    project = bench.project("table: kept")
+    took_ms, late, failures = [], [], []
+    with project.server() as server:
+        def send(sender):
+            try:
+                connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+                waiter = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+                every = LATENCY_BATCH_EVENTS * LATENCY_SENDERS / LATENCY_EVENTS_PER_SECOND
+                chunk = next(orders.orders(20_000, 100_000, 1 + sender * 20_000)).splitlines(keepends=True)
+                bodies = [b"".join(chunk[i:i + LATENCY_BATCH_EVENTS]) for i in range(0, len(chunk), LATENCY_BATCH_EVENTS)]
+                began = time.monotonic() + every * sender / LATENCY_SENDERS
+                for number in range(int(seconds / every)):
+                    pause = began + number * every - time.monotonic()
+                    if pause > 0:
+                        time.sleep(pause)
+                    late.append(-pause)
+                    connection.request("POST", "/v1/streams/orders/events", bodies[number % len(bodies)],
+                                       {"Content-Type": "application/x-ndjson"})
+                    answer = connection.getresponse()
+                    position = json.loads(answer.read())["position"]
+                    if number % LATENCY_SAMPLE_EVERY == 0:
+                        acknowledged = time.perf_counter()
+                        waiter.request("GET", "/v1/wait?timeout=10s&position=" + urllib.parse.quote(position))
+                        waited = waiter.getresponse()
+                        waited.read()
+                        if waited.status != 200:
+                            raise RuntimeError(f"waiting for {position} gave {waited.status}")
+                        took_ms.append((time.perf_counter() - acknowledged) * 1000)
+            except Exception as error:  # noqa: BLE001: told by the main thread
+                failures.append(error)
+        senders = [threading.Thread(target=send, args=(i,)) for i in range(LATENCY_SENDERS)]
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join()
+    project.remove()
+    if failures:
+        raise failures[0]
+    result = latency("HTTP acknowledged → visible, 20,000/s in batches of 20", took_ms, "15 ms")
+    result.values["sender_late_ms_max"] = round(max(late) * 1000, 1)
+    return [result]
+
+
+def without_contract(bench):
+    return [bench.delivered("log → drop, two filters, no contract (data->>'$.path')", "drop:", "", filters=NO_CONTRACT_FILTERS,
+                            contract="", note="beside “log → drop, two filters”")]
+
+
+WORKLOADS = {f.__name__: f for f in
+             (ingest, log_to_drop, log_to_table, keyed_tables, both_ends, http_batches, http_latency, without_contract)}
+QUICK = ("ingest", "log_to_drop", "log_to_table")
