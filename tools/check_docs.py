@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""Every relative link in the project's Markdown leads to a file that exists, and to a heading of it where it names one."""
+"""Every relative link in the project's Markdown leads to a file that exists, and to a heading of it where it names one; every
+`millstream VERB` in it is a verb that docs/reference-cli.md has."""
 
 import re
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)")
+VERB = re.compile(r"(?:^\$? ?|`)(?:build/)?millstream(?: -C \S+)? ([a-z]+)\b")
 FENCE = re.compile(r"^\s*(```|~~~)")
 
 
@@ -51,11 +53,25 @@ def check_page(page, root):
                 yield f"{where}: {path or page.name} has no heading #{anchor}"
 
 
+def verbs(root):
+    """The verbs of the command line's reference; none if the tree has no such page."""
+    page = root / "docs" / "reference-cli.md"
+    return set(re.findall(r"^## `millstream ([a-z]+)`", page.read_text(), re.MULTILINE)) if page.exists() else set()
+
+
+def check_verbs(page, root, known):
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        for verb in VERB.findall(line):
+            if known and verb not in known:
+                yield f"{page.relative_to(root)}:{number}: there is no verb `millstream {verb}`"
+
+
 def main():
     root = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent.parent).resolve()
     listed = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard", "*.md"], cwd=root, text=True)
     pages = [root / name for name in listed.splitlines() if (root / name).exists()]
-    faults = [fault for page in pages for fault in check_page(page, root)]
+    known = verbs(root)
+    faults = [fault for page in pages for fault in (*check_page(page, root), *check_verbs(page, root, known))]
     for fault in faults:
         print(fault)
     print(f"docs: {len(faults)} faults" if faults else f"docs: ok, {len(pages)} pages")

@@ -1,0 +1,1 @@
+SELECT device, celsius FROM alarms ORDER BY device

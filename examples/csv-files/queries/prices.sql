@@ -1,0 +1,1 @@
+SELECT sku, city, price FROM prices ORDER BY sku

@@ -1,0 +1,1 @@
+SELECT id, score, verdict FROM scores ORDER BY id

@@ -1,0 +1,1 @@
+SELECT id, customer, status, amount FROM orders_now ORDER BY id

@@ -1,0 +1,1 @@
+SELECT event, events FROM by_event ORDER BY event

@@ -1,0 +1,1 @@
+SELECT repository, number, state, labels FROM issues ORDER BY repository, number
