@@ -93,6 +93,15 @@ def test_torn_results_are_none(tmp_path):
     assert runner.cases_of(tmp_path / "missing.xml") is None
 
 
+def test_verbs_in_pages_must_exist(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "reference-cli.md").write_text("## `millstream run`\n")
+    page = tmp_path / "a.md"
+    page.write_text("`millstream run --once`, `millstream -C x rum`, millstream is a binary\n```\n$ build/millstream walk\n```\n")
+    assert list(check_docs.check_verbs(page, tmp_path, check_docs.verbs(tmp_path))) == [
+        "a.md:1: there is no verb `millstream rum`", "a.md:3: there is no verb `millstream walk`"]
+
+
 def test_the_project_itself_passes():
     for tool in ("check_floors.py", "check_docs.py"):
         done = subprocess.run([sys.executable, str(Path(__file__).parent / tool)], capture_output=True, text=True)
