@@ -4,6 +4,8 @@ JOBS   := $(shell nproc)
 # Debian's own, which sees the packages of tools/debian-packages.txt.
 PYTHON := /usr/bin/python3
 comma  := ,
+# Black-box tests that the sanitizers see too: all examples, SIGKILL under load, the whole HTTP API.
+SANITIZED := tests/test_examples.py tests/crash_test.py tests/http_test.py
 # ccache sees through the precompiled header, and shares its results between clones.
 export CCACHE_SLOPPINESS = pch_defines,time_macros,include_file_mtime,include_file_ctime
 export CCACHE_BASEDIR = $(CURDIR)
@@ -31,30 +33,30 @@ build: setup     ## build the binary, build/millstream
 
 test: setup-test ## all tests on the release build; ends with one line of totals
 	$(call build,$(BUILD),,all)
-	@$(PYTHON) tools/test.py --build $(BUILD) --jobs $(JOBS) --python
+	@$(PYTHON) tools/test.py --build $(BUILD) --jobs $(JOBS) --python tests tools
 
-check: setup-check floors format lint asan tsan ## what a change must pass beside `make test`: house rules, lint, sanitizers
+check: floors format lint asan tsan ## what a change must pass beside `make test`: house rules, lint, sanitizers
 
 floors:          ## who includes whom, file sizes, links in the docs
 	@$(PYTHON) tools/check_floors.py
 	@$(PYTHON) tools/check_docs.py
 
-format:          ## formatting as .clang-format has it; FIX=1 rewrites
+format: setup-check ## formatting as .clang-format has it; FIX=1 rewrites
 	@if [ -n "$(FIX)" ]; then git ls-files 'src/*.cc' 'src/*.h' | xargs clang-format -i; fi
 	@if git ls-files 'src/*.cc' 'src/*.h' | xargs clang-format --dry-run -Werror 2>&1 | grep -o '^src/[^:]*' | sort -u | grep .; \
 	then echo "format: these differ; make format FIX=1 rewrites them"; exit 1; else echo "format: ok"; fi
 
-lint:            ## clang-tidy over src/
+lint: setup-check ## clang-tidy over src/
 	$(call build,$(BUILD),,precompiled)
 	@$(PYTHON) tools/lint.py --build $(BUILD) --jobs $(JOBS)
 
-asan:            ## tests and examples under AddressSanitizer and UndefinedBehaviorSanitizer
+asan: setup-check ## tests, examples and engine runs under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(call build,build-asan,-DMILLSTREAM_SANITIZE=address$(comma)undefined,tests)
-	@$(PYTHON) tools/test.py --build build-asan --jobs $(JOBS) --examples
+	@$(PYTHON) tools/test.py --build build-asan --jobs $(JOBS) --slowness 5 --python $(SANITIZED)
 
-tsan:            ## tests under ThreadSanitizer
+tsan: setup-check ## the same under ThreadSanitizer
 	$(call build,build-tsan,-DMILLSTREAM_SANITIZE=thread,tests)
-	@$(PYTHON) tools/test.py --build build-tsan --jobs $(JOBS)
+	@$(PYTHON) tools/test.py --build build-tsan --jobs $(JOBS) --slowness 10 --python $(SANITIZED)
 
 bench: setup-check ## benchmarks, about half an hour; QUICK=1 three rates; bench/README.md says what they mean
 	$(call build,$(BUILD),,millstream)

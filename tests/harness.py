@@ -9,7 +9,8 @@
             server.start()
         shop.verb("query", "SELECT 1", "--format", "json")  # any verb, here without a server
 
-Only Debian's Python and its packages. The binary is MILLSTREAM_BINARY, else build/millstream.
+Only Debian's Python and its packages. The binary is MILLSTREAM_BINARY, else build/millstream; every wait is stretched by
+MILLSTREAM_SLOWNESS, for binaries under a sanitizer.
 """
 
 import contextlib
@@ -25,9 +26,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BINARY = Path(os.environ.get("MILLSTREAM_BINARY", ROOT / "build" / "millstream")).resolve()
+SLOWNESS = int(os.environ.get("MILLSTREAM_SLOWNESS", 1))
 READY_SECONDS_MAX = 60
-STOP_SECONDS_MAX = 20
-VERB_SECONDS_MAX = 120
+STOP_SECONDS_MAX = 20 * SLOWNESS
+VERB_SECONDS_MAX = 120 * SLOWNESS
 
 
 def environment(extra=None):
@@ -44,7 +46,7 @@ def free_port():
 
 def eventually(condition, seconds=30, every=0.05):
     """Calls `condition` until it gives something true, and returns that. An AssertionError counts as not yet."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * SLOWNESS
     while True:
         failure = None
         try:

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from harness import SLOWNESS
+
 ROOT = Path(__file__).resolve().parent.parent
 BINARY = os.environ.get("MILLSTREAM_BINARY", str(ROOT / "build" / "millstream"))
 CASES = sorted((ROOT / "tests" / "pipelines").glob("*.test"))
 SECTION = re.compile(r"^=== (\w+) ?(.*)$")
 KINDS = {"project", "file", "append", "events", "run", "rows", "dead", "output", "check", "fails"}
-STEP_SECONDS_MAX = 60
+STEP_SECONDS_MAX = 60 * SLOWNESS
 DEAD_LIMIT = "1000"
 
 

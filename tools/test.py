@@ -2,8 +2,8 @@
 """Runs the tests of one build folder and ends with one line: N passed, N failed, N skipped.
 
 GoogleTest programs run through ctest, one ctest test a room; their cases are counted from the XML that they write. A program that
-fails without a failed case (a crash, a time-out, a sanitizer's report at exit) counts as one failed case. With --python
-the black-box tests of tests/ and the tests of tools/ run too, with --examples only those of examples/.
+fails without a failed case (a crash, a time-out, a sanitizer's report at exit) counts as one failed case. The Python tests named
+after --python run too, on the binary of that build; --slowness stretches their time-outs for builds that are slower.
 """
 
 import argparse
@@ -84,11 +84,13 @@ def run_gtest(build, jobs, totals):
             totals.failures.append(f"{room}: the program failed, though none of its cases did (crash, time-out, sanitizer)")
 
 
-def run_pytest(build, jobs, folders, totals):
+def run_pytest(build, jobs, paths, slowness, totals):
     junit = build / "results" / "pytest.junit"
-    environment = {**sanitizer_environment(), **os.environ, "MILLSTREAM_BINARY": str(build / "millstream")}
+    environment = {**sanitizer_environment(), **os.environ, "MILLSTREAM_BINARY": str(build / "millstream"),
+                   "MILLSTREAM_SLOWNESS": str(slowness)}
     code = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", str(jobs), "-p", "no:cacheprovider", "--junitxml", str(junit), *folders],
+        fixed_addresses() +
+        [sys.executable, "-m", "pytest", "-q", "-n", str(jobs), "-p", "no:cacheprovider", "--junitxml", str(junit), *paths],
         cwd=ROOT, env=environment).returncode
     if code == NO_TESTS_COLLECTED:
         return
@@ -103,17 +105,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", type=Path, required=True, help="build folder")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--python", action="store_true", help="also the Python tests")
-    parser.add_argument("--examples", action="store_true", help="also the examples")
+    parser.add_argument("--python", nargs="+", default=[], metavar="PATH", help="Python tests, as pytest takes them")
+    parser.add_argument("--slowness", type=int, default=1, help="the Python tests wait so many times as long")
     arguments = parser.parse_args()
     build = arguments.build.resolve()
 
     totals = Totals()
     run_gtest(build, arguments.jobs, totals)
     if arguments.python:
-        run_pytest(build, arguments.jobs, ["tests", "tools"], totals)
-    elif arguments.examples:
-        run_pytest(build, arguments.jobs, ["tests/test_examples.py"], totals)
+        run_pytest(build, arguments.jobs, arguments.python, arguments.slowness, totals)
     for failure in totals.failures:
         print(f"FAILED {failure}")
     (build / "results" / "totals.json").write_text(

@@ -54,8 +54,9 @@ struct HttpServer::State {
   }
 
   void ForEachSession(void (Session::*call)()) {
+    // What waits in a loop's context must not own the loop: what never ran would keep both for ever.
     for (auto& loop : loops)
-      asio::post(loop->context, [loop, call] {
+      asio::post(loop->context, [loop = loop.get(), call] {
         for (Session* session : loop->sessions) (session->*call)();
       });
   }
@@ -134,6 +135,11 @@ void HttpServer::Stop(int64_t deadline_us) {
     loop->context.stop();
   }
   for (auto& loop : s.loops) loop->thread.join();
+  // What was posted before the end runs now, on this thread: sessions' coroutines own their loops until they end.
+  for (auto& loop : s.loops) {
+    loop->context.restart();
+    loop->context.poll();
+  }
   s.acceptor.reset();
 }
 
