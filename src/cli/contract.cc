@@ -3,7 +3,7 @@
 #include <memory>
 
 #include "base/text.h"
-#include "cli/event_feed.h"
+#include "cli/input_feed.h"
 #include "cli/json_view.h"
 #include "cli/target.h"
 #include "cli/verbs.h"
@@ -17,7 +17,7 @@ namespace {
 Status SampleFile(Machine& machine, const std::string& path, uint64_t most, ContractInference& inference) {
   FeedOptions options;
   options.path = path;
-  ASSIGN_OR_RETURN(auto feed, EventFeed::Open(machine.fs, options, ""));
+  ASSIGN_OR_RETURN(auto feed, InputFeed::Open(machine.fs, options, ""));
   while (inference.samples() < most) {
     ASSIGN_OR_RETURN(std::optional<FeedPiece> piece, feed->Next());
     if (!piece) return OkStatus();

@@ -7,7 +7,7 @@
 #include <mutex>
 
 #include "base/text.h"
-#include "cli/event_feed.h"
+#include "cli/input_feed.h"
 #include "cli/signals.h"
 #include "cli/target.h"
 #include "cli/terminal.h"
@@ -239,7 +239,7 @@ Status IngestFile(const Everywhere& everywhere, const IngestOptions& given, Mach
       std::fprintf(stderr, "%s: going on after %s events\n", path.c_str(),
                    FormatCount(std::strtoull(resume.c_str(), nullptr, 10)).c_str());
   }
-  ASSIGN_OR_RETURN(auto feed, EventFeed::Open(machine.fs, options, resume));
+  ASSIGN_OR_RETURN(auto feed, InputFeed::Open(machine.fs, options, resume));
   ProgressLine progress(everywhere.quiet);
   Totals totals;
   int64_t begun_ns = machine.clock.MonotonicNs(), shown_ns = begun_ns;

@@ -15,7 +15,7 @@ constexpr size_t kReadBytes = 1 << 20;
 constexpr size_t kPieceBytes = 4 << 20;
 constexpr size_t kReadablePast = 64;
 
-class SplitterFeed final : public EventFeed {
+class SplitterFeed final : public InputFeed {
  public:
   SplitterFeed(std::unique_ptr<File> file, uint64_t total, SplitOptions options, Compression compression,
                uint64_t skip)
@@ -137,7 +137,7 @@ class SplitterFeed final : public EventFeed {
 
 }  // namespace
 
-Result<std::unique_ptr<EventFeed>> OpenSplitterFeed(std::unique_ptr<File> file, uint64_t total,
+Result<std::unique_ptr<InputFeed>> OpenSplitterFeed(std::unique_ptr<File> file, uint64_t total,
                                                     const FeedOptions& options, const std::string& resume) {
   SplitOptions split;
   ASSIGN_OR_FAIL(split.format, ParseRecordFormat(options.format));

@@ -1,4 +1,4 @@
-// EventFeed: a file or stdin cut into pieces of whole events, each with the place where the next begins.
+// InputFeed: a file or stdin cut into pieces of whole events, each with the place where the next begins.
 //
 // Place: floor 8; used by `ingest`. Belongs to one thread. Memory: one piece and what the splitter holds.
 // Plain NDJSON is cut at line ends and never looked at further; all else goes through event/record_splitter.h
@@ -39,12 +39,12 @@ struct FeedPiece {
   uint64_t bytes_read = 0;  // of the file so far, as it lies on disk
 };
 
-class EventFeed {
+class InputFeed {
  public:
   /// `resume`: a position that an earlier piece had; empty: from the start.
-  static Result<std::unique_ptr<EventFeed>> Open(FileSystem& fs, const FeedOptions& options,
+  static Result<std::unique_ptr<InputFeed>> Open(FileSystem& fs, const FeedOptions& options,
                                                  const std::string& resume);
-  virtual ~EventFeed() = default;
+  virtual ~InputFeed() = default;
   /// The next piece; nothing at the end.
   virtual Result<std::optional<FeedPiece>> Next() = 0;
   /// Bytes of the file; 0 for stdin.

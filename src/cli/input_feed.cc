@@ -1,4 +1,4 @@
-#include "cli/event_feed.h"
+#include "cli/input_feed.h"
 
 #include <unistd.h>
 #include <xxhash.h>
@@ -18,7 +18,7 @@ constexpr size_t kIdentityBytes = 64 << 10;
 constexpr size_t kMaxLineBytes = 64 << 20;  // a line beyond it ends the ingest: it is no NDJSON
 
 /// Plain NDJSON from a file or stdin.
-class LineFeed final : public EventFeed {
+class LineFeed final : public InputFeed {
  public:
   LineFeed(std::unique_ptr<File> file, uint64_t total, std::string name)
       : file_(std::move(file)), total_(total), name_(std::move(name)) {}
@@ -115,7 +115,7 @@ Result<std::string> FileIdentity(FileSystem& fs, const std::string& path) {
   return fmt::format("{}|{}|{:016x}", path, info.size, XXH3_64bits(head.data(), size));
 }
 
-Result<std::unique_ptr<EventFeed>> EventFeed::Open(FileSystem& fs, const FeedOptions& given,
+Result<std::unique_ptr<InputFeed>> InputFeed::Open(FileSystem& fs, const FeedOptions& given,
                                                    const std::string& resume) {
   FeedOptions options = given;
   std::string name = options.path;
