@@ -4,6 +4,7 @@
 - A room (folder of src/) includes its own headers and those of the rooms that cmake/rooms.cmake lets it reach.
 - duckdb.h is included in src/sql/ alone.
 - A .cc or .h file has at most 500 lines.
+- No two types outside anonymous namespaces have one name: the linker would take one's functions for the other's.
 - Nothing is left for later: no word that marks it.
 - third_party/duckdb/package-lock.json names no host.
 """
@@ -17,6 +18,7 @@ LATER = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "XX" + "X", "HA
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 ROOM = re.compile(r"^\s*room\(\s*(\w+)([^)]*)\)", re.MULTILINE)
 KEYWORDS = {"USES", "LIBRARIES"}
+TYPE = re.compile(r"^(?:class|struct) (\w+)(?: final)?(?: : [^{;]*)? \{")
 
 
 def read_rooms(text):
@@ -71,6 +73,18 @@ def check_includes(name, room, lines, rooms):
             yield f"{name}:{number}: {room} may not include {other}; it reaches {', '.join(sorted(allowed))}"
 
 
+def types_of(lines):
+    """Names of the types that a file defines at the top of our namespace."""
+    is_anonymous = False
+    for line in lines:
+        if line.startswith("namespace {"):
+            is_anonymous = True
+        elif line.startswith("}  // namespace") and line.split() == ["}", "//", "namespace"]:
+            is_anonymous = False
+        elif not is_anonymous and (match := TYPE.match(line)):
+            yield match.group(1)
+
+
 def check_text(name, lines, lines_max=None):
     if lines_max and len(lines) > lines_max:
         yield f"{name}: {len(lines)} lines; at most {lines_max}"
@@ -84,10 +98,14 @@ def check_tree(root):
     rooms = read_rooms((root / "cmake" / "rooms.cmake").read_text())
     yield from check_rooms(rooms)
     sources = [path for path in sorted((root / "src").rglob("*")) if path.suffix in (".cc", ".h")]
+    defined = {}  # type, the file that defined it first
     for path in sources:
         name = str(path.relative_to(root))
         lines = path.read_text().splitlines()
         yield from check_text(name, lines, LINES_MAX)
+        for type_name in types_of(lines):
+            if defined.setdefault(type_name, name) != name:
+                yield f"{name}: {type_name} is defined in {defined[type_name]} too; give one another name"
         room = path.relative_to(root / "src").parts[0]
         if room == "main.cc":
             continue

@@ -35,6 +35,13 @@ def test_a_clean_tree_has_no_faults(tmp_path):
                                 "src/sql/d.cc": "#include <duckdb.h>\n"}) == []
 
 
+def test_two_types_of_one_name_are_a_fault(tmp_path):
+    faults = make_tree(tmp_path, {"src/event/a.h": "class Feed {\n};\nstruct Own final : public X {\n};\n",
+                                  "src/log/b.cc": "namespace {\nclass Feed {\n};\n}  // namespace\nclass Feed;\n",
+                                  "src/sql/c.h": "class Feed final {\n};\n"})
+    assert faults == ["src/sql/c.h: Feed is defined in src/event/a.h too; give one another name"]
+
+
 def test_includes_go_down_only(tmp_path):
     faults = make_tree(tmp_path, {"src/log/a.cc": '#include "event/e.h"\n#include "sinks/s.h"\n', "src/log/b.h": '#include "sql/q.h"\n'})
     assert [fault.split(";")[0] for fault in faults] == ["src/log/a.cc:2: log may not include sinks", "src/log/b.h:1: log may not include sql"]

@@ -1,5 +1,5 @@
-// A delivery loop over a log on a disk in memory and a sink that can be told to fail: what it hands over, in which
-// order letters and rows become durable, what it shows of itself.
+// A delivery loop over a log on a disk in memory and a sink that can be told to fail: what it hands over, in
+// which order letters and rows become durable, what it shows of itself.
 #include "pipeline/delivery_loop.h"
 
 #include <gtest/gtest.h>

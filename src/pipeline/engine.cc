@@ -272,7 +272,8 @@ Engine::State::Reach Engine::State::HowFar(const Position& position,
     for (const SinkConfig& sink : pipeline.sinks) {
       if (!LeadsTo(sink, tables_asked)) continue;
       if (sink.kind == "stream") reach.streams.push_back(TableOf(sink));
-      bool is_broken = !options.read_only && (!pipelines.contains(name) || pipelines.at(name)->Delivered(sink.id).empty());
+      bool is_broken =
+          !options.read_only && (!pipelines.contains(name) || pipelines.at(name)->Delivered(sink.id).empty());
       if (is_broken && tables_asked.empty()) continue;  // what is broken is waited for only by name
       auto delivered = NextOf(name, sink);
       if (!delivered) continue;
@@ -305,11 +306,11 @@ Status Engine::Wait(const Position& position, const std::vector<std::string>& ta
   });
   if (stop.stop_requested()) return Cancelled("the wait was ended");
   if (!is_there)
-    return Deadline("{}; {}",
-                    s.options.read_only ? "no server runs, so nothing is delivered meanwhile"
-                                        : "not delivered within the time",
-                    reach.reached.offsets.empty() ? "no event of it is there"
-                                                  : "reached " + reach.reached.ToString());
+    return Deadline(
+        "{}; {}",
+        s.options.read_only ? "no server runs, so nothing is delivered meanwhile"
+                            : "not delivered within the time",
+        reach.reached.offsets.empty() ? "no event of it is there" : "reached " + reach.reached.ToString());
   for (const std::string& name : reach.streams) {  // what is in them now came from before the position
     Stream* between = s.log->Find(name);
     std::optional<Position> end = between == nullptr ? std::nullopt : EndOf(*between);

@@ -175,7 +175,8 @@ TEST_F(EngineTest, StartsDeliversStopsInTime) {
   IngestAnswer answer = Ingest("orders", 0, 100);
   EXPECT_TRUE(engine_->Wait(answer.position, {}, 10'000'000, {}).ok());
   EXPECT_LT(engine_->SampledAgoUs(), 5'000'000);
-  EXPECT_NE(engine_->MetricsText().find("millstream_fsync_seconds_count{stream=\"orders\"}"), std::string::npos);
+  EXPECT_NE(engine_->MetricsText().find("millstream_fsync_seconds_count{stream=\"orders\"}"),
+            std::string::npos);
   int64_t began_ns = clock_.MonotonicNs();
   ASSERT_TRUE(engine_->Stop().ok());
   EXPECT_LT(clock_.MonotonicNs() - began_ns, 10'000'000'000);

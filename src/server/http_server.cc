@@ -135,7 +135,8 @@ void HttpServer::Stop(int64_t deadline_us) {
     loop->context.stop();
   }
   for (auto& loop : s.loops) loop->thread.join();
-  // What was posted before the end runs now, on this thread: sessions' coroutines own their loops until they end.
+  // What was posted before the end runs now, on this thread: sessions' coroutines own their loops until they
+  // end.
   for (auto& loop : s.loops) {
     loop->context.restart();
     loop->context.poll();

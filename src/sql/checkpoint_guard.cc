@@ -10,7 +10,8 @@ namespace millstream {
 namespace {
 
 constexpr std::string_view kMagic = "MSGUARD1";
-constexpr size_t kHeaderBytes = 4096;  // the main header, then two of the database, of which the newer one holds
+constexpr size_t kHeaderBytes =
+    4096;  // the main header, then two of the database, of which the newer one holds
 constexpr size_t kHeadersBytes = 3 * kHeaderBytes;
 constexpr size_t kFixedBytes = kMagic.size() + 2 * sizeof(uint64_t);
 constexpr uint64_t kMaxBlockBytes = 256 << 10;
@@ -84,13 +85,15 @@ std::optional<Saved> Parse(std::string_view bytes) {
 // The guard is of this file and of the state that its header still points at.
 bool Guards(const Saved& saved, std::string_view headers) {
   std::string_view now = NewestHeader(headers), then = NewestHeader(saved.headers);
-  return headers.substr(0, kHeaderBytes) == saved.headers.substr(0, kHeaderBytes) && !now.empty() && now == then;
+  return headers.substr(0, kHeaderBytes) == saved.headers.substr(0, kHeaderBytes) && !now.empty() &&
+         now == then;
 }
 
 Result<std::vector<uint64_t>> MetadataBlocks(Connection& connection) {
   std::vector<uint64_t> numbers;
   duckdb_result result;
-  if (duckdb_query(connection.get(), "SELECT block_id FROM pragma_metadata_info()", &result) != DuckDBSuccess) {
+  if (duckdb_query(connection.get(), "SELECT block_id FROM pragma_metadata_info()", &result) !=
+      DuckDBSuccess) {
     Status failed = Internal("DuckDB does not list its metadata: {}", duckdb_result_error(&result));
     duckdb_destroy_result(&result);
     return Fail(failed);

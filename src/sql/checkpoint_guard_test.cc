@@ -1,4 +1,5 @@
-// What is left of a checkpoint that a kill or a power cut ended, made from copies of the file: before it, and after it.
+// What is left of a checkpoint that a kill or a power cut ended, made from copies of the file: before it, and
+// after it.
 
 #include "sql/checkpoint_guard.h"
 
@@ -48,8 +49,7 @@ class CheckpointGuardTest : public testing::Test {
     ASSERT_TRUE(WriteFileDurably(fs_, path, content).ok());
   }
   void PutState(const std::string& file, const std::string& log, const std::string& guard) {
-    for (const std::string& path : {path_, path_ + ".wal", path_ + ".guard"})
-      (void)fs_.Remove(path);
+    for (const std::string& path : {path_, path_ + ".wal", path_ + ".guard"}) (void)fs_.Remove(path);
     Put(path_, file);
     if (!log.empty()) Put(path_ + ".wal", log);
     if (!guard.empty()) Put(path_ + ".guard", guard);
@@ -66,11 +66,12 @@ class CheckpointGuardTest : public testing::Test {
     EXPECT_EQ((*database)->restored(), restored);
     auto connection = std::move(*(*database)->Connect());
     for (int i = 0; i < kTables; ++i)
-      EXPECT_TRUE(connection
-                      ->Run(fmt::format("SELECT CASE WHEN count(*) = 2 AND sum(n) = {} THEN 1 ELSE error('rows') "
-                                        "END FROM t{}",
-                                        1 + i, i))
-                      .ok())
+      EXPECT_TRUE(
+          connection
+              ->Run(fmt::format("SELECT CASE WHEN count(*) = 2 AND sum(n) = {} THEN 1 ELSE error('rows') "
+                                "END FROM t{}",
+                                1 + i, i))
+              .ok())
           << i;
   }
 
@@ -99,7 +100,8 @@ TEST_F(CheckpointGuardTest, FinishedCheckpointStays) {
 
 TEST_F(CheckpointGuardTest, TornHeaderIsPutBack) {
   // The checkpoint's header is the one of the two that changed.
-  size_t at = before_.compare(kPageBytes, kPageBytes, after_, kPageBytes, kPageBytes) != 0 ? kPageBytes : 2 * kPageBytes;
+  size_t at = before_.compare(kPageBytes, kPageBytes, after_, kPageBytes, kPageBytes) != 0 ? kPageBytes
+                                                                                           : 2 * kPageBytes;
   std::string torn = Torn(64 * kPageBytes);
   torn.replace(at, 512, after_, at, 16);
   PutState(torn, log_, guard_);

@@ -159,7 +159,8 @@ std::string SpecSchema(const SpecInfo& info) {
 
 std::string SpecMarkdown(const SpecInfo& info) {
   std::string out = fmt::format("### `{}`\n\n{}\n", info.kind, info.description);
-  if (!info.guarantee.empty()) out += fmt::format("\nGuarantee: {}{}\n", info.guarantee, info.guarantee.ends_with('.') ? "" : ".");
+  if (!info.guarantee.empty())
+    out += fmt::format("\nGuarantee: {}{}\n", info.guarantee, info.guarantee.ends_with('.') ? "" : ".");
   std::vector<Row> rows;
   CollectRows(info.fields, "", rows);
   if (!rows.empty()) out += "\n| option | type | |\n|---|---|---|\n";
