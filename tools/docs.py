@@ -28,15 +28,13 @@ def printed(binary, *arguments):
 
 
 def verbs_below(help_text):
-    """The names under "Subcommands:", in their order."""
-    listed = re.search(r"^Subcommands:\n((?:  .*\n?)+)", help_text, re.MULTILINE)
+    """The names under "Verbs", in their order; lines that go on are indented further."""
+    listed = re.search(r"^Verbs\n((?:  .*\n?)+)", help_text, re.MULTILINE)
     return re.findall(r"^  (\S+)", listed.group(1), re.MULTILINE) if listed else []
 
 
 def without_common_options(help_text):
-    text = re.sub(r"^\[Option Group: Everywhere\]\n(?:[ \t].*\n)*", "", help_text, flags=re.MULTILINE)
-    text = re.sub(r"^ +-h,--help .*\n| +--help-all .*\n", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^Options:\n(?! )", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^Everywhere\n(?:  .*\n)*", "", help_text, flags=re.MULTILINE)
     return re.sub(r"\n{3,}", "\n\n", text).strip("\n")
 
 

@@ -6,7 +6,7 @@
 // old header then points at a block whose checksum is wrong, and the file does not open again. So before each
 // checkpoint the metadata blocks and both headers go into `FILE.guard`, durably; a start whose file still has
 // the guard's header puts them back, and the write-ahead log, which is still whole, is replayed.
-// (docs/decisions/0007-checkpoints.md)
+// (docs/decisions/0009-checkpoints.md)
 //
 // Place: floor 2, inside sql/; owned by Database. Threads: one at a time. The file's descriptor stays open
 // from before DuckDB opens the file until after it has closed it: closing it earlier would drop DuckDB's
