@@ -135,6 +135,12 @@ Status DeliveryLoop::Gather(Piece& piece) {
       begin = base < next_ ? static_cast<uint32_t>(next_ - base) : 0;
     }
     if (batch->count() == 0) continue;
+    if (piece.events > 0 && batch->place().epoch != piece.epoch) {
+      // Rows are named by their epoch, however batches are cut.
+      held_row_ = begin;
+      held_.push_back(std::move(batch));
+      break;
+    }
     uint32_t end = std::min<uint64_t>(batch->count(), begin + (context_.batch_events - piece.events));
     piece.ranges.push_back({batch.get(), begin, end});
     piece.events += end - begin;

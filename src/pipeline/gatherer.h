@@ -61,10 +61,9 @@ class StreamIngest::Gatherer {
 
   std::optional<Rejection> Add(const Envelope& envelope, std::string_view data, const Place& place) {
     Envelope filled = envelope;
-    std::string id;
     if (!subject_.empty()) {
       if (!filled.subject) filled.subject = subject_;
-      if (!filled.id) filled.id = id = fmt::format("{}#{}", subject_, place.line);
+      if (!filled.id) filled.id = IdOf(place.line);
     }
     ++prepared_->events;
     uint32_t partition = 0;
@@ -153,6 +152,15 @@ class StreamIngest::Gatherer {
   }
 
  private:
+  /// "SUBJECT#LINE", valid until the next call.
+  std::string_view IdOf(uint64_t line) {
+    char digits[20];
+    char* end = std::to_chars(digits, std::end(digits), line).ptr;
+    if (id_.empty()) id_ = subject_ + "#";
+    id_.resize(subject_.size() + 1);
+    return id_.append(digits, end);
+  }
+
   template <typename IndexOf>
   static std::vector<size_t> Ascending(size_t count, IndexOf index_of) {
     std::vector<size_t> order(count);
@@ -183,6 +191,7 @@ class StreamIngest::Gatherer {
   StreamIngest& stream_;
   std::shared_ptr<PreparedIngest> prepared_;
   const std::string subject_;
+  std::string id_;
   std::vector<std::vector<Place>> where_;             // by partition, one a gathered event
   std::map<uint32_t, std::vector<std::string>> ats_;  // by partition, of sources
   std::vector<uint64_t> covered_;  // by partition: up to which sequence it is durable there
