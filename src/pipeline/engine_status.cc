@@ -40,8 +40,8 @@ EngineStatus Engine::State::Count() const {
     stream.dead = dead_letters->Count(name);
     stream.bytes_in = ingest->bytes_in();
     stream.dedupe_window_us = ingest->dedupe_window_us();
-    stream.dedupe_shrunk = !ingest->config().dedupe_by.empty() &&
-                           stream.dedupe_window_us < ingest->config().dedupe_window_us;
+    stream.dedupe_shrunk =
+        !ingest->config().dedupe_by.empty() && stream.dedupe_window_us < ingest->config().dedupe_window_us;
     status.data_bytes += stream.bytes;
   }
   if (auto info = options.fs->Stat(folder->tables_path())) status.data_bytes += info->size;
