@@ -5,7 +5,7 @@ JOBS   := $(shell nproc)
 PYTHON := /usr/bin/python3
 comma  := ,
 # Black-box tests that the sanitizers see too: all examples, SIGKILL under load, the whole HTTP API.
-SANITIZED := tests/test_examples.py tests/crash_test.py tests/http_test.py
+SANITIZED := tests/test_examples.py tests/crash_test.py tests/delivery_test.py tests/http_ingest_test.py tests/http_query_test.py tests/http_events_test.py
 # ccache sees through the precompiled header, and shares its results between clones.
 export CCACHE_SLOPPINESS = pch_defines,time_macros,include_file_mtime,include_file_ctime
 export CCACHE_BASEDIR = $(CURDIR)

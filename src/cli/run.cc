@@ -14,7 +14,7 @@
 namespace millstream {
 namespace {
 
-constexpr int64_t kStopDeadlineUs = 4'000'000;  // of the server, then of the engine
+constexpr int64_t kStopDeadlineUs = 4'000'000;  // then requests in flight are dropped
 
 struct RunOptions {
   std::string directory, listen;
@@ -69,7 +69,7 @@ int Serve(Engine& engine, const ServerConfig& config, const RunOptions& given, c
   logger.Info("stopping", {{"again", "a second signal ends at once"}});
   signals.ExitOnNext();
   (*server)->Stop(kStopDeadlineUs);
-  Status status = engine.Stop(kStopDeadlineUs);
+  Status status = engine.Stop();
   if (status.ok()) logger.Info("stopped");
   return Complain(status);
 }

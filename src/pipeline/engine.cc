@@ -86,11 +86,10 @@ Status Engine::DeliverAll(std::stop_token stop, std::function<void(const EngineS
   });
 }
 
-Status Engine::Stop(int64_t deadline_us) {
+Status Engine::Stop() {
   State& s = *state_;
   if (s.stopped) return OkStatus();
   s.stopped = true;
-  (void)deadline_us;
   s.stopping = true;
   if (s.sampler.joinable()) {
     s.sampler.request_stop();

@@ -62,8 +62,9 @@ class Engine {
   Status RunOnce(std::stop_token stop, std::function<void(const EngineStatus&)> progress);
   /// Delivers what is in the log up to now, without sources (`ingest` without a server).
   Status DeliverAll(std::stop_token stop, std::function<void(const EngineStatus&)> progress);
-  /// Finishes and commits what is under way, syncs, closes. Within about `deadline_us`.
-  Status Stop(int64_t deadline_us = 8'000'000);
+  /// Interrupts filters that run, commits what is delivered, syncs, closes. Waits for a commit or a checkpoint
+  /// under way; who must end by a time watches it.
+  Status Stop();
   /// Writes the URL of the listener into the lock file.
   Status Announce(const std::string& url);
 

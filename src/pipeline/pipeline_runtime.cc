@@ -130,6 +130,7 @@ Status PipelineRuntime::PrepareSink(SharedSink& sink) {
 }
 
 void PipelineRuntime::Start(bool paused) {
+  std::lock_guard lock(threads_mutex_);
   paused_ = paused;
   for (auto& running : running_) {
     running->loop->SetPaused(paused);
@@ -139,6 +140,7 @@ void PipelineRuntime::Start(bool paused) {
 }
 
 void PipelineRuntime::Stop() {
+  std::lock_guard lock(threads_mutex_);
   for (auto& running : running_) running->thread.request_stop();
   for (auto& running : running_)
     if (running->thread.joinable()) running->thread.join();
@@ -150,6 +152,7 @@ void PipelineRuntime::Stop() {
 }
 
 void PipelineRuntime::SetPaused(bool paused) {
+  std::lock_guard lock(threads_mutex_);
   paused_ = paused;
   for (auto& running : running_) {
     running->loop->SetPaused(paused);

@@ -88,6 +88,7 @@ class PipelineRuntime {
     std::jthread thread;
   };
   std::vector<std::unique_ptr<Running>> running_;
+  std::mutex threads_mutex_;  // held while loops' threads are started, replaced and stopped
   std::map<std::string, std::string> broken_sinks_;  // id, why it could not be opened
   mutable LatencyWindow latency_;
 };
