@@ -62,8 +62,8 @@ class Engine {
   Status RunOnce(std::stop_token stop, std::function<void(const EngineStatus&)> progress);
   /// Delivers what is in the log up to now, without sources (`ingest` without a server).
   Status DeliverAll(std::stop_token stop, std::function<void(const EngineStatus&)> progress);
-  /// Interrupts filters that run, commits what is delivered, syncs, closes. Waits for a commit or a checkpoint
-  /// under way; who must end by a time watches it.
+  /// Interrupts filters that run, commits what is delivered, syncs, closes. Waits for a commit or a
+  /// checkpoint under way; who must end by a time watches it.
   Status Stop();
   /// Writes the URL of the listener into the lock file.
   Status Announce(const std::string& url);

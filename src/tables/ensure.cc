@@ -110,8 +110,8 @@ Result<std::vector<ColumnInfo>> Missing(const TableShape& shape, const TableSpec
   return missing;
 }
 
-Status InTransaction(Connection& connection, const std::vector<std::string>& statements,
-                     const TableShape& shape, bool is_new) {
+Status TryInTransaction(Connection& connection, const std::vector<std::string>& statements,
+                        const TableShape& shape, bool is_new) {
   Status status = connection.Run("BEGIN TRANSACTION");
   for (const std::string& statement : statements)
     if (status.ok()) status = connection.Run(statement);
@@ -120,6 +120,18 @@ Status InTransaction(Connection& connection, const std::vector<std::string>& sta
   if (status.ok()) status = connection.Run("COMMIT");
   if (!status.ok()) (void)connection.Run("ROLLBACK");
   return status;
+}
+
+/// DuckDB may still see a transaction that has just ended, and answers a conflict.
+Status InTransaction(Connection& connection, const std::vector<std::string>& statements,
+                     const TableShape& shape, bool is_new) {
+  constexpr int kMaxTries = 50;
+  constexpr auto kPause = std::chrono::milliseconds(10);
+  for (int tries = 1;; ++tries) {
+    Status status = TryInTransaction(connection, statements, shape, is_new);
+    if (status.code() != Code::kUnavailable || tries == kMaxTries) return status;
+    std::this_thread::sleep_for(kPause);
+  }
 }
 
 }  // namespace
