@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness import eventually, ndjson
+from harness import SLOWNESS, eventually, ndjson
 from shop import ORDERS, SHOP, offsets_of
 
 SLOW_SQL = "SELECT sum(a.i * b.i) AS s FROM range(1000000) a(i), range(1000000) b(i)"
@@ -172,6 +172,7 @@ def resident_mib(server):
     return int(next(line for line in open(f"/proc/{server.process.pid}/status") if line.startswith("VmRSS")).split()[1]) / 1024
 
 
+@pytest.mark.skipif(SLOWNESS > 1, reason="a sanitizer keeps freed memory for a while")
 def test_a_large_answer_takes_no_memory_and_a_client_that_leaves_ends_it(shop):
     shop.query("SELECT count(*) AS n FROM range(100000)")
     before = resident_mib(shop)
@@ -179,10 +180,12 @@ def test_a_large_answer_takes_no_memory_and_a_client_that_leaves_ends_it(shop):
     body = json.dumps({"sql": "SELECT i, 'some text that takes room ' || i AS t FROM range(5000000) r(i)", "timeout": "2m"})
     connection.request("POST", "/v1/query", body, {"Content-Type": "application/json"})
     answer = connection.getresponse()
-    peak = received = 0
+    peak = received = pieces = 0
     while piece := answer.read1(1 << 20):
         received += len(piece)
-        peak = max(peak, resident_mib(shop)) if received % 7 == 0 else peak
+        pieces += 1
+        if pieces % 64 == 0:
+            peak = max(peak, resident_mib(shop))
     assert received > 200_000_000 and peak - before < 64, (received, before, peak)
     connection.request("POST", "/v1/query", body, {"Content-Type": "application/json"})
     connection.getresponse().read1(1000)

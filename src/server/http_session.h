@@ -216,7 +216,7 @@ inline asio::awaitable<std::optional<size_t>> Session::ReadHead() {
   while (true) {
     std::string_view bytes(static_cast<const char*>(buffer_.data().data()), buffer_.size());
     while (bytes.starts_with("\r\n")) buffer_.consume(2), bytes.remove_prefix(2), scanned = 0;
-    if (idle_ && bytes.size() > 0) idle_ = false, SetDeadline(limits_.header_timeout_us);
+    if (idle_ && !bytes.empty()) idle_ = false, SetDeadline(limits_.header_timeout_us);
     size_t end = bytes.find("\r\n\r\n", scanned < 3 ? 0 : scanned - 3);
     if (end != bytes.npos && end + 4 <= limits_.header_bytes) co_return end + 4;
     if (bytes.find("\n\n") < end) {
