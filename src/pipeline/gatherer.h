@@ -115,9 +115,11 @@ class StreamIngest::Gatherer {
     Remove(partition, rows);
   }
 
-  /// Takes away what an earlier attempt has made durable.
+  /// Takes away what an earlier attempt has made durable. A partition whose receipt reaches further than this
+  /// piece gets none of it: its receipt would go back, and what follows be appended twice.
   void SkipCovered() {
     for (uint32_t p = 0; p < covered_.size(); ++p) {
+      if (covered_[p] > LeadingNumber(prepared_->receipts.back().position)) prepared_->durable[p] = true;
       if (where_[p].empty() || where_[p].front().sequence > covered_[p]) continue;
       std::vector<uint32_t> rows;
       for (uint32_t row = 0; row < where_[p].size(); ++row)

@@ -59,8 +59,8 @@ class IngestTest : public ::testing::Test {
     LogOptions options;
     options.reserve_bytes = 4096;
     options.merge_in_background = false;
-    ASSIGN_OR_RETURN(log_,
-                     Log::Open(fs_, clock_, random_, directory_, options, [this](Status s) { fatal_ = s; }));
+    ASSIGN_OR_RETURN(log_, Log::Open(fs_, clock_, random_, directory_, options,
+                                     [this](const Status& s) { fatal_code_ = s.code(); }));
     dead_letters_ = std::make_unique<DeadLetters>(*log_);
     keys_ = std::make_unique<IdempotencyTable>(clock_);
     ASSIGN_OR_RETURN(stream_, log_->OpenStream(config_.shape.name, config_.shape.partitions));
@@ -122,7 +122,7 @@ class IngestTest : public ::testing::Test {
   ManualClock clock_;
   SeededRandom random_{1};
   StreamConfig config_;
-  Status fatal_;
+  std::atomic<Code> fatal_code_{Code::kOk};  // told by the log's writer
   std::unique_ptr<Database> database_;
   std::unique_ptr<Log> log_;
   std::unique_ptr<DeadLetters> dead_letters_;

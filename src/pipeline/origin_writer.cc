@@ -32,7 +32,7 @@ tl::expected<IngestAnswer, IngestRefusal> OriginWriter::Commit(const std::string
                                                                bool reject) {
   if (!gatherer_) {
     gatherer_ = std::make_unique<StreamIngest::Gatherer>(ingest_, std::make_shared<PreparedIngest>(), "");
-    gatherer_->prepared().repeatable = true;
+    gatherer_->Cover(origin_, part);
   }
   auto gatherer = std::move(gatherer_);
   PreparedIngest& prepared = gatherer->prepared();

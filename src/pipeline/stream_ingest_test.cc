@@ -98,7 +98,10 @@ TEST_F(IngestTest, AFailedSyncIsNotAcknowledged) {
   auto answer = Post("{\"n\":1}");
   ASSERT_FALSE(answer);
   EXPECT_EQ(answer.error().status.code(), Code::kIo);
-  EXPECT_EQ(fatal_.code(), Code::kIo);
+  // Told after the answer.
+  for (int tries = 0; tries < 1000 && fatal_code_ == Code::kOk; ++tries)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  EXPECT_EQ(fatal_code_, Code::kIo);
   fs_.StopFailing();
   ASSERT_TRUE(Crash(1).ok());
   ASSERT_TRUE(Post("{\"n\":2}"));

@@ -219,7 +219,7 @@ CommitLoop::Outcome CommitLoop::TryGroup(const std::vector<Job*>& group, const P
     }
     if (delivery.rows->next_offset > stored)
       offsets[{*delivery.writer, delivery.rows->partition}] = {
-          delivery.table->shape.spec.name, {delivery.rows->next_offset, delivery.rows->epoch}};
+          delivery.table->name, {delivery.rows->next_offset, delivery.rows->epoch}};
   }
   if (status.ok()) status = StoreOffsets(offsets);
   if (status.ok()) status = run(commit_, "COMMIT");
@@ -245,7 +245,7 @@ CommitLoop::Outcome CommitLoop::InsertRows(Delivery& delivery, int index, uint64
   std::vector<Chunk> beyond;  // what is not stored already, if that is not all
   bool overlaps = delivery.rows->first_offset < stored;
   if (overlaps) beyond = SelectRows(*delivery.rows, [&](uint64_t offset) { return offset >= stored; });
-  const std::string& name = delivery.table->shape.spec.name;  // a table is never renamed
+  const std::string& name = delivery.table->name;
   Result<Insert*> insert = FindInsert(delivery);
   if (!insert) return {insert.error().Within("table " + name), index};
   (*insert)->scan->Set(overlaps ? beyond : delivery.rows->chunks);

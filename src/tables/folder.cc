@@ -145,7 +145,7 @@ Status Folder::Fold(Table& table) {
     table.last_fold_ns = state_.clock.MonotonicNs() - begin;
   }
   state_.room.notify_all();
-  return status.Within("fold of table " + table.shape.spec.name);
+  return status.Within("fold of table " + table.name);
 }
 
 Status Folder::Swap(Table& table) {

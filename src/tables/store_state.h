@@ -23,7 +23,8 @@ namespace millstream {
 
 /// A table and how full its parts are.
 struct Table {
-  explicit Table(TableShape table_shape) : shape(std::move(table_shape)) {}
+  explicit Table(TableShape table_shape) : name(table_shape.spec.name), shape(std::move(table_shape)) {}
+  const std::string name;       // never changes, unlike the shape
   std::mutex layout;            // see above; taken before the store's mutex
   std::atomic<int> waiting{0};  // callers that wait for `layout`: a fold makes room
   // Under the store's mutex:
