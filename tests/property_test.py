@@ -139,8 +139,10 @@ class Storm:
         self.disarm()
 
         def kill():
-            if self.server.process.poll() is None:
-                self.server.process.kill()
+            process = self.server.process
+            if process.poll() is None:
+                process.kill()
+                process.wait()
                 self.happened["kill"] += 1
         self.killer = threading.Timer(self.random.choice([0.01, 0.05, 0.4]) * self.random.random(), kill)
         self.killer.start()
