@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from harness import BINARY, Server, environment, eventually
+from harness import BINARY, Server, environment, eventually, ndjson
 
 PROJECT = """
 streams:
@@ -95,8 +95,7 @@ class Told:
     def send(self, server, batch):
         """The answer's status; 0 without an answer."""
         try:
-            body = b"".join(b'{"id":"%s","customer":"%s","amount":%d}\n' % (e["id"].encode(), e["customer"].encode(), e["amount"]) for e in batch)
-            status = server.http("POST", "/v1/streams/orders/events", body, {"Content-Type": "application/x-ndjson"}, timeout=30).status
+            status = server.http("POST", "/v1/streams/orders/events", ndjson(batch), {"Content-Type": "application/x-ndjson"}, timeout=30).status
         except (OSError, http.client.HTTPException):
             status = 0
         with self.lock:
