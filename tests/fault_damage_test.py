@@ -1,0 +1,170 @@
+"""A damaged log is found and named, never gives a wrong payload, and is repaired without the loss of anything sound."""
+
+import json
+import os
+import random
+import shutil
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness import Project, Server, eventually
+
+# One partition; a size limit of 6 MiB makes segments of 1.5 MiB, and less than the limit is written.
+PROJECT = """
+streams:
+  orders:
+    retain: {size: 6MiB}
+    contract: {id: varchar not null, n: bigint, note: varchar}
+pipelines:
+  rows:
+    from: orders
+    filters:
+      - short: SELECT id, n FROM input
+    to: {table: rows}
+"""
+SEED = int(os.environ.get("MILLSTREAM_FAULT_SEED", 20261126))
+CASES = int(os.environ.get("MILLSTREAM_DAMAGE_CASES", 5))
+KINDS = ["flip", "zero", "noise"]
+
+
+@dataclass
+class Batch:
+    file: str
+    begin: int
+    end: int
+    base: int
+    count: int
+
+
+def batches_of(path):
+    """As docs/log-format.md has it."""
+    data = path.read_bytes()
+    found, at = [], struct.unpack_from("<I", data, 8)[0]
+    while data[at:at + 4] == b"MSB1":
+        length, base, count = struct.unpack_from("<IQI", data, at + 12)
+        found.append(Batch(path.name, at, at + 80 + length, base, count))
+        at += 80 + length
+    return found
+
+
+def segments(shop):
+    return sorted((shop.data / "log" / "orders" / "0").glob("*.seg"))
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """A project with three segments or more, stopped; and what was sent, by offset."""
+    rng = random.Random(SEED)
+    shop, sent = Project(tmp_path_factory.mktemp("damage") / "project", {"millstream.yaml": PROJECT}), []
+    try:
+        with shop.server() as server:
+            while sum(path.stat().st_size for path in segments(shop)) < 4 * 2**20 + 2**19:
+                batch = [{"id": f"e{len(sent) + i}", "n": len(sent) + i, "note": rng.randbytes(rng.randrange(8000)).hex()} for i in range(10)]
+                answer = server.ingest("orders", batch)
+                assert answer["partitions"][0]["first"] == len(sent)
+                sent += batch
+            eventually(lambda: server.query("SELECT count(*) AS n FROM rows")[0]["n"] == len(sent))
+    finally:
+        shop.close()
+    assert len(segments(shop)) >= 3
+    return shop, sent
+
+
+def copy_of(original, folder):
+    shutil.copytree(original.folder, folder)
+    return Project(folder, {})
+
+
+def damage(path, kind, rng, region):
+    """Changes bytes of `region` of a file. Returns where: (first, end)."""
+    data = bytearray(path.read_bytes())
+    begin, end = region(data)
+    while True:
+        at = rng.randrange(begin, end)
+        if kind == "flip":
+            last = at + 1
+            data[at] ^= 1 << rng.randrange(8)
+        else:
+            at -= at % 512
+            at, last = max(at, begin), min(at + 512, end)
+            data[at:last] = b"\0" * (last - at) if kind == "zero" else rng.randbytes(last - at)
+        if bytes(data) != path.read_bytes():
+            path.write_bytes(data)
+            return at, last
+
+
+def read_back(server):
+    """Whole events that the server gives, as {offset: event}; it may break off at a damaged place."""
+    events = {}
+    answer = server.http("GET", "/v1/streams/orders/events?from=earliest")
+    if answer.status != 200:
+        return events
+    for line in answer.body.split(b"\n")[:-1]:
+        event = json.loads(line)
+        if "data" in event:
+            events[int(event["offset"])] = event["data"]
+    return events
+
+
+def check_read(events, sent):
+    wrong = [offset for offset, event in events.items() if event != sent[offset]]
+    assert not wrong, f"wrong payloads at {wrong[:10]}"
+
+
+def start_or_74(shop, sent):
+    """The server if it serves, and then nothing that it serves is wrong; None if it stopped with a clear message."""
+    server = Server(shop)
+    shop.servers.append(server)
+    try:
+        server.start()
+    except (RuntimeError, AssertionError):
+        assert server.process.poll() == 74, f"{server.process.poll()}: {server.stderr()}"
+        said = server.stderr()
+        assert ".seg" in said or "orders" in said, said
+        return None
+    check_read(read_back(server), sent)
+    return server
+
+
+@pytest.mark.parametrize("number", range(CASES))
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("which", ["sealed", "last"])
+def test_damage_in_batches(original, tmp_path, which, kind, number):
+    source, sent = original
+    rng = random.Random(f"{SEED} {which} {kind} {number}")
+    shop = copy_of(source, tmp_path / "project")
+    paths = segments(shop)
+    path = paths[-1] if which == "last" else rng.choice(paths[:-1])
+    batches = batches_of(path)
+    at, end = damage(path, kind, rng, lambda data: (batches[0].begin, batches[-1].end))
+    hit = [batch for batch in batches if batch.begin < end and at < batch.end]
+    print(f"seed {SEED}: {kind} in {path.name}, bytes {at} to {end}, offsets {[(b.base, b.count) for b in hit]}")
+
+    found = shop.verb("verify", "--log", "--json", expect=1).json()["damage"]
+    assert found and all(Path(each["file"]).name == path.name for each in found), found
+    assert any(hit[0].begin <= each["byte"] <= end for each in found), found
+    plain = shop.verb("verify", "--log", expect=1).stdout
+    assert path.name in plain and f"byte {found[0]['byte']}" in plain, plain
+
+    started = copy_of(shop, tmp_path / "started")
+    server = start_or_74(started, sent)
+    if server:
+        server.stop(expect=None)
+
+    lost_at_most = {offset for batch in hit for offset in range(batch.base, batch.base + batch.count)}
+    shop.verb("log", "repair", "orders")
+    assert list(path.parent.glob("*.damaged-*")), "nothing was put aside"
+    try:
+        with shop.server() as server:
+            events = read_back(server)
+            check_read(events, sent)
+            assert set(range(len(sent))) - set(events) <= lost_at_most, "something sound was lost"
+            server.ingest("orders", [{"id": "new", "n": 0, "note": ""}])
+            eventually(lambda: server.query("SELECT count(*) AS n FROM rows WHERE id = 'new'")[0]["n"] == 1)
+        assert shop.verb("verify", "--log").code == 0
+    finally:
+        shop.close()
+        started.close()
