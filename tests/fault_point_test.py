@@ -1,0 +1,46 @@
+"""Killed inside one system call: at each point nothing acknowledged is lost and nothing is doubled, in the log and in every sink."""
+
+import os
+import random
+
+import pytest
+
+from faults import PROJECT, Producer, Straced, Told, check_all, needs_strace
+from harness import SLOWNESS
+
+pytestmark = needs_strace
+SEED = int(os.environ.get("MILLSTREAM_FAULT_SEED", 20261126))
+POINTS = int(os.environ.get("MILLSTREAM_CRASH_POINTS", 5))  # for each system call
+CALLS = {"fdatasync": 30, "fsync": 25, "pwrite64": 40, "pwritev": 25, "write": 25, "rename": 12, "ftruncate": 10, "unlink": 4}  # call: the last N
+ROUNDS = 2  # the kill is repeated on what the one before left
+
+
+def points():
+    rng = random.Random(SEED)
+    for call, last in CALLS.items():
+        for when in sorted(rng.sample(range(1, last + 1), min(POINTS, last))):
+            yield pytest.param(call, when, id=f"{call}-{when}")
+
+
+@pytest.mark.parametrize("call,when", points())
+def test_a_kill_at_a_point_loses_and_doubles_nothing(project, call, when):
+    shop, told = project({"millstream.yaml": PROJECT}), Told()
+    print(f"seed {SEED}, MILLSTREAM_CRASH_POINTS {POINTS}: SIGKILL at {call} {when}")
+    killed = 0
+    for round_number in range(ROUNDS):
+        server = Straced(shop, f"{call}:signal=SIGKILL:when={when}").start()
+        if server.wait_ready_or_end():
+            producers = [Producer(server, told, f"{name}{round_number}", random.Random(f"{SEED}{name}{when}"), limit=60) for name in "ab"]
+            for producer in producers:
+                producer.start()
+            for producer in producers:
+                producer.join()
+            if server.process.poll() is None:
+                server.stop(expect=None)  # a point that comes at the end, or is not reached
+        code = server.process.wait(30 * SLOWNESS)
+        killed += code == -9
+        assert code in (0, -9), f"{code}: {server.stderr()}"
+    with shop.server() as again:
+        check_all(shop, again, told)
+    print(f"killed {killed} of {ROUNDS} times, {len(told.acknowledged)} acknowledged, {len(told.unknown)} unknown")
+    assert shop.verb("verify", "--log").code == 0
