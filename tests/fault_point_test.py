@@ -11,8 +11,8 @@ from harness import SLOWNESS
 pytestmark = needs_strace
 SEED = int(os.environ.get("MILLSTREAM_FAULT_SEED", 20261126))
 POINTS = int(os.environ.get("MILLSTREAM_CRASH_POINTS", 5))  # for each system call
-CALLS = {"fdatasync": 30, "fsync": 25, "pwrite64": 40, "pwritev": 25, "write": 25, "rename": 12, "ftruncate": 10, "unlink": 4}  # call: the last N
-ROUNDS = 2  # the kill is repeated on what the one before left
+CALLS = {"fdatasync": 30, "fsync": 25, "pwrite64": 12, "pwritev": 25, "write": 25, "rename": 12, "ftruncate": 10, "unlink": 1}  # call: the last N
+ROUNDS = 2  # the first in a new folder, the second on what the first left and some events more
 
 
 def points():
@@ -28,6 +28,9 @@ def test_a_kill_at_a_point_loses_and_doubles_nothing(project, call, when):
     print(f"seed {SEED}, MILLSTREAM_CRASH_POINTS {POINTS}: SIGKILL at {call} {when}")
     killed = 0
     for round_number in range(ROUNDS):
+        if round_number > 0:
+            with shop.server() as server:
+                assert told.send(server, [{"id": f"between-{i}", "customer": f"c{i}", "amount": i} for i in range(10)]) == 200
         server = Straced(shop, f"{call}:signal=SIGKILL:when={when}").start()
         if server.wait_ready_or_end():
             producers = [Producer(server, told, f"{name}{round_number}", random.Random(f"{SEED}{name}{when}"), limit=60) for name in "ab"]
@@ -44,3 +47,4 @@ def test_a_kill_at_a_point_loses_and_doubles_nothing(project, call, when):
         check_all(shop, again, told)
     print(f"killed {killed} of {ROUNDS} times, {len(told.acknowledged)} acknowledged, {len(told.unknown)} unknown")
     assert shop.verb("verify", "--log").code == 0
+    assert killed > 0, "the point was never reached"
