@@ -11,7 +11,7 @@ from harness import SLOWNESS
 pytestmark = needs_strace
 SEED = int(os.environ.get("MILLSTREAM_FAULT_SEED", 20261126))
 POINTS = int(os.environ.get("MILLSTREAM_CRASH_POINTS", 5))  # for each system call
-CALLS = {"fdatasync": 30, "fsync": 25, "pwrite64": 12, "pwritev": 25, "write": 25, "rename": 12, "ftruncate": 10, "unlink": 1}  # call: the last N
+CALLS = {"fdatasync": 30, "fsync": 25, "pwrite64": 8, "pwritev": 25, "write": 25, "rename": 12, "ftruncate": 10, "unlink": 1}  # call: the last N
 ROUNDS = 2  # the first in a new folder, the second on what the first left and some events more
 
 
