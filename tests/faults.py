@@ -3,7 +3,6 @@
 import http.client
 import os
 import shutil
-import signal
 import subprocess
 import threading
 from collections import Counter
@@ -154,7 +153,3 @@ def check_all(project, server, told):
     eventually(lambda: len(lines()) >= len(ids))
     assert lines() == ids
     return log
-
-
-def terminate(process):
-    process.send_signal(signal.SIGTERM)
