@@ -50,7 +50,6 @@ def test_no_event_is_acknowledged_whose_sync_failed(project):
         check_all(shop, again, told)
 
 
-@pytest.mark.skip(reason="a failed sync of tables.duckdb.wal (DuckDB: FATAL Error) does not end the process: it runs on, every query 500")
 def test_a_failed_sync_of_the_tables_ends_the_process(project):
     shop, told = project({"millstream.yaml": PROJECT}), Told()
     with shop.server() as server:

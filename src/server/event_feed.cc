@@ -30,10 +30,14 @@ Status EventFeed::Load(Part& part) {
     return OkStatus();
   }
   part.writer.reset();
+  const uint64_t durable_end = part.partition->bounds().durable_end;
   do {
     ASSIGN_OR_RETURN(part.batch, part.reader->Next());
   } while (part.batch && part.batch->end_offset() <= part.next);
-  if (!part.batch) return OkStatus();
+  if (!part.batch) {
+    if (part.to <= durable_end) part.next = part.to;  // nothing but a gap lies between
+    return OkStatus();
+  }
   part.next = std::max(part.next, part.batch->place().base_offset);
   ASSIGN_OR_RETURN(part.writer, CloudEventWriter::Make(*part.batch, "/v1/streams/" + stream_, stream_));
   return OkStatus();

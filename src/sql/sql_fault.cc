@@ -138,9 +138,10 @@ Status StatusOf(const SqlFault& fault) {
       code = Code::kUnavailable;
       break;
     case DUCKDB_ERROR_IO:
+    case DUCKDB_ERROR_FATAL:  // a failed sync, most of all; nothing goes on this database until it is opened
+                              // anew
       code = Code::kIo;
       break;
-    case DUCKDB_ERROR_FATAL:
     case DUCKDB_ERROR_INTERNAL:
       code = Code::kInternal;
       break;
