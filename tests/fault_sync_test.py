@@ -30,7 +30,7 @@ def test_a_failed_sync_ends_the_process_and_loses_nothing(project, call, when):
     said = server.stderr() + "".join(server.injected())
     print(said)
     assert code == 74, said[-2000:]
-    assert "Input/output error" in said, said[-2000:]
+    assert "Input/output error" in server.stderr(), said[-2000:]  # in the program's own words
     with shop.server() as again:
         check_all(shop, again, told)
     assert shop.verb("verify", "--log").code == 0
