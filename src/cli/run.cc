@@ -62,7 +62,6 @@ int Serve(Engine& engine, const ServerConfig& config, const RunOptions& given, c
   }
   if (Status status = engine.Announce((*server)->url()); !status.ok()) return Complain(status);
   std::shared_ptr<const Project> project = engine.project();
-  for (const std::string& notice : engine.notices()) logger.Info(notice);
   logger.Info("ready",
               {{"url", (*server)->url()}, {"project", Summary(*project).substr(4)}});  // without "ok: "
   signals.Wait();
@@ -100,6 +99,7 @@ Verb RunVerb() {
         Logger logger = MakeLogger(here, project.server);
         auto engine = OpenEngine(here, machine, logger, directory, false);
         if (!engine) return Complain(engine.error());
+        for (const std::string& notice : (*engine)->notices()) logger.Info(notice);
         if (given->once) return RunOnce(here, **engine, signals);
         return Serve(**engine, project.server, *given, logger, signals);
       });

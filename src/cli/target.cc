@@ -204,7 +204,7 @@ Status StatusOfProblem(const HttpAnswer& answer) {
     case 503:
       return Status(Code::kUnavailable, detail);
     case 500:
-      return Status(Code::kInternal, detail);
+      return Status(problem["code"].text() == "damaged" ? Code::kCorrupt : Code::kInternal, detail);
     default:
       return Status(Code::kInvalid, detail);
   }

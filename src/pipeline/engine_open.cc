@@ -34,35 +34,71 @@ Status Engine::State::OpenStores() {
   DatabaseOptions database_options;
   database_options.memory_bytes = options.project.server.memory_bytes;
   database_options.temp_directory = folder->temporary_path();
-  auto opened = Database::Open(folder->tables_path(), database_options);
-  if (!opened && !options.read_only &&
-      opened.error().message().find("Corrupt database file") != std::string::npos) {
-    RETURN_IF_ERROR(SetTablesAside(opened.error()));
-    opened = Database::Open(folder->tables_path(), database_options);
+  Status opened = OpenTables(database_options);
+  if (opened.code() == Code::kCorrupt && !options.read_only) {
+    RETURN_IF_ERROR(SetTablesAside(opened));
+    opened = OpenTables(database_options);
   }
-  if (!opened) return opened.error();
-  database = std::move(*opened);
+  RETURN_IF_ERROR(opened);
   if (database->restored())
     notices.push_back(
         "a checkpoint of the tables was cut short at the last end and was undone; nothing is lost");
-  ASSIGN_OR_RETURN(tables, TableStore::Open(*database, *options.clock));
   dead_letters = std::make_unique<DeadLetters>(*log);
   Uuid uuid = log->uuid();
   return folder->Describe(Hex({reinterpret_cast<const char*>(uuid.data()), uuid.size()}), "");
 }
 
-/// The tables' file is damaged. Tables and their offsets lie in it together, so all of them are made anew
-/// from the log.
-Status Engine::State::SetTablesAside(const Status& fault) {
-  std::string aside = fmt::format("{}.damaged-{}", folder->tables_path(), options.clock->WallUs());
-  RETURN_IF_ERROR(options.fs->Rename(folder->tables_path(), aside));
-  std::string wal = folder->tables_path() + ".wal";
-  if (options.fs->Exists(wal)) RETURN_IF_ERROR(options.fs->Rename(wal, aside + ".wal"));
-  RETURN_IF_ERROR(options.fs->SyncDirectory(DirectoryOf(aside)));
-  notices.push_back(fmt::format(
-      "the tables' file is damaged and was set aside as {}; all tables are made anew from the log ({})",
-      aside, fault.message()));
+Status Engine::State::OpenTables(const DatabaseOptions& database_options) {
+  tables.reset(), database.reset();
+  ASSIGN_OR_RETURN(database, Database::Open(folder->tables_path(), database_options));
+  ASSIGN_OR_RETURN(tables, TableStore::Open(*database, *options.clock));
   return OkStatus();
+}
+
+/// The tables' file is damaged. Tables and their offsets lie in it together, so all of them are made anew
+/// from the log, if that still has all of their events.
+Status Engine::State::SetTablesAside(const Status& fault) {
+  ASSIGN_OR_RETURN(std::vector<std::string> missing, MissingForTables());
+  if (!missing.empty())
+    return Corrupt(
+        "the tables' file is damaged ({}), and the log no longer has all of its events: {}. Put a copy of {} "
+        "back, "
+        "or move it away: tables are then made anew from the events that the log still has",
+        fault.message(), fmt::join(missing, ", "), folder->tables_path());
+  std::string aside = fmt::format("{}.damaged-{}", folder->tables_path(), options.clock->WallUs());
+  for (const char* part : {"", ".wal", ".guard", ".opening", ".damaged"})
+    if (options.fs->Exists(folder->tables_path() + part))
+      RETURN_IF_ERROR(options.fs->Rename(folder->tables_path() + part, aside + part));
+  RETURN_IF_ERROR(options.fs->SyncDirectory(DirectoryOf(aside)));
+  notices.push_back(
+      fmt::format("the tables' file is damaged and was set aside as {}; the tables of all pipelines are made "
+                  "anew from the log ({})",
+                  aside, fault.message()));
+  return OkStatus();
+}
+
+/// Of each pipeline with a table: partitions whose events since its start retention has removed in part.
+Result<std::vector<std::string>> Engine::State::MissingForTables() {
+  std::vector<std::string> missing;
+  Catalog catalog = control->catalog();
+  Faults faults;
+  Project live = ParseProject(catalog.root(), options.project.directory, *options.registry, faults);
+  for (const auto& [name, pipeline] : live.pipelines) {
+    auto record = catalog.pipelines().find(name);
+    if (record == catalog.pipelines().end()) continue;
+    bool has_table = std::any_of(pipeline.sinks.begin(), pipeline.sinks.end(),
+                                 [](const SinkConfig& sink) { return sink.kind == "table"; });
+    if (!has_table) continue;
+    uint32_t partitions = live.streams.at(pipeline.stream).shape.partitions;
+    ASSIGN_OR_FAIL(Stream * stream, log->OpenStream(pipeline.stream, partitions));
+    for (const auto& [partition, start] : record->second.start.offsets) {
+      uint64_t first = stream->partition(partition).bounds().start;
+      if (first > start)
+        missing.push_back(fmt::format("{}:{} begins at offset {}, pipeline {} at {}", pipeline.stream,
+                                      partition, first, name, start));
+    }
+  }
+  return missing;
 }
 
 Status Engine::State::ApplyFiles() {

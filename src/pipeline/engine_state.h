@@ -31,7 +31,9 @@ struct Engine::State {
   // engine_open.cc: the steps of a start
   Status OpenStores();
   Status ApplyFiles();
+  Status OpenTables(const DatabaseOptions& database_options);
   Status SetTablesAside(const Status& fault);
+  Result<std::vector<std::string>> MissingForTables();
   Status OpenStreams();
   Result<Position> ResolveStart(const PipelineConfig& pipeline, const StreamConfig& config);
   std::vector<std::shared_ptr<const PipelineVersion>> VersionsOf(const PipelineConfig& pipeline,

@@ -132,7 +132,11 @@ struct RunningQuery::State {
     if (status.code() == Code::kExhausted && has_place())
       return Exhausted("{}; the memory limit (server.memory) is one for all queries and tables",
                        status.message());
-    return status;
+    if (status.code() != Code::kCorrupt) return status;
+    runner->engine.database().NoteDamage(status);
+    return Corrupt(
+        "the tables' file is damaged ({}). The next start makes the tables anew from the log: restart",
+        status.message());
   }
 
   bool has_place() const { return watched->has_place; }

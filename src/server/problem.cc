@@ -30,6 +30,8 @@ Place PlaceOf(Code code) {
       return {503, "unavailable"};
     case Code::kDeadline:
       return {504, "deadline"};
+    case Code::kCorrupt:
+      return {500, "damaged"};
     default:
       return {500, "internal"};
   }

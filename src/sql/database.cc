@@ -1,5 +1,9 @@
 #include "sql/database.h"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <chrono>
 #include <thread>
 
@@ -8,6 +12,9 @@
 
 namespace millstream {
 namespace {
+
+constexpr const char* kOpeningMark = ".opening";
+constexpr const char* kDamagedMark = ".damaged";
 
 // Settings before the configuration is locked, in this order: external access goes off last but one.
 std::vector<std::string> OpeningSettings(const DatabaseOptions& options) {
@@ -45,13 +52,51 @@ Status MakeFile(const std::string& path) {
   PosixFileSystem fs;
   if (fs.Exists(path)) return OkStatus();
   std::string fresh = path + ".new";
-  for (const std::string& left : {fresh, fresh + ".wal", path + ".wal", path + ".guard"})
+  for (const std::string& left :
+       {fresh, fresh + ".wal", path + ".wal", path + ".guard", path + kOpeningMark, path + kDamagedMark})
     if (fs.Exists(left)) RETURN_IF_ERROR(fs.Remove(left));
   duckdb_database made = nullptr;
   if (duckdb_open(fresh.c_str(), &made) != DuckDBSuccess) return IoError("cannot make {}", path);
   duckdb_close(&made);
   RETURN_IF_ERROR(fs.Rename(fresh, path));
   return fs.SyncDirectory(DirectoryOf(path));
+}
+
+/// A DuckDB over `path` ("" = in memory), as `options` have it. kCorrupt: DuckDB says that the file or its
+/// write-ahead log is damaged.
+Result<duckdb_database> OpenFile(const std::string& path, const DatabaseOptions& options) {
+  duckdb_config config = nullptr;
+  duckdb_create_config(&config);
+  duckdb_set_config(config, "threads", "1");
+  duckdb_set_config(config, "memory_limit", fmt::format("{}B", options.memory_bytes).c_str());
+  if (options.read_only) duckdb_set_config(config, "access_mode", "READ_ONLY");
+  char* error = nullptr;
+  duckdb_database database = nullptr;
+  duckdb_state opened = duckdb_open_ext(path.empty() ? nullptr : path.c_str(), &database, config, &error);
+  duckdb_destroy_config(&config);
+  if (opened == DuckDBSuccess) return database;
+  SqlFault fault = ReadSqlFault(DUCKDB_ERROR_IO, error, "");
+  duckdb_free(error);
+  Code code = StatusOf(fault).code() == Code::kCorrupt ? Code::kCorrupt : Code::kIo;
+  return Fail(Status(
+      code, fmt::format("cannot open {}: {}", path.empty() ? "an in-memory database" : path, fault.message)));
+}
+
+/// Opens the file in a process of its own, for a damaged one may crash DuckDB. kCorrupt if it does.
+Status TryInChild(const std::string& path, const DatabaseOptions& options) {
+  pid_t child = fork();
+  if (child < 0) return IoError("cannot fork: {}", std::strerror(errno));
+  if (child == 0) {
+    DatabaseOptions reading = options;
+    reading.read_only = true;
+    _exit(OpenFile(path, reading) ? 0 : 1);
+  }
+  int how = 0;
+  while (waitpid(child, &how, 0) < 0 && errno == EINTR) {
+  }
+  // An error is told again, in words, by the process itself.
+  if (WIFSIGNALED(how)) return Corrupt("cannot open {}: DuckDB crashes (signal {})", path, WTERMSIG(how));
+  return OkStatus();
 }
 
 }  // namespace
@@ -63,25 +108,23 @@ std::string Database::LibraryVersion() { return duckdb_library_version(); }
 
 Result<std::unique_ptr<Database>> Database::Open(const std::string& path, DatabaseOptions options) {
   std::unique_ptr<Database> database(new Database());
+  database->path_ = path;
   if (!path.empty() && !options.read_only) {
     FAIL_IF_ERROR(MakeFile(path));
     ASSIGN_OR_FAIL(database->guard_, CheckpointGuard::Open(path));
     ASSIGN_OR_FAIL(database->restored_, database->guard_->Restore());
   }
-  duckdb_config config = nullptr;
-  duckdb_create_config(&config);
-  duckdb_set_config(config, "threads", "1");
-  duckdb_set_config(config, "memory_limit", fmt::format("{}B", options.memory_bytes).c_str());
-  if (options.read_only) duckdb_set_config(config, "access_mode", "READ_ONLY");
-  char* error = nullptr;
-  duckdb_state opened =
-      duckdb_open_ext(path.empty() ? nullptr : path.c_str(), &database->state_->database, config, &error);
-  duckdb_destroy_config(&config);
-  if (opened != DuckDBSuccess) {
-    SqlFault fault = ReadSqlFault(DUCKDB_ERROR_IO, error, "");
-    duckdb_free(error);
-    return Fail(IoError("cannot open {}: {}", path.empty() ? "an in-memory database" : path, fault.message));
+  // A mark from before the opening until after it: where one is found, the last opening did not end.
+  PosixFileSystem fs;
+  std::string mark = path + kOpeningMark;
+  if (database->guard_) {
+    if (fs.Exists(path + kDamagedMark))
+      return Fail(Corrupt("cannot open {}: damage was found in it when it was last open", path));
+    if (fs.Exists(mark)) FAIL_IF_ERROR(TryInChild(path, options));
+    ASSIGN_OR_FAIL(std::unique_ptr<File> made, fs.Open(mark, OpenMode::kCreate));
   }
+  ASSIGN_OR_FAIL(database->state_->database, OpenFile(path, options));
+  if (database->guard_) FAIL_IF_ERROR(fs.Remove(mark));
   duckdb_connection connection = nullptr;
   if (duckdb_connect(database->state_->database, &connection) != DuckDBSuccess)
     return Fail(Internal("DuckDB gives no connection"));
@@ -92,6 +135,12 @@ Result<std::unique_ptr<Database>> Database::Open(const std::string& path, Databa
   duckdb_disconnect(&connection);
   if (!status.ok()) return Fail(status);
   return database;
+}
+
+void Database::NoteDamage(const Status& status) const {
+  if (status.code() != Code::kCorrupt || path_.empty()) return;
+  PosixFileSystem fs;
+  (void)fs.Open(path_ + kDamagedMark, OpenMode::kCreate);  // without it the damage is found again
 }
 
 Status Database::Checkpoint(Connection& connection) {

@@ -5,7 +5,8 @@
 // excepted. DuckDB runs every query on the calling thread (threads=1). Failure: SqlError kinds become codes:
 // conversion, out of range, invalid input, constraint → kInvalid; out of memory → kExhausted; interrupt →
 // kDeadline (or kCancelled); transaction conflict → kUnavailable; binder, catalog, parser → kInvalid with a
-// position; I/O → kIo; else kInternal.
+// position; I/O → kIo; a damaged file → kCorrupt;
+// else kInternal.
 #pragma once
 
 #include <cstdint>
@@ -177,12 +178,16 @@ class Database {
  public:
   /// Opens a file, or memory for "". Our table and scalar functions are registered; extensions, external
   /// access and configuration are locked. DuckDB makes no checkpoint of its own accord, at the end neither.
+  /// kCorrupt: the file or its write-ahead log is damaged, or so much so that DuckDB crashed over it before.
   static Result<std::unique_ptr<Database>> Open(const std::string& path, DatabaseOptions options);
   ~Database();
   Result<std::unique_ptr<Connection>> Connect();
   /// CHECKPOINT that a kill or a power cut in its midst cannot hurt. Nothing else may write meanwhile: DuckDB
   /// gives blocks away that the file's header still points at (its pull request 25106).
   Status Checkpoint(Connection& connection);
+  /// After a failure that says so (kCorrupt): leaves a mark beside the file, so that the next Open refuses it
+  /// (kCorrupt) and whoever owns it sets it aside. Thread-safe; other failures are ignored.
+  void NoteDamage(const Status& status) const;
   /// Whether Open found an unfinished checkpoint and undid it.
   bool restored() const { return restored_; }
   static std::string LibraryVersion();
@@ -195,6 +200,7 @@ class Database {
   Database();
   std::unique_ptr<CheckpointGuard> guard_;  // outlives DuckDB's own descriptor; none for memory
   bool restored_ = false;
+  std::string path_;
   std::unique_ptr<State> state_;
 };
 

@@ -233,5 +233,28 @@ TEST(DatabaseFileTest, RowsSurviveAndReadOnlyRefusesWrites) {
   std::filesystem::remove_all(folder);
 }
 
+TEST(DatabaseFileTest, ADamagedFileIsToldFromOneThatCannotBeRead) {
+  char folder[] = "/tmp/millstream_sql_XXXXXX";
+  ASSERT_NE(mkdtemp(folder), nullptr);
+  std::string path = std::string(folder) + "/a.duckdb";
+  ASSERT_TRUE(Database::Open(path, {}));
+  PosixFileSystem fs;
+  // The last opening did not end: the file is tried first, and is sound.
+  ASSERT_TRUE(fs.Open(path + ".opening", OpenMode::kCreate));
+  {
+    auto database = Database::Open(path, {});
+    ASSERT_TRUE(database) << database.error().ToString();
+    EXPECT_FALSE(fs.Exists(path + ".opening"));
+    (*database)->NoteDamage(IoError("a full disk"));
+    EXPECT_TRUE(Database::Open(path, {.read_only = true}));
+    (*database)->NoteDamage(Corrupt("a block"));
+  }
+  EXPECT_EQ(Database::Open(path, {}).error().code(), Code::kCorrupt);
+  ASSERT_TRUE(fs.Remove(path + ".damaged").ok());
+  std::filesystem::resize_file(path, 5000);
+  EXPECT_EQ(Database::Open(path, {}).error().code(), Code::kCorrupt);
+  std::filesystem::remove_all(folder);
+}
+
 }  // namespace
 }  // namespace millstream

@@ -32,6 +32,7 @@ constexpr KindName kKinds[] = {
     {"Mismatch Type", DUCKDB_ERROR_MISMATCH_TYPE},
     {"FATAL", DUCKDB_ERROR_FATAL},
     {"INTERNAL", DUCKDB_ERROR_INTERNAL},
+    {"Serialization", DUCKDB_ERROR_SERIALIZATION},
 };
 
 duckdb_error_type TypeOfKind(std::string_view kind) {
@@ -87,6 +88,16 @@ void CutAt(std::string* text, std::string_view mark) {
   if (at != std::string::npos) text->resize(at);
 }
 
+/// Whether DuckDB says that its file or its write-ahead log is not what it wrote. A file of its temporary
+/// folder does not count.
+bool IsDamage(const std::string& message) {
+  if (message.find("duckdb_temp") != std::string::npos) return false;
+  for (const char* sign : {"Corrupt database file", "not a valid DuckDB database file", "replaying WAL",
+                           "Could not read enough bytes", "Failed to deserialize", "Serialization Error"})
+    if (message.find(sign) != std::string::npos) return true;
+  return false;
+}
+
 }  // namespace
 
 SqlFault ReadSqlFault(duckdb_error_type type, const char* error, const std::string& text_sql) {
@@ -140,10 +151,13 @@ Status StatusOf(const SqlFault& fault) {
     case DUCKDB_ERROR_IO:
     case DUCKDB_ERROR_FATAL:  // a failed sync, most of all; nothing goes on this database until it is opened
                               // anew
-      code = Code::kIo;
+      code = IsDamage(fault.message) ? Code::kCorrupt : Code::kIo;
+      break;
+    case DUCKDB_ERROR_SERIALIZATION:
+      code = Code::kCorrupt;
       break;
     case DUCKDB_ERROR_INTERNAL:
-      code = Code::kInternal;
+      code = IsDamage(fault.message) ? Code::kCorrupt : Code::kInternal;
       break;
     case DUCKDB_ERROR_INVALID:
       code = fault.data_error ? Code::kInvalid : Code::kInternal;

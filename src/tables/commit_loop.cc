@@ -150,11 +150,12 @@ void CommitLoop::CommitGroup(std::vector<Job*> group) {
       break;
     }
     Code code = outcome.status.code();
-    if (code == Code::kIo) {
+    state_.database.NoteDamage(outcome.status);
+    if (code == Code::kIo || code == Code::kCorrupt) {
       std::lock_guard lock(state_.mutex);
       state_.fatal = outcome.status;
     }
-    if (outcome.index >= 0 && !IsPassing(code) && code != Code::kIo) {
+    if (outcome.index >= 0 && !IsPassing(code) && state_.fatal.ok()) {
       Finish(*group[outcome.index], outcome.status);
       group.erase(group.begin() + outcome.index);
       continue;
@@ -165,7 +166,7 @@ void CommitLoop::CommitGroup(std::vector<Job*> group) {
       BackOff(tries);
       continue;
     }
-    if (!alone && code != Code::kIo) {  // together it does not go: who is at fault?
+    if (!alone && state_.fatal.ok()) {  // together it does not go: who is at fault?
       RestorePending();
       for (Job* job : group) CommitGroup({job});
       return;

@@ -134,6 +134,7 @@ Status Folder::Fold(Table& table) {
     current_ = &table;
   }
   Status status = RunFold(table, state_.ShapeOf(table));
+  state_.database.NoteDamage(status);
   if (!status.ok()) (void)connection_->Run("ROLLBACK");
   (void)connection_->Run(kFoldCleanSql);
   {
@@ -251,6 +252,7 @@ void Folder::CheckpointIfDue(bool after_fold) {
   if (due && state_.clock.MonotonicNs() >= not_before_ns_) {
     std::lock_guard change(changing_);
     Status status = state_.writer->Checkpoint();
+    state_.database.NoteDamage(status);
     if (!status.ok()) not_before_ns_ = state_.clock.MonotonicNs() + kPauseNs;
   }
 }
