@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <thread>
 
+#include "base/file_system.h"
+
 namespace millstream {
 namespace {
 
