@@ -42,8 +42,8 @@ floors:          ## who includes whom, file sizes, links in the docs
 	@$(PYTHON) tools/check_docs.py
 
 format: setup-check ## formatting as .clang-format has it; FIX=1 rewrites
-	@if [ -n "$(FIX)" ]; then git ls-files 'src/*.cc' 'src/*.h' | xargs clang-format -i; fi
-	@if git ls-files 'src/*.cc' 'src/*.h' | xargs clang-format --dry-run -Werror 2>&1 | grep -o '^src/[^:]*' | sort -u | grep .; \
+	@if [ -n "$(FIX)" ]; then git ls-files 'src/*.cc' 'src/*.h' 'bench/*.cc' | xargs clang-format -i; fi
+	@if git ls-files 'src/*.cc' 'src/*.h' 'bench/*.cc' | xargs clang-format --dry-run -Werror 2>&1 | grep -oE '^(src|bench)/[^:]*' | sort -u | grep .; \
 	then echo "format: these differ; make format FIX=1 rewrites them"; exit 1; else echo "format: ok"; fi
 
 lint: setup-check ## clang-tidy over src/
@@ -59,7 +59,7 @@ tsan: setup-check ## the same under ThreadSanitizer
 	@$(PYTHON) tools/test.py --build build-tsan --jobs $(JOBS) --slowness 10 --python $(SANITIZED)
 
 bench: setup-check ## benchmarks, about half an hour; QUICK=1 three rates; bench/README.md says what they mean
-	$(call build,$(BUILD),,millstream)
+	$(call build,$(BUILD),,millstream paced_sender)
 	@$(PYTHON) tools/bench.py --build $(BUILD) $(if $(QUICK),--quick,--markdown $(BUILD)/bench.md --json $(BUILD)/bench.json)
 
 fuzz: setup-check ## each fuzz target for FOR seconds (60)
