@@ -173,6 +173,23 @@ bool Checker::BindChain(Plan& plan, size_t begin, size_t end, const StreamConfig
   return description.faults.empty();
 }
 
+bool Checker::FaultMissingOutput(const Plan& plan, size_t index) {
+  const std::vector<FilterConfig>& filters = plan.pipeline->filters;
+  const FilterConfig& filter = filters[index];
+  std::string reader;
+  if (index + 1 < filters.size()) {
+    if (filters[index + 1].kind == "sql") reader = "filter '" + filters[index + 1].name + "'";
+  } else if (!plan.tables.empty()) {
+    reader = "table '" + *plan.tables.begin() + "'";
+  }
+  if (reader.empty()) return true;
+  faults_.push_back(FaultAt(filter.node,
+                            fmt::format("pipelines.{}.filters.{}", plan.pipeline->name, filter.name),
+                            fmt::format("{} needs to know the columns of the replies", reader),
+                            "'output' with a type for each, e.g. output: {id: varchar, score: double}"));
+  return false;
+}
+
 void Checker::BindPipeline(Plan& plan) {
   const StreamConfig* stream = project_.FindStream(plan.pipeline->stream);
   if (stream == nullptr) return;
@@ -192,10 +209,10 @@ void Checker::BindPipeline(Plan& plan) {
     if (end == filters.size()) break;
     if (filters[end].kind.empty()) return;
     const FilterKind& kind = registry_.filters().at(filters[end].kind);
-    std::vector<ColumnInfo> output =
-        kind.output ? Normal(kind.output(filters[end].options)) : std::vector<ColumnInfo>();
-    if (!output.empty()) {
-      plan.columns = std::move(output);
+    if (kind.output) {
+      plan.columns = Normal(kind.output(filters[end].options));
+      if (plan.columns.empty() && !FaultMissingOutput(plan, end)) return;
+      if (plan.columns.empty()) plan.columns = {{"data", "JSON"}};
     } else if (end == 0 && !BindChain(plan, 0, 0, *stream)) {
       return;  // its result has the columns of its input
     }

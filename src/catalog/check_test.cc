@@ -311,6 +311,19 @@ TEST(Check, FaultsOfTables) {
             "pipeline 'p'; pipelines that write one table agree on its key, values and types\n");
 }
 
+TEST(Check, AProgramWhoseColumnsAreNeeded) {
+  EXPECT_EQ(
+      FaultsOf(WithPipeline("    filters:\n      - f: {exec: {command: [cat]}}\n    to: {table: t}\n"
+                            "  q:\n    from: orders\n    filters:\n      - g: {exec: {command: [cat]}}\n"
+                            "      - h: SELECT data FROM input\n    to: stdout\n"
+                            "  r:\n    from: orders\n    filters:\n      - i: {exec: {command: [cat]}}\n"
+                            "    to: stdout\n")),
+      "millstream.yaml:15:12: pipelines.p.filters.f: table 't' needs to know the columns of the replies; "
+      "'output' with a type for each, e.g. output: {id: varchar, score: double}\n"
+      "millstream.yaml:20:12: pipelines.q.filters.g: filter 'h' needs to know the columns of the "
+      "replies; 'output' with a type for each, e.g. output: {id: varchar, score: double}\n");
+}
+
 TEST(Check, Cycles) {
   EXPECT_EQ(
       FaultsOf(kOrders +

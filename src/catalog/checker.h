@@ -47,6 +47,8 @@ class Checker {
   /// Names in the order in which they can be bound; those of a cycle are left out and faulted.
   std::vector<std::string> Order();
   void FaultOwnTables(const Plan& plan);
+  /// False where SQL or a table follows a program whose columns are not declared.
+  bool FaultMissingOutput(const Plan& plan, size_t index);
   void FaultCycle(const std::vector<std::string>& left);
 
   // check.cc

@@ -174,7 +174,10 @@ class ExecFilterStage final : public Filter {
     if (!replies.empty()) answered_line_ = lines[replies.size() - 1];
     if (status.ok()) {
       restart_wait_ns_ = 0;
-      deaths_ = 0;
+      // Other events, the halves of a bisection among them, say nothing of the one that it died at.
+      if (partition == death_partition_ && !places.empty() && places.front().offset <= death_offset_ &&
+          death_offset_ <= places.back().offset)
+        deaths_ = 0;
       return status;
     }
     child_.reset();
@@ -264,7 +267,8 @@ FilterKind ExecFilter() {
   kind.output = [](const Node& node) {
     Faults faults;
     ParseContext context{"", "", &faults};
-    return ColumnsOf(FieldsOf(ExecSpec().Parse(node, context), node, context));
+    ExecOptions options = ExecSpec().Parse(node, context);
+    return options.output.empty() ? std::vector<ColumnInfo>() : ColumnsOf(FieldsOf(options, node, context));
   };
   return kind;
 }

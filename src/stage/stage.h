@@ -179,7 +179,8 @@ struct FilterKind {
   SpecInfo spec;
   std::function<void(const Node&, const ParseContext&)> check;
   std::function<Result<std::unique_ptr<Filter>>(const Node&, const FilterContext&)> make;
-  /// Declared columns of its result (`output:`), given the node; empty: the input's.
+  /// Declared columns of its result (`output:`), given the node; empty: none are, its result is `data` alone.
+  /// No function: the result has the columns of the input.
   std::function<std::vector<ColumnInfo>(const Node&)> output;
 };
 struct SinkKind {
