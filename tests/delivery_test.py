@@ -120,3 +120,63 @@ def test_a_second_writer_of_a_table_keeps_the_newest_row(project):
     assert len({row["amount"] > 0 for row in rows}) == 1
     shop.verb("ingest", "orders", "-", stdin='{"id":"k1","amount":1000}\n')
     assert abs(shop.verb("query", "SELECT amount FROM newest WHERE id = 'k1'", "--format", "ndjson").lines()[0]["amount"]) == 1000
+
+
+TWO_SINKS = """
+streams:
+  orders: {partitions: 2, key: id, contract: {id: varchar not null}}
+pipelines:
+  orders:
+    from: orders
+    to:
+      - file: out/orders.ndjson
+      - table: orders
+"""
+
+
+def test_a_sink_that_cannot_be_opened_comes_back(project):
+    shop = project({"millstream.yaml": TWO_SINKS, "out": "a file where the folder belongs"})
+    server = shop.server().start(wait_ready=False)
+    eventually(lambda: listens(server))
+    position = server.ingest("orders", [{"id": f"o{i}"} for i in range(20)])["position"]
+    # The other sink goes on; what is the matter is told everywhere, and once in the log.
+    assert server.query("SELECT count(*) AS n FROM orders", wait=position) == [{"n": 20}]
+    ready = server.http("GET", "/health/ready")
+    assert ready.status == 503
+    reason = ready.json()["reasons"][0]
+    assert (reason["pipeline"], reason["state"]) == ("orders", "degraded")
+    assert "is a file, not a folder" in reason["reason"]
+    assert server.metrics()['millstream_pipeline_state{pipeline="orders",state="degraded"}'] == 1
+    assert "is a file, not a folder" in shop.verb("pipeline", "list").stdout
+    shown = server.http("GET", "/v1/status").json()["pipelines"][0]
+    assert {sink["id"]: sink["state"] for sink in shown["sinks"]} == {"file:out/orders.ndjson": "degraded", "table:orders": "live"}
+    assert shown["sinks"][0]["next"] == []
+    eventually(lambda: server.http("GET", "/v1/status").json()["pipelines"][0]["sinks"][0]["retries"] >= 4)
+    (shop.folder / "out").unlink()
+    eventually(lambda: server.http("GET", "/health/ready").status == 200)
+    out = shop.folder / "out" / "orders.ndjson"
+    eventually(lambda: out.exists() and len(out.read_text().splitlines()) == 20)
+    assert server.stderr().count("the sink is degraded") == 1
+    assert server.stderr().count("the sink goes on") == 1
+    server.stop()
+
+
+def test_a_sink_that_is_no_more_what_it_was_says_what_to_do(project):
+    shop = project({"millstream.yaml": TWO_SINKS})
+    shop.verb("ingest", "orders", "-", stdin='{"id":"a"}\n{"id":"b"}\n')
+    out = shop.folder / "out" / "orders.ndjson"
+    written = out.read_bytes()
+    out.write_bytes(b"")
+    server = shop.server().start(wait_ready=False)
+    eventually(lambda: listens(server))
+    position = server.ingest("orders", [{"id": "c"}])["position"]
+    assert server.query("SELECT count(*) AS n FROM orders", wait=position) == [{"n": 3}]
+    reason = eventually(lambda: server.http("GET", "/health/ready").json()["reasons"])[0]
+    assert reason["state"] == "failed"
+    assert "put it back" in reason["reason"] and "millstream pipeline resume orders" in reason["reason"]
+    with out.open("r+b") as file:  # the same file, as it was
+        file.write(written)
+    shop.verb("pipeline", "resume", "orders")
+    eventually(lambda: server.http("GET", "/health/ready").status == 200)
+    eventually(lambda: len(out.read_text().splitlines()) == 3)
+    server.stop()

@@ -7,24 +7,16 @@ namespace {
 
 constexpr int64_t kIdleWaitUs = 200'000;        // how long a loop sleeps at most before it looks around
 constexpr int64_t kRunDeadlineUs = 30'000'000;  // of one run of the filters
-constexpr int64_t kFirstRetryUs = 100'000;
-constexpr int64_t kLastRetryUs = 30'000'000;
 constexpr uint32_t kDeadlineAttempts =
     3;  // an event alone that hits its deadline so often is a dead letter `resource`
-
-bool IsRetried(Code code) {
-  return code == Code::kUnavailable || code == Code::kExhausted || code == Code::kDeadline ||
-         code == Code::kConflict;
-}
 
 }  // namespace
 
 DeliveryLoop::DeliveryLoop(LoopContext context)
     : context_(std::move(context)),
       letter_origin_(
-          fmt::format("dead/{}.{}/{}", context_.pipeline, context_.generation, context_.sink->id)) {
-  auto stored = context_.sink->stored.find(context_.partition_index);
-  next_ = stored == context_.sink->stored.end() ? context_.start : stored->second;
+          fmt::format("dead/{}.{}/{}", context_.pipeline, context_.generation, context_.sink->id())) {
+  next_ = context_.start;
   shown_.state = "starting";
   shown_.next = next_;
   size_t filters = context_.versions.back()->config.filters.size();
@@ -41,6 +33,7 @@ void DeliveryLoop::SetState(const std::string& state, const std::string& reason)
   std::lock_guard lock(mutex_);
   shown_.state = state;
   shown_.reason = reason;
+  context_.sink->TellState(context_.partition_index, state, reason);
 }
 
 void DeliveryLoop::Reset() {
@@ -53,11 +46,15 @@ void DeliveryLoop::Reset() {
 }
 
 void DeliveryLoop::Run(std::stop_token stop) {
-  uint32_t attempt = 0;
+  Backoff backoff;
   while (!stop.stop_requested()) {
+    if (!is_open() && !OpenSink(stop)) {
+      if (failed_) return;
+      continue;
+    }
     if (paused_) {
       SetState("paused", "");
-      context_.partition->WaitBeyond(UINT64_MAX, kIdleWaitUs, stop);
+      Wait(kIdleWaitUs, stop);
       continue;
     }
     Piece piece;
@@ -72,43 +69,80 @@ void DeliveryLoop::Run(std::stop_token stop) {
       continue;
     }
     if (status.ok()) {
-      if (attempt == 0)
+      if (backoff.failures() == 0)
         SetState(context_.partition->bounds().durable_end > piece.next + context_.batch_events ? "catching_up"
                                                                                                : "live",
                  "");
       status = Work(piece, stop);
     }
     if (status.ok()) {
-      attempt = 0;
+      backoff.Reset();
       continue;
     }
     if (stop.stop_requested() || status.code() == Code::kCancelled) return;
-    if (!IsRetried(status.code())) {
-      failed_ = true;
-      SetState("failed", status.message());
-      if (status.code() == Code::kIo && context_.on_fatal) context_.on_fatal(status);
-      return;
-    }
+    if (!IsRetried(status.code())) return End(status);
     reader_.reset();
     held_.clear();
     held_row_ = 0;
-    WaitBeforeRetry(++attempt, status, stop);
+    int64_t wait_us = backoff.NextUs(*context_.random);
+    ShowRetry(status, backoff.failures(), wait_us);
+    Wait(wait_us, stop);
   }
 }
 
-void DeliveryLoop::WaitBeforeRetry(uint32_t attempt, const Status& status, std::stop_token stop) {
-  int64_t wait_us = std::min(kLastRetryUs, kFirstRetryUs << std::min(attempt - 1, 10u));
-  wait_us += static_cast<int64_t>(context_.random->Below(static_cast<uint64_t>(wait_us / 4)));
+/// One attempt, or the wait for the next one.
+bool DeliveryLoop::OpenSink(std::stop_token stop) {
+  SharedSink::Opening opening = context_.sink->EnsureOpen();
+  Status status = opening.status.ok() ? TakeStored() : opening.status;
+  if (status.ok()) return true;
+  if (stop.stop_requested()) return false;
+  if (!opening.status.ok() && IsRetriedAtOpen(status.code())) {
+    ShowRetry(status, opening.attempts, opening.wait_us);
+    Wait(opening.wait_us, stop);
+  } else {
+    End(Status(status.code(), fmt::format("{}; once that is put right: millstream pipeline resume {}",
+                                          status.message(), context_.pipeline)));
+  }
+  return false;
+}
+
+Status DeliveryLoop::TakeStored() {
+  auto stored = context_.sink->stored().find(context_.partition_index);
+  if (stored != context_.sink->stored().end()) {
+    uint64_t durable_end = context_.partition->bounds().durable_end;
+    if (stored->second > durable_end)
+      return IoError(
+          "it has delivered {}/{} up to offset {}, but the log ends at {}: events that it delivered are gone",
+          context_.stream, context_.partition_index, stored->second, durable_end);
+    next_ = stored->second;
+  }
   {
     std::lock_guard lock(mutex_);
-    ++shown_.retries;
-    shown_.state = "degraded";
-    shown_.reason = fmt::format("{}, try {} in {:.1f} s", status.message(), attempt + 1,
-                                static_cast<double>(wait_us) / 1e6);
+    shown_.next = next_;
   }
-  int64_t until = context_.clock->MonotonicNs() + wait_us * 1000;
-  while (!stop.stop_requested() && context_.clock->MonotonicNs() < until)
-    context_.partition->WaitBeyond(UINT64_MAX, std::min<int64_t>(wait_us, kIdleWaitUs), stop);
+  is_open_.store(true, std::memory_order_release);
+  if (context_.progress != nullptr) context_.progress->Notify();
+  return OkStatus();
+}
+
+/// Nothing goes on until someone resumes the pipeline.
+void DeliveryLoop::End(const Status& status) {
+  failed_ = true;
+  SetState("failed", status.message());
+  if (status.code() == Code::kIo && context_.on_fatal) context_.on_fatal(status);
+}
+
+void DeliveryLoop::Wait(int64_t wait_us, std::stop_token stop) {
+  int64_t until_ns = context_.clock->MonotonicNs() + wait_us * 1000;
+  while (!stop.stop_requested() && context_.clock->MonotonicNs() < until_ns)
+    context_.partition->WaitBeyond(UINT64_MAX, std::min(wait_us, kIdleWaitUs), stop);
+}
+
+void DeliveryLoop::ShowRetry(const Status& status, uint32_t failures, int64_t wait_us) {
+  SetState("degraded", fmt::format("{}, try {} in {:.1f} s", status.message(), failures + 1,
+                                   static_cast<double>(wait_us) / 1e6));
+  std::lock_guard lock(mutex_);
+  ++shown_.retries;
 }
 
 Status DeliveryLoop::Gather(Piece& piece) {
@@ -170,11 +204,7 @@ Result<PipelineRunner*> DeliveryLoop::RunnerFor(uint64_t offset, uint64_t& bound
   if (runner_ && version_ == owner) return runner_.get();
   runner_.reset();
   ASSIGN_OR_FAIL(runner_, PipelineRunner::Make(context_.runner, owner->config, owner->stream));
-  std::lock_guard lock(context_.sink->mutex);
-  if (context_.sink->prepared_version != owner->number) {
-    FAIL_IF_ERROR(context_.sink->sink->SetColumns(runner_->columns(), runner_->visible()));
-    context_.sink->prepared_version = owner->number;
-  }
+  FAIL_IF_ERROR(context_.sink->Prepare({owner->number, runner_->columns(), runner_->visible()}));
   version_ = owner;
   return runner_.get();
 }
@@ -267,7 +297,7 @@ Result<RowBatch> DeliveryLoop::Filtered(const Piece& piece, std::vector<DeadLett
 void DeliveryLoop::TakeRefused(const Piece& piece, RowBatch& rows, std::vector<DeadLetter>& letters) const {
   std::set<uint64_t> offsets;
   auto range = piece.ranges.begin();
-  for (const RefusedEvent& refused : context_.sink->sink->Refuse(rows)) {
+  for (const RefusedEvent& refused : context_.sink->Refuse(rows)) {
     if (!offsets.insert(refused.offset).second) continue;
     while (refused.offset >= range->batch->place().base_offset + range->end) ++range;
     auto row = static_cast<uint32_t>(refused.offset - range->batch->place().base_offset);
@@ -282,9 +312,9 @@ DeadLetter DeliveryLoop::LetterOf(const BatchRange& event, const PipelineRunner:
   DeadLetter letter;
   letter.pipeline = context_.pipeline;
   letter.filter = blame.filter;
-  letter.sink = context_.sink->id;
+  letter.sink = context_.sink->id();
   letter.at =
-      fmt::format("{}.{}", context_.pipeline, blame.filter.empty() ? context_.sink->id : blame.filter);
+      fmt::format("{}.{}", context_.pipeline, blame.filter.empty() ? context_.sink->id() : blame.filter);
   if (blame.code == "contract") letter.at = context_.pipeline;
   letter.code = blame.code;
   letter.reason = blame.reason;
@@ -307,7 +337,7 @@ Status DeliveryLoop::FindWrittenLetters() {
     return OkStatus();
   }
   DeadLetter like;
-  like.pipeline = context_.pipeline, like.generation = context_.generation, like.sink = context_.sink->id;
+  like.pipeline = context_.pipeline, like.generation = context_.generation, like.sink = context_.sink->id();
   like.partition = context_.partition_index;
   ASSIGN_OR_RETURN(written_letters_, context_.dead_letters->OffsetsOf(context_.stream, like, next_));
   return OkStatus();
@@ -332,12 +362,6 @@ Status DeliveryLoop::WriteLetters(std::vector<DeadLetter> letters, uint64_t next
   return OkStatus();
 }
 
-Status DeliveryLoop::Hand(const RowBatch& rows) {
-  if (context_.sink->sink->concurrent()) return context_.sink->sink->Deliver(rows);
-  std::lock_guard lock(context_.sink->mutex);
-  return context_.sink->sink->Deliver(rows);
-}
-
 Status DeliveryLoop::DeliverPiece(const Piece& piece, std::stop_token stop) {
   counted_ = runner_->counts();  // a run whose rows were not delivered does not count
   std::vector<DeadLetter> letters;
@@ -351,7 +375,7 @@ Status DeliveryLoop::DeliverPiece(const Piece& piece, std::stop_token stop) {
   rows->next_offset = piece.next;
   rows->events = piece.events;
   if (!letters.empty()) RETURN_IF_ERROR(WriteLetters(std::move(letters), piece.next));
-  Status status = Hand(*rows);
+  Status status = context_.sink->Deliver(*rows);
   if (status.code() == Code::kInvalid) {
     if (piece.events > 1) {
       auto [left, right] = Halve(piece);
@@ -360,14 +384,14 @@ Status DeliveryLoop::DeliverPiece(const Piece& piece, std::stop_token stop) {
     }
     RETURN_IF_ERROR(WriteLetters({LetterOf(piece.ranges[0], {"", "sink", status.message()})}, piece.next));
     rows->chunks.clear();
-    status = Hand(*rows);
+    status = context_.sink->Deliver(*rows);
   }
   RETURN_IF_ERROR(status);
+  Count(piece, *rows);  // before waiters are told, who may look at the counts
   next_.store(piece.next, std::memory_order_release);
   if (context_.progress != nullptr) context_.progress->Notify();
   if (written_letters_)
     written_letters_->erase(written_letters_->begin(), written_letters_->lower_bound(piece.next));
-  Count(piece, *rows);
   return OkStatus();
 }
 

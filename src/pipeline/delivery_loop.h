@@ -2,12 +2,13 @@
 // far it came.
 //
 // Place: floor 5; one thread and one stored offset per (pipeline generation, sink, partition), owned by the
-// PipelineRuntime (SEMANTICS, 4). Operation. Takes what has accumulated, up to the limits; runs the version
-// that owns those offsets (batches are cut where versions change); delivers; goes on. A data error is
-// bisected until the bad events stand alone; they become dead letters, durable before the rows around them
-// are committed. Other errors are retried with back-off and jitter; the sink is `degraded` meanwhile.
-// Corruption and I/O errors end the loop as `failed`. A stop interrupts the filters that run; their events
-// are delivered after the next start. Threads: Run is the thread. status(), Pause, Resume from any.
+// PipelineRuntime (SEMANTICS, 4). Operation. Opens its sink, with back-off where that fails. Takes what has
+// accumulated, up to the limits; runs the version that owns those offsets (batches are cut where versions
+// change); delivers; goes on. A data error is bisected until the bad events stand alone; they become dead
+// letters, durable before the rows around them are committed. Other errors are retried with back-off and
+// jitter; the sink is `degraded` meanwhile. Corruption and I/O errors end the loop as `failed`. A stop
+// interrupts the filters that run; their events are delivered after the next start. Threads: Run is the
+// thread. status(), Pause, Resume from any.
 #pragma once
 
 #include <atomic>
@@ -28,6 +29,7 @@
 #include "pipeline/latency.h"
 #include "pipeline/pipeline_runner.h"
 #include "pipeline/progress.h"
+#include "pipeline/shared_sink.h"
 #include "pipeline/status.h"
 #include "pipeline/watchdog.h"
 
@@ -40,15 +42,6 @@ struct PipelineVersion {
   PipelineConfig config;
   StreamConfig stream;
   std::map<uint32_t, uint64_t> from;
-};
-
-/// A sink and what its loops share.
-struct SharedSink {
-  std::string id;
-  std::unique_ptr<Sink> sink;
-  std::map<uint32_t, uint64_t> stored;  // as Open answered
-  std::mutex mutex;                     // held around calls, save Deliver of concurrent sinks
-  uint64_t prepared_version = UINT64_MAX;
 };
 
 struct LoopContext {
@@ -79,7 +72,12 @@ class DeliveryLoop {
 
   void SetPaused(bool paused) { paused_ = paused; }
 
-  /// The offset up to which everything is delivered.
+  /// The sink is open: goes on from what it has stored. kIo if that lies beyond the log. Also for the Engine,
+  /// before Run.
+  Status TakeStored();
+  /// True once the sink has told where it stands.
+  bool is_open() const { return is_open_.load(std::memory_order_acquire); }
+  /// The offset up to which everything is delivered; where the pipeline starts until the sink is open.
   uint64_t next() const { return next_.load(std::memory_order_acquire); }
   struct Snapshot {
     std::string state, reason;
@@ -100,6 +98,9 @@ class DeliveryLoop {
     uint32_t epoch = 0;
   };
 
+  bool OpenSink(std::stop_token stop);
+  void End(const Status& status);
+  void Wait(int64_t wait_us, std::stop_token stop);
   Status Gather(Piece& piece);
   Result<PipelineRunner*> RunnerFor(uint64_t offset, uint64_t& boundary);
   Status Work(const Piece& piece, std::stop_token stop);
@@ -109,14 +110,13 @@ class DeliveryLoop {
   Result<RowBatch> Filtered(const Piece& piece, std::vector<DeadLetter>& letters, std::stop_token stop);
   RowBatch NoRows() const;
   void TakeRefused(const Piece& piece, RowBatch& rows, std::vector<DeadLetter>& letters) const;
-  Status Hand(const RowBatch& rows);
   void Count(const Piece& piece, const RowBatch& rows);
   DeadLetter LetterOf(const BatchRange& event, const PipelineRunner::Blame& blame) const;
   Status WriteLetters(std::vector<DeadLetter> letters, uint64_t next);
   Status FindWrittenLetters();
   static std::pair<Piece, Piece> Halve(const Piece& piece);
   void SetState(const std::string& state, const std::string& reason);
-  void WaitBeforeRetry(uint32_t attempt, const Status& status, std::stop_token stop);
+  void ShowRetry(const Status& status, uint32_t failures, int64_t wait_us);
 
   const LoopContext context_;
   const std::string letter_origin_;
@@ -128,6 +128,7 @@ class DeliveryLoop {
   std::vector<uint64_t> counted_;                      // runner_'s counts before the delivery
   std::optional<std::set<uint64_t>> written_letters_;  // offsets at or above next_ that have one
 
+  std::atomic<bool> is_open_{false};
   std::atomic<uint64_t> next_{0};
   std::atomic<bool> paused_{false};
   std::atomic<bool> failed_{false};

@@ -16,8 +16,18 @@ namespace {
 class KeptSink final : public Sink {
  public:
   explicit KeptSink(std::function<uint64_t()> letters) : letters_(std::move(letters)) {}
-  Result<std::map<uint32_t, uint64_t>> Open() override { return std::map<uint32_t, uint64_t>{}; }
-  Status SetColumns(const std::vector<ColumnInfo>&, uint32_t) override { return OkStatus(); }
+  Result<std::map<uint32_t, uint64_t>> Open() override {
+    ++opens;
+    if (open_failures > 0) {
+      --open_failures;
+      return Fail(open_failure);
+    }
+    return stored;
+  }
+  Status SetColumns(const std::vector<ColumnInfo>& given, uint32_t) override {
+    columns = given;
+    return column_failures-- > 0 ? Conflict("n is a point there") : OkStatus();
+  }
   std::vector<RefusedEvent> Refuse(const RowBatch& rows) const override {
     std::vector<RefusedEvent> refused;
     ForEach(rows, [&](int64_t n, uint64_t offset) {
@@ -45,6 +55,10 @@ class KeptSink final : public Sink {
   int64_t refuses = -1, chokes_on = -1;
   int failures = 0;
   Status failure;
+  std::map<uint32_t, uint64_t> stored;
+  std::vector<ColumnInfo> columns;
+  std::atomic<int> opens{0}, open_failures{0}, column_failures{0};
+  Status open_failure;
   std::atomic<int> calls{0};
   std::atomic<uint64_t> next{0};
   std::vector<int64_t> kept;
@@ -74,10 +88,10 @@ class DeliveryLoopTest : public testing::Test {
     field.name = "n", field.type.kind = Type::Kind::kBigint, field.pointer = "/n";
     shape_.contract.fields.push_back(std::move(field));
     stream_->SetLayout(shape_.contract, Codec::kNone, {});
-    shared_.id = "kept";
     auto sink = std::make_unique<KeptSink>([this] { return letters_->Count("orders"); });
     sink_ = sink.get();
-    shared_.sink = std::move(sink);
+    shared_ = std::make_unique<SharedSink>(SharedSink::Context{"p", "kept", &clock_, &random_, nullptr},
+                                           std::move(sink), SharedSink::Layout{1, {{"n", "BIGINT"}}, 1});
   }
   ~DeliveryLoopTest() override { Stop(); }
 
@@ -103,7 +117,7 @@ class DeliveryLoopTest : public testing::Test {
     context.dead_letters = letters_.get();
     context.runner.database = database_.get(), context.runner.registry = &registry_;
     context.runner.clock = &clock_;
-    context.sink = &shared_;
+    context.sink = shared_.get();
     context.versions = {version};
     context.clock = &clock_, context.random = &random_, context.watchdog = &watchdog_;
     loop_ = std::make_unique<DeliveryLoop>(std::move(context));
@@ -145,7 +159,7 @@ class DeliveryLoopTest : public testing::Test {
   Stream* stream_ = nullptr;
   std::unique_ptr<DeadLetters> letters_;
   std::unique_ptr<Database> database_;
-  SharedSink shared_;
+  std::unique_ptr<SharedSink> shared_;
   KeptSink* sink_ = nullptr;
   Watchdog watchdog_;
   std::unique_ptr<DeliveryLoop> loop_;
@@ -234,6 +248,63 @@ TEST_F(DeliveryLoopTest, ACorruptSinkEndsTheLoopAndResetStartsItAgain) {
   thread_ = std::jthread([this](std::stop_token stop) { loop_->Run(stop); });
   WaitFor([&] { return loop_->next() == 10; });
   EXPECT_EQ(sink_->kept, Numbers(0, 10, {}));
+}
+
+TEST_F(DeliveryLoopTest, ASinkThatCannotBeOpenedIsTriedAgainAndGoesOnFromWhatItStored) {
+  Append(0, 10);
+  sink_->open_failures = 2, sink_->open_failure = NotFound("no such folder");
+  sink_->column_failures = 1;
+  sink_->stored = {{0, 4}};
+  Start("SELECT n FROM input");
+  WaitFor([&] { return loop_->snapshot().state == "degraded"; });
+  EXPECT_TRUE(loop_->snapshot().reason.starts_with("no such folder, try 2 in 0.1"))
+      << loop_->snapshot().reason;
+  EXPECT_FALSE(loop_->is_open());
+  WaitFor([&] { return loop_->snapshot().reason.starts_with("n is a point there, try 4 in 0."); });
+  WaitFor([&] { return loop_->snapshot().state == "live" && loop_->next() == 10; });
+  Stop();
+  EXPECT_EQ(sink_->opens, 4);
+  EXPECT_EQ(sink_->columns.size(), 1u);
+  EXPECT_EQ(sink_->kept, Numbers(4, 10, {}));
+  EXPECT_EQ(loop_->snapshot().retries, 3u);
+}
+
+TEST_F(DeliveryLoopTest, AFaultThatDoesNotMendItselfEndsTheLoopUntilItIsResumed) {
+  Append(0, 10);
+  sink_->open_failures = 1, sink_->open_failure = Invalid("column n is a point; cast it");
+  Start("SELECT n FROM input");
+  WaitFor([&] { return loop_->failed(); });
+  thread_.join();
+  EXPECT_EQ(sink_->opens, 1);
+  EXPECT_EQ(loop_->snapshot().reason,
+            "column n is a point; cast it; once that is put right: millstream pipeline resume p");
+  loop_->Reset();
+  thread_ = std::jthread([this](std::stop_token stop) { loop_->Run(stop); });
+  WaitFor([&] { return loop_->next() == 10; });
+  EXPECT_EQ(sink_->kept, Numbers(0, 10, {}));
+}
+
+TEST_F(DeliveryLoopTest, ASinkThatIsAheadOfTheLogIsNotTrusted) {
+  Append(0, 10);
+  sink_->stored = {{0, 11}};
+  Start("SELECT n FROM input");
+  WaitFor([&] { return loop_->failed(); });
+  EXPECT_NE(loop_->snapshot().reason.find("but the log ends at 10"), std::string::npos)
+      << loop_->snapshot().reason;
+  EXPECT_FALSE(loop_->is_open());
+}
+
+TEST_F(DeliveryLoopTest, LoopsOfOneSinkShareItsAttempts) {
+  sink_->open_failures = 1, sink_->open_failure = Unavailable("not yet");
+  SharedSink::Opening first = shared_->EnsureOpen(), second = shared_->EnsureOpen();
+  EXPECT_EQ(sink_->opens, 1);
+  EXPECT_EQ(second.status.message(), "not yet");
+  EXPECT_EQ(second.attempts, 1u);
+  EXPECT_LE(second.wait_us, first.wait_us);
+  EXPECT_GE(first.wait_us, 100'000);
+  std::this_thread::sleep_for(std::chrono::microseconds(first.wait_us));
+  EXPECT_TRUE(shared_->EnsureOpen().status.ok());
+  EXPECT_EQ(sink_->opens, 2);
 }
 
 TEST_F(DeliveryLoopTest, AStopInterruptsTheFilters) {

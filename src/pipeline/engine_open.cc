@@ -191,6 +191,7 @@ RuntimeContext Engine::State::MakeRuntimeContext() {
   context.watchdog = &watchdog;
   context.progress = &deliveries;
   context.registry = options.registry;
+  context.logger = options.logger;
   context.project_directory = options.project.directory;
   context.sinks_directory = folder->sinks_path();
   context.limits = options.project.server.limits;
@@ -264,10 +265,10 @@ Status Engine::State::OpenPipeline(const std::string& name, const PipelineConfig
     activated.name = name;
     activated.version = versions.back()->number;
     activated.generation = record.generation;
-    if (versions.size() > 1)
-      for (const SinkConfig& sink : config.sinks)
-        for (const auto& [partition, next] : runtime->Delivered(sink.id))
-          activated.boundary[partition] = std::max(activated.boundary[partition], next);
+    if (versions.size() > 1) {
+      RETURN_IF_ERROR(runtime->OpenRemote());
+      activated.boundary = runtime->Boundary();
+    }
     auto owned = std::make_shared<PipelineVersion>(*versions.back());
     owned->from = activated.boundary;
     versions.back() = std::move(owned);

@@ -30,13 +30,29 @@ Status PipelineRuntime::Open() {
   stream_ = context_.log->Find(config().stream);
   if (stream_ == nullptr) return NotFound("pipeline {}: no stream '{}'", config().name, config().stream);
   for (const SinkConfig& sink : config().sinks)
-    RETURN_IF_ERROR(OpenSink(sink).Within(fmt::format("pipeline {}, sink {}", config().name, sink.id)));
+    RETURN_IF_ERROR(MakeSink(sink).Within(fmt::format("pipeline {}, sink {}", config().name, sink.id)));
+  for (const auto& sink : sinks_)
+    if (!sink->sink().remote()) RETURN_IF_ERROR(OpenSink(*sink));
   return OkStatus();
 }
 
-Status PipelineRuntime::OpenSink(const SinkConfig& config) {
-  auto kind = context_.registry->sinks().find(config.kind);
-  if (kind == context_.registry->sinks().end()) return NotFound("no sink kind '{}'", config.kind);
+Status PipelineRuntime::OpenRemote() {
+  for (const auto& sink : sinks_)
+    if (sink->sink().remote()) RETURN_IF_ERROR(OpenSink(*sink));
+  return OkStatus();
+}
+
+/// A sink that is broken holds back nobody: its loops go on with it.
+Status PipelineRuntime::OpenSink(SharedSink& sink) {
+  if (!sink.EnsureOpen().status.ok()) return OkStatus();
+  for (const auto& running : running_)
+    if (running->sink == &sink)
+      RETURN_IF_ERROR(
+          running->loop->TakeStored().Within(fmt::format("pipeline {}, sink {}", config().name, sink.id())));
+  return OkStatus();
+}
+
+SinkContext PipelineRuntime::MakeSinkContext(const SinkConfig& config) {
   appenders_.push_back(std::make_unique<EngineAppender>(context_.find_stream, context_.stream_names));
   SinkContext context;
   context.pipeline = this->config().name;
@@ -51,27 +67,30 @@ Status PipelineRuntime::OpenSink(const SinkConfig& config) {
   context.database = context_.database;
   context.tables = context_.tables;
   context.appender = appenders_.back().get();
+  return context;
+}
+
+Status PipelineRuntime::MakeSink(const SinkConfig& config) {
+  auto kind = context_.registry->sinks().find(config.kind);
+  if (kind == context_.registry->sinks().end()) return NotFound("no sink kind '{}'", config.kind);
+  SinkContext sink_context = MakeSinkContext(config);
   if (config.kind == "table") {
-    ASSIGN_OR_RETURN(context.key_in_one_partition, KeyInOnePartition(config));
+    ASSIGN_OR_RETURN(sink_context.key_in_one_partition, KeyInOnePartition(config));
   }
-  auto shared = std::make_unique<SharedSink>();
-  shared->id = config.id;
-  ASSIGN_OR_RETURN(shared->sink, kind->second.make(config.options, context));
-  // A sink that is broken holds back nobody: it stays as it is, the others go on.
-  auto stored_offsets = shared->sink->Open();
-  if (!stored_offsets && stored_offsets.error().code() != Code::kIo) {
-    broken_sinks_[config.id] = stored_offsets.error().message();
+  auto sink = kind->second.make(config.options, sink_context);
+  if (!sink) {
+    unmade_sinks_[config.id] = sink.error();
     return OkStatus();
   }
-  if (!stored_offsets) return stored_offsets.error();
-  shared->stored = std::move(*stored_offsets);
+  RunnerContext runner{context_.database,          context_.registry,        context_.clock,
+                       context_.project_directory, (*sink)->WantedColumns(), (*sink)->wants_deletes()};
+  // What does not bind is known before the first event comes.
+  const PipelineVersion& live = *versions_.back();
+  ASSIGN_OR_RETURN(auto bound, PipelineRunner::Make(runner, live.config, live.stream));
+  sinks_.push_back(std::make_unique<SharedSink>(
+      SharedSink::Context{this->config().name, config.id, context_.clock, context_.random, context_.logger},
+      std::move(*sink), SharedSink::Layout{live.number, bound->columns(), bound->visible()}));
   for (uint32_t p = 0; p < stream_->partitions(); ++p) {
-    auto stored = shared->stored.find(p);
-    uint64_t durable_end = stream_->partition(p).bounds().durable_end;
-    if (stored != shared->stored.end() && stored->second > durable_end)
-      return IoError(
-          "it has delivered {}/{} up to offset {}, but the log ends at {}: events that it delivered are gone",
-          this->config().stream, p, stored->second, durable_end);
     LoopContext loop;
     loop.pipeline = this->config().name;
     loop.generation = generation_;
@@ -79,13 +98,8 @@ Status PipelineRuntime::OpenSink(const SinkConfig& config) {
     loop.partition_index = p;
     loop.partition = &stream_->partition(p);
     loop.dead_letters = context_.dead_letters;
-    loop.runner = {context_.database,
-                   context_.registry,
-                   context_.clock,
-                   context_.project_directory,
-                   shared->sink->WantedColumns(),
-                   shared->sink->wants_deletes()};
-    loop.sink = shared.get();
+    loop.runner = runner;
+    loop.sink = sinks_.back().get();
     loop.versions = versions_;
     auto start = start_.find(p);
     loop.start = std::max(start == start_.end() ? 0 : start->second, stream_->partition(p).bounds().start);
@@ -98,10 +112,8 @@ Status PipelineRuntime::OpenSink(const SinkConfig& config) {
     loop.progress = context_.progress;
     if (config.kind == "table") loop.on_fatal = context_.on_fatal;
     running_.push_back(std::make_unique<Running>(
-        Running{shared.get(), p, std::make_unique<DeliveryLoop>(std::move(loop)), {}}));
+        Running{sinks_.back().get(), p, std::make_unique<DeliveryLoop>(std::move(loop)), {}}));
   }
-  RETURN_IF_ERROR(PrepareSink(*shared));
-  sinks_.push_back(std::move(shared));
   return OkStatus();
 }
 
@@ -117,18 +129,6 @@ Result<bool> PipelineRuntime::KeyInOnePartition(const SinkConfig& config) const 
   return true;
 }
 
-Status PipelineRuntime::PrepareSink(SharedSink& sink) {
-  // Binds the live version before the first event comes, so that its tables are there to be asked and what
-  // does not bind is known at once.
-  RunnerContext context{context_.database,          context_.registry,          context_.clock,
-                        context_.project_directory, sink.sink->WantedColumns(), sink.sink->wants_deletes()};
-  const PipelineVersion& live = *versions_.back();
-  ASSIGN_OR_RETURN(auto runner, PipelineRunner::Make(context, live.config, live.stream));
-  RETURN_IF_ERROR(sink.sink->SetColumns(runner->columns(), runner->visible()));
-  sink.prepared_version = live.number;
-  return OkStatus();
-}
-
 void PipelineRuntime::Start(bool paused) {
   std::lock_guard lock(threads_mutex_);
   paused_ = paused;
@@ -142,10 +142,11 @@ void PipelineRuntime::Start(bool paused) {
 void PipelineRuntime::Stop() {
   std::lock_guard lock(threads_mutex_);
   for (auto& running : running_) running->thread.request_stop();
+  for (auto& sink : sinks_) sink->Interrupt();
   for (auto& running : running_)
     if (running->thread.joinable()) running->thread.join();
   for (auto& sink : sinks_)
-    if (auto status = sink->sink->Close(); !status.ok() && context_.on_fatal && status.code() == Code::kIo)
+    if (auto status = sink->Close(); !status.ok() && context_.on_fatal && status.code() == Code::kIo)
       context_.on_fatal(status);
   running_.clear();
   sinks_.clear();
@@ -168,15 +169,28 @@ void PipelineRuntime::SetPaused(bool paused) {
 std::map<uint32_t, uint64_t> PipelineRuntime::Delivered(const std::string& sink_id) const {
   std::map<uint32_t, uint64_t> delivered;
   for (const auto& running : running_)
-    if (running->sink->id == sink_id) delivered[running->partition] = running->loop->next();
+    if (running->sink->id() == sink_id && running->loop->is_open())
+      delivered[running->partition] = running->loop->next();
   return delivered;
+}
+
+std::map<uint32_t, uint64_t> PipelineRuntime::Boundary() const {
+  std::map<uint32_t, uint64_t> boundary;
+  for (const auto& running : running_) {
+    uint64_t durable_end = stream_->partition(running->partition).bounds().durable_end;
+    bool is_known = running->loop->is_open() && unmade_sinks_.empty();
+    uint64_t& highest = boundary[running->partition];
+    highest = std::max(highest, is_known ? running->loop->next() : durable_end);
+  }
+  return boundary;
 }
 
 bool PipelineRuntime::AtEnd() const {
   if (paused_) return true;
   return std::all_of(running_.begin(), running_.end(), [&](const auto& running) {
     return running->loop->failed() ||
-           running->loop->next() >= stream_->partition(running->partition).bounds().durable_end;
+           (running->loop->is_open() &&
+            running->loop->next() >= stream_->partition(running->partition).bounds().durable_end);
   });
 }
 
@@ -187,10 +201,12 @@ uint64_t PipelineRuntime::Progress() const {
 }
 
 uint64_t PipelineRuntime::LowWater(uint32_t partition) const {
-  uint64_t low = broken_sinks_.empty() ? UINT64_MAX : 0;  // where a broken one stands is not known
+  // Where one stands that is not open is not known.
+  uint64_t low = unmade_sinks_.empty() ? UINT64_MAX : 0;
   for (const auto& running : running_) {
     if (running->partition != partition) continue;
-    low = std::min(low, running->sink->sink->DurableOffset(partition).value_or(running->loop->next()));
+    if (!running->loop->is_open()) return 0;
+    low = std::min(low, running->sink->DurableOffset(partition).value_or(running->loop->next()));
   }
   return low;
 }
@@ -208,7 +224,7 @@ PipelineStatus PipelineRuntime::status() const {
   for (const FilterConfig& filter : config().filters) status.filters.push_back({filter.name, 0, 0, 0, 0, 0});
   for (const auto& sink : sinks_) {
     SinkStatus& shown = status.sinks.emplace_back();
-    shown.id = sink->id;
+    shown.id = sink->id();
     shown.state = "live";
     bool is_first = sink == sinks_.front();
     for (const auto& running : running_) {
@@ -227,7 +243,7 @@ PipelineStatus PipelineRuntime::status() const {
             std::max(shown.lag_seconds, static_cast<double>(now_us - loop.oldest_undelivered_us) / 1e6);
       shown.rows += loop.rows;
       shown.retries += loop.retries;
-      shown.next.emplace_back(running->partition, next);
+      if (running->loop->is_open()) shown.next.emplace_back(running->partition, next);
       status.dead += loop.dead;
       if (!is_first) continue;
       status.in += loop.events;
@@ -245,13 +261,12 @@ PipelineStatus PipelineRuntime::status() const {
       status.reason = shown.reason.empty() ? "" : shown.id + ": " + shown.reason;
     }
   }
-  for (const auto& [id, reason] : broken_sinks_) {
-    SinkStatus& broken = status.sinks.emplace_back();
-    broken.id = id;
-    broken.state = "failed";
-    broken.reason = reason;
-    status.state = "failed";
-    status.reason = fmt::format("sink {}: {}", id, reason);
+  for (const auto& [id, fault] : unmade_sinks_) {
+    SinkStatus& shown = status.sinks.emplace_back();
+    shown.id = id;
+    shown.state = status.state = "failed";
+    shown.reason = fault.message();
+    status.reason = fmt::format("{}: {}", id, fault.message());
   }
   return status;
 }

@@ -2,7 +2,8 @@
 // partition.
 //
 // Place: floor 5; owned by the Engine. Threads: Start, Stop from the Engine's; the rest from any.
-// Failure: a sink that cannot be opened leaves its loops `failed` or retrying; the other sinks go on.
+// Failure: a sink that cannot be opened leaves its loops `degraded` (they try again) or `failed`; the other
+// sinks go on. Filters that do not bind stop the whole.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +31,7 @@ struct RuntimeContext {
   Watchdog* watchdog = nullptr;
   Progress* progress = nullptr;
   const Registry* registry = nullptr;
+  const Logger* logger = nullptr;  // may be null
   std::string project_directory, sinks_directory;
   LimitsConfig limits;
   std::function<StreamIngest*(const std::string&)> find_stream;
@@ -47,8 +49,11 @@ class PipelineRuntime {
                   std::map<uint32_t, uint64_t> start);
   ~PipelineRuntime();
 
-  /// Opens the sinks. kInvalid, kConflict, kCorrupt: the pipeline cannot run as it is.
+  /// Binds the filters, makes the sinks, and opens those that are at hand; what cannot be opened is left to
+  /// the loops. kInvalid: the filters do not bind; kIo: the start must end.
   Status Open();
+  /// Opens the others too, as far as they can be opened now.
+  Status OpenRemote();
   void Start(bool paused);
   /// Asks all loops to stop and waits for them; closes the sinks.
   void Stop();
@@ -59,8 +64,11 @@ class PipelineRuntime {
   const PipelineConfig& config() const { return versions_.back()->config; }
   uint64_t generation() const { return generation_; }
 
-  /// Next offsets of a sink by partition, as delivered.
+  /// Next offsets of a sink by partition, as delivered; none until it is open.
   std::map<uint32_t, uint64_t> Delivered(const std::string& sink_id) const;
+  /// By partition 1 + the highest offset that any sink can have committed: where another version may begin. A
+  /// sink that is not open can have committed all that the log holds.
+  std::map<uint32_t, uint64_t> Boundary() const;
   /// True if every loop has delivered up to the durable end of its partition, or has failed, or is paused.
   bool AtEnd() const;
   /// Sum of delivered offsets: grows while there is progress.
@@ -69,8 +77,9 @@ class PipelineRuntime {
   uint64_t LowWater(uint32_t partition) const;
 
  private:
-  Status OpenSink(const SinkConfig& config);
-  Status PrepareSink(SharedSink& sink);
+  Status MakeSink(const SinkConfig& config);
+  SinkContext MakeSinkContext(const SinkConfig& config);
+  Status OpenSink(SharedSink& sink);
   Result<bool> KeyInOnePartition(const SinkConfig& config) const;
 
   RuntimeContext context_;
@@ -88,8 +97,8 @@ class PipelineRuntime {
     std::jthread thread;
   };
   std::vector<std::unique_ptr<Running>> running_;
-  std::mutex threads_mutex_;  // held while loops' threads are started, replaced and stopped
-  std::map<std::string, std::string> broken_sinks_;  // id, why it could not be opened
+  std::mutex threads_mutex_;                    // held while loops' threads are started, replaced and stopped
+  std::map<std::string, Status> unmade_sinks_;  // id, what is wrong with its options
   mutable LatencyWindow latency_;
 };
 

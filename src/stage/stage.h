@@ -2,7 +2,8 @@
 //
 // Place: floor 3. A connector is one file in sources/, filters/ or sinks/: options, Spec, class, and one line
 // in main.cc's list (docs/adding-a-stage.md). Threads: the runtime calls a stage from one thread at a time;
-// an author writes no locks. A Sink that says `concurrent()` may be called for different partitions at once.
+// an author writes no locks. A Sink that says `concurrent()` may be called for different partitions at once;
+// Interrupt comes from another thread.
 // Failure: codes of base/status.h; only the runtime decides what to do (retry, bisect, dead letter, stop).
 #pragma once
 
@@ -146,7 +147,8 @@ struct RefusedEvent {
 class Sink {
  public:
   virtual ~Sink() = default;
-  /// Stored next offsets by partition; a partition that is not there has none.
+  /// Stored next offsets by partition; a partition that is not there has none. Called again after it failed,
+  /// or after SetColumns did.
   virtual Result<std::map<uint32_t, uint64_t>> Open() = 0;
   /// Reserved columns that it wants in RowBatch beside the coordinates.
   virtual std::vector<std::string> WantedColumns() const { return {}; }
@@ -166,6 +168,11 @@ class Sink {
   virtual bool concurrent() const { return false; }
   /// True: wants rows of `_op` for deletions (FilterChain's keep_deletes).
   virtual bool wants_deletes() const { return false; }
+  /// True: Open may have to wait for a peer, so a start does not wait for it.
+  virtual bool remote() const { return false; }
+  /// A stop: the call under way and later ones end soon, with kCancelled; only Close follows. From any
+  /// thread.
+  virtual void Interrupt() {}
   virtual Status Close() { return OkStatus(); }
 };
 
