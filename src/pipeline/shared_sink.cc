@@ -9,9 +9,7 @@ bool IsRetried(Code code) {
          code == Code::kConflict;
 }
 
-bool IsRetriedAtOpen(Code code) {
-  return IsRetried(code) || code == Code::kNotFound || code == Code::kIo;
-}
+bool IsRetriedAtOpen(Code code) { return IsRetried(code) || code == Code::kNotFound || code == Code::kIo; }
 
 SharedSink::SharedSink(Context context, std::unique_ptr<Sink> sink, Layout layout)
     : context_(std::move(context)), sink_(std::move(sink)), layout_(std::move(layout)) {}
