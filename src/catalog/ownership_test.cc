@@ -30,7 +30,8 @@ TEST(Ownership, AHoldStopsOnlyWhatIsNew) {
   ownership.Activate(1, {});
   EXPECT_EQ(ownership.Claim(0, 1, 0, 100), Ownership::Answer::kGo);  // and its sink never comes back
   EXPECT_EQ(ownership.Hold(), (Boundary{{0, 100}}));
-  EXPECT_EQ(ownership.Claim(0, 1, 0, 50), Ownership::Answer::kGo) << "a slower sink goes on below the boundary";
+  EXPECT_EQ(ownership.Claim(0, 1, 0, 50), Ownership::Answer::kGo)
+      << "a slower sink goes on below the boundary";
   EXPECT_EQ(ownership.Claim(0, 1, 50, 150), Ownership::Answer::kWait);
   ownership.Activate(2, {{0, 100}});
   ownership.Release();
@@ -115,7 +116,8 @@ class Explorer {
   /// What the process knows: the pure code under test, as it stands in this state.
   Ownership Known(const World& world) const {
     // An `activated` that is durable is not known to the loops before the hold ends.
-    Ownership ownership = Durable(world, world.change == World::kActivated ? world.activated - 1 : world.activated);
+    Ownership ownership =
+        Durable(world, world.change == World::kActivated ? world.activated - 1 : world.activated);
     for (int p = 0; p < size_.partitions; ++p) ownership.Delivered(p, world.claimed[p]);
     if (world.change == World::kHeld || world.change == World::kActivated) ownership.Hold();
     return ownership;
@@ -194,7 +196,8 @@ class Explorer {
         world.change = World::kApplied;
         return true;
       case World::kApplied:
-        for (auto [partition, offset] : known.Hold()) world.boundary[partition] = static_cast<uint8_t>(offset);
+        for (auto [partition, offset] : known.Hold())
+          world.boundary[partition] = static_cast<uint8_t>(offset);
         world.change = World::kHeld;
         return true;
       case World::kHeld:
@@ -237,7 +240,8 @@ class Explorer {
             ASSERT_EQ(loop.rows[o], owner) << "row: sink " << s << " partition " << p << " offset " << o;
           }
           if (loop.letters[o] != 0) {
-            ASSERT_EQ(loop.letters[o], owner) << "letter: sink " << s << " partition " << p << " offset " << o;
+            ASSERT_EQ(loop.letters[o], owner)
+                << "letter: sink " << s << " partition " << p << " offset " << o;
           }
           ASSERT_EQ(loop.rows[o] != 0, o < loop.committed);
         }

@@ -23,6 +23,7 @@
 #include "catalog/project.h"
 #include "event/position.h"
 #include "log/log.h"
+#include "pipeline/change.h"
 #include "pipeline/dead_letters.h"
 #include "pipeline/ingest.h"
 #include "pipeline/status.h"
@@ -101,6 +102,13 @@ class Engine {
   Clock& clock();
   const Registry& registry() const;
   std::string data_uuid() const;
+
+  // Changes of what runs (pipeline/change.h), one after another.
+  /// What would happen; nothing does.
+  tl::expected<ChangePlan, ChangeRefusal> Plan(const ChangeRequest& request);
+  /// Does it: durable in `_control` on return, and the new versions own what comes. kConflict: the hash is
+  /// stale. A sink that hangs delays nothing but itself.
+  tl::expected<ChangePlan, ChangeRefusal> Apply(const ChangeRequest& request);
 
   // Operation
   Status SetPipelinePaused(const std::string& name, bool paused, const std::string& who);

@@ -1,8 +1,9 @@
 // SharedSink: a sink of a running pipeline and what its delivery loops share: opening it, its health.
 //
-// Place: floor 5; owned by the PipelineRuntime, used by the loops of its partitions. A sink that cannot be opened
-// is tried again with back-off, by whichever loop comes first; the others learn how that went. Health is the
-// worst that a loop told; a change of it is one line in the log. Threads: all functions are thread-safe.
+// Place: floor 5; owned by the PipelineRuntime, used by the loops of its partitions. A sink that cannot be
+// opened is tried again with back-off, by whichever loop comes first; the others learn how that went. Health
+// is the worst that a loop told; a change of it is one line in the log. Threads: all functions are
+// thread-safe.
 #pragma once
 
 #include <atomic>
@@ -60,10 +61,13 @@ class SharedSink {
 
   /// Adapts it to a version's columns.
   Status Prepare(const Layout& layout);
-  Status Deliver(const RowBatch& rows);
+  /// Loops of several partitions may run different versions for a while: it is told the columns of each.
+  Status Deliver(const RowBatch& rows, uint64_t version);
+  /// Columns for the next attempt to open it.
+  void SetLayout(Layout layout);
   std::vector<RefusedEvent> Refuse(const RowBatch& rows) const { return sink_->Refuse(rows); }
-  /// What survives a power cut; nothing if that is what was delivered. Never waits for a delivery: meanwhile it
-  /// answers as before.
+  /// What survives a power cut; nothing if that is what was delivered. Never waits for a delivery: meanwhile
+  /// it answers as before.
   std::optional<uint64_t> DurableOffset(uint32_t partition);
   /// A stop: what runs in the sink ends soon.
   void Interrupt() { sink_->Interrupt(); }
@@ -77,7 +81,6 @@ class SharedSink {
 
   const Context context_;
   const std::unique_ptr<Sink> sink_;
-  const Layout layout_;
 
   std::mutex mutex_;  // held around calls, save Deliver of concurrent sinks
   std::atomic<bool> is_open_{false};
@@ -87,7 +90,8 @@ class SharedSink {
   Status failure_;
   int64_t due_ns_ = 0;
 
-  std::mutex told_mutex_;
+  std::mutex told_mutex_;  // held for moments only
+  Layout layout_;
   std::map<uint32_t, int> health_;  // by partition: 0 well, 1 degraded, 2 failed
   std::map<uint32_t, std::optional<uint64_t>> durable_;
 };
