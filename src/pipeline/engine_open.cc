@@ -60,7 +60,8 @@ Status Engine::State::ApplyFiles() {
   ChangeDecision decision = DecideStart(options.project, *live, catalog, *options.registry);
   if (!decision.faults.empty())
     return Invalid("the files together with what is live do not parse: {}", decision.faults[0].ToString());
-  if (options.read_only || !decision.apply) {
+  bool holds = !options.applies_files && catalog.version() > 0;
+  if (options.read_only || holds || !decision.apply) {
     if (catalog.version() == 0) *live = options.project;
     live->server = options.project.server;
     project = std::move(live);
