@@ -80,7 +80,9 @@ Result<std::map<uint32_t, uint64_t>> OffsetsOf(const Node& node, std::string_vie
 
 Status ReadApply(const Node& node, ControlEvent& event) {
   event.files_hash = TextOf(node, "files");
+  event.is_edit = TextOf(node, "edit") == "true";
   if (const Node* root = node.Find("root")) event.root = *root;
+  if (const Node* files = node.Find("files_root")) event.files = *files;
   if (const Node* generations = node.Find("generations")) {
     for (const auto& [name, value] : generations->members) {
       ASSIGN_OR_RETURN(event.generations[name], ReadNumber<uint64_t>(value.scalar));
@@ -103,7 +105,9 @@ Status ReadApply(const Node& node, ControlEvent& event) {
 
 void AppendApply(ObjectWriter& object, const ControlEvent& event) {
   object.Text("files", event.files_hash);
+  if (event.is_edit) object.Key("edit") += "true";
   object.Key("root") += ToJson(event.root);
+  if (event.files.kind != Node::Kind::kNull) object.Key("files_root") += ToJson(event.files);
   {
     ObjectWriter generations(object.Key("generations"));
     for (const auto& [name, generation] : event.generations) generations.Number(name, generation);
@@ -196,11 +200,43 @@ uint64_t Catalog::LastGeneration(const std::string& pipeline) const {
   return found == last_generations_.end() ? 0 : found->second;
 }
 
+namespace {
+
+/// What decides whether two versions of a pipeline differ: its tree, and that of the stream which it reads.
+std::pair<const Node*, const Node*> DefinitionOf(const Node& root, const std::string& pipeline) {
+  const Node *pipelines = root.Find("pipelines"), *streams = root.Find("streams");
+  const Node* item = pipelines == nullptr ? nullptr : pipelines->Find(pipeline);
+  const Node* from = item == nullptr ? nullptr : item->Find("from");
+  return {item, from == nullptr || streams == nullptr ? nullptr : streams->Find(from->scalar)};
+}
+
+bool AreSame(const Node* one, const Node* other) {
+  return one == nullptr || other == nullptr ? one == other : *one == *other;
+}
+
+}  // namespace
+
+bool IsSamePipeline(const Node& one, const Node& other, const std::string& pipeline) {
+  auto [item, stream] = DefinitionOf(one, pipeline);
+  auto [other_item, other_stream] = DefinitionOf(other, pipeline);
+  return AreSame(item, other_item) && AreSame(stream, other_stream);
+}
+
+bool Catalog::IsPending(const std::string& pipeline) const {
+  auto record = pipelines_.find(pipeline);
+  if (record == pipelines_.end()) return false;
+  return record->second.versions.empty() ||
+         !IsSamePipeline(*record->second.versions.back().root, root_, pipeline);
+}
+
 void Catalog::Apply(const ControlEvent& event) {
   version_ = event.version;
   files_hash_ = event.files_hash;
   root_ = event.root;
   shared_root_ = std::make_shared<const Node>(root_);
+  if (!event.is_edit)
+    files_root_ =
+        event.files.kind == Node::Kind::kNull ? shared_root_ : std::make_shared<const Node>(event.files);
   std::map<std::string, PipelineRecord> pipelines;
   for (const auto& [name, generation] : event.generations) {
     PipelineRecord& record = pipelines[name];

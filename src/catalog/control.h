@@ -18,6 +18,7 @@
 
 #include "base/status.h"
 #include "catalog/diff.h"
+#include "catalog/ownership.h"
 #include "event/position.h"
 #include "stage/node.h"
 
@@ -43,14 +44,16 @@ struct ControlEvent {
   std::string name;      // of the pipeline, source or table
   uint64_t version = 0;  // apply, activated
   // apply
-  std::string files_hash;                       // Project::hash
-  Node root;                                    // Project::root after the merge
+  std::string files_hash;  // Project::hash; of an edit: of the last files
+  bool is_edit = false;    // by `filter set` or the API, not by files
+  Node root;               // Project::root after the merge
+  Node files;              // Project::root of the files where it differs from root; null: the same
   std::map<std::string, uint64_t> generations;  // of each pipeline in root
   std::map<std::string, Position> starts;       // of each pipeline: next offsets from which it began
   std::vector<Change> changes;
   // activated
   uint64_t generation = 0;
-  std::map<uint32_t, uint64_t> boundary;  // partition, first offset that the version owns
+  Boundary boundary;  // partition, first offset that the version owns
   // started, stopped: the program's version
   std::string program;
 
@@ -62,7 +65,7 @@ Result<ControlEvent> ParseControlEvent(std::string_view json);
 /// A version of a pipeline that was activated, and the definitions of its apply.
 struct ActivatedVersion {
   uint64_t version = 0;
-  std::map<uint32_t, uint64_t> boundary;  // partition, first offset that it owns
+  Boundary boundary;  // partition, first offset that it owns
   std::shared_ptr<const Node> root;
 };
 
@@ -70,7 +73,7 @@ struct PipelineRecord {
   uint64_t generation = 0;
   Position start;               // next offsets from which this generation began
   uint64_t active_version = 0;  // 0: not yet activated
-  std::map<uint32_t, uint64_t> boundary;
+  Boundary boundary;
   std::vector<ActivatedVersion> versions;  // ascending, the last is the active one
   bool paused = false;
 };
@@ -87,8 +90,13 @@ class Catalog {
   const std::string& files_hash() const { return files_hash_; }
   /// The definitions that hold; ParseProject makes a Project of them.
   const Node& root() const { return root_; }
+  /// What the last files said that were applied: what differs from it was changed live since.
+  const Node& files_root() const { return *files_root_; }
   const std::map<std::string, PipelineRecord>& pipelines() const { return pipelines_; }
   const std::set<std::string>& paused_sources() const { return paused_sources_; }
+  /// True if no version of the pipeline as it is defined now was activated yet: start, or a change that is
+  /// under way, does so.
+  bool IsPending(const std::string& pipeline) const;
   /// The highest generation that a pipeline of this name ever had; 0 = none. Kept after its removal.
   uint64_t LastGeneration(const std::string& pipeline) const;
   uint64_t events() const { return events_; }
@@ -102,28 +110,17 @@ class Catalog {
   std::string files_hash_, last_hash_;
   Node root_;
   std::shared_ptr<const Node> shared_root_;  // root_, as versions hold it
+  std::shared_ptr<const Node> files_root_ = std::make_shared<const Node>();
   std::map<std::string, PipelineRecord> pipelines_;
   std::map<std::string, uint64_t> last_generations_;
   std::set<std::string> paused_sources_;
 };
 
+/// True if a pipeline is the same in two trees: its own, and that of the stream which it reads.
+bool IsSamePipeline(const Node& one, const Node& other, const std::string& pipeline);
+
 /// Checks a whole `_control` stream. kCorrupt names the first event (from 0) that does not continue the
 /// chain.
 Status VerifyChain(const std::vector<std::string_view>& events);
-
-/// What `run` does about files and `_control` (SEMANTICS, 6).
-struct StartDecision {
-  bool apply = false;  // false: the catalog holds as it is
-  Node root;           // what holds then
-  uint64_t version = 0;
-  std::map<std::string, uint64_t> generations;  // of every pipeline in root
-  std::vector<std::string> new_pipelines;       // whose start is to be resolved
-  std::vector<Change> changes;
-  std::vector<std::string> notices;  // for the user, a line each
-  Faults refused;  // changes that cannot be made to what has events; the old definition stays in root
-};
-
-/// `files` has been loaded without faults. `live`: ParseProject of the catalog's root (empty at first).
-StartDecision DecideStart(const Project& files, const Project& live, const Catalog& catalog);
 
 }  // namespace millstream

@@ -5,8 +5,6 @@
 namespace millstream {
 namespace {
 
-constexpr const char* kSections[] = {"streams", "sources", "pipelines"};
-
 void AddChange(std::vector<Change>& changes, std::string path, const char* change, const char* how,
                std::string note = "") {
   changes.push_back({std::move(path), change, how, std::move(note)});
@@ -109,7 +107,7 @@ void DiffPipeline(const PipelineConfig& before, const PipelineConfig& after, con
 template <typename Item, typename Diff>
 void DiffSection(const std::map<std::string, Item>& before, const std::map<std::string, Item>& after,
                  const std::string& section, const char* how_added, const char* note_added,
-                 std::vector<Change>& changes, Diff diff) {
+                 const char* note_removed, std::vector<Change>& changes, Diff diff) {
   for (const auto& [name, item] : after) {
     auto old_item = before.find(name);
     if (old_item == before.end()) {
@@ -119,8 +117,7 @@ void DiffSection(const std::map<std::string, Item>& before, const std::map<std::
     }
   }
   for (const auto& [name, item] : before)
-    if (!after.contains(name))
-      AddChange(changes, section + "." + name, "remove", "kept", "not in the files; it goes on");
+    if (!after.contains(name)) AddChange(changes, section + "." + name, "remove", "live", note_removed);
 }
 
 }  // namespace
@@ -130,35 +127,16 @@ std::vector<Change> DiffProjects(const Project& before, const Project& after) {
   const Node *old_server = before.root.Find("server"), *new_server = after.root.Find("server");
   bool same =
       old_server == nullptr || new_server == nullptr ? old_server == new_server : *old_server == *new_server;
-  if (!same) AddChange(changes, "server", "edit", "live");
-  DiffSection(before.streams, after.streams, "streams", "live", "", changes, DiffStream);
+  if (!same) AddChange(changes, "server", "edit", "live", "holds from the next start on");
+  DiffSection(before.streams, after.streams, "streams", "live", "", "", changes, DiffStream);
   DiffSection(
-      before.sources, after.sources, "sources", "live", "", changes,
+      before.sources, after.sources, "sources", "live", "", "what it has brought stays", changes,
       [](const SourceConfig& a, const SourceConfig& b, const std::string& path, std::vector<Change>& to) {
         if (a.node != b.node) AddChange(to, path, "edit", "live");
       });
   DiffSection(before.pipelines, after.pipelines, "pipelines", "backfill", "catches up from its start",
-              changes, DiffPipeline);
+              "what it has written stays", changes, DiffPipeline);
   return changes;
-}
-
-Node MergeRoots(const Node& live, const Node& files) {
-  Node merged = files;
-  for (const char* section : kSections) {
-    const Node* old_items = live.Find(section);
-    if (old_items == nullptr || old_items->members.empty()) continue;
-    auto found = std::find_if(merged.members.begin(), merged.members.end(),
-                              [&](const auto& member) { return member.first == section; });
-    if (found == merged.members.end()) {
-      merged.members.emplace_back(section, *old_items);
-      continue;
-    }
-    Node& items = found->second;
-    items.kind = Node::Kind::kMap;  // `streams:` with nothing below
-    for (const auto& item : old_items->members)
-      if (items.Find(item.first) == nullptr) items.members.push_back(item);
-  }
-  return merged;
 }
 
 }  // namespace millstream

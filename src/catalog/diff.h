@@ -1,7 +1,6 @@
-// DiffProjects: what changes from one project to another, item by item; MergeRoots: what holds when files are
-// applied over what is live.
+// DiffProjects: what changes from one project to another, item by item.
 //
-// Place: floor 4. Used by start, `plan` and `apply`. Pure.
+// Place: floor 4. Used by change_plan.h. Pure.
 #pragma once
 
 #include <string>
@@ -14,15 +13,12 @@ namespace millstream {
 struct Change {
   std::string path;    // "streams.orders", "pipelines.revenue.filters.gross"
   std::string change;  // add, edit, remove
-  std::string how;     // live, backfill, rebuild, kept, refused
+  std::string how;     // live, backfill, rebuild, kept, refused, conflict
   std::string note;    // what that means, for people; may be empty
   bool operator==(const Change&) const = default;
 };
 
-/// Changes by path, in the order server, streams, sources, pipelines. What `after` lacks is `remove`, `kept`.
+/// Changes by path, in the order server, streams, sources, pipelines.
 std::vector<Change> DiffProjects(const Project& before, const Project& after);
-
-/// The files' tree, with the streams, sources and pipelines of `live` that it lacks.
-Node MergeRoots(const Node& live, const Node& files);
 
 }  // namespace millstream

@@ -15,7 +15,9 @@ class ChainTest : public IngestTest {
     config_.shape.partitions = 3;
   }
   EngineAppender Appender() {
-    return {[this](const std::string& name) { return name == "paid" ? ingest_.get() : nullptr; },
+    return {[this](const std::string& name) {
+              return name == "paid" ? ingest_ : std::shared_ptr<StreamIngest>();
+            },
             [] { return std::vector<std::string>{"paid"}; }};
   }
   /// Two rows for each source event of [from, next), of which every third gives none.

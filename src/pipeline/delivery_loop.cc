@@ -19,9 +19,6 @@ DeliveryLoop::DeliveryLoop(LoopContext context)
   next_ = context_.start;
   shown_.state = "starting";
   shown_.next = next_;
-  size_t filters = context_.versions.back()->config.filters.size();
-  shown_.filter_out.resize(filters);
-  shown_.filter_dead.resize(filters);
 }
 
 DeliveryLoop::Snapshot DeliveryLoop::snapshot() const {
@@ -58,6 +55,7 @@ void DeliveryLoop::Run(std::stop_token stop) {
       continue;
     }
     Piece piece;
+    int64_t began_ns = context_.clock->MonotonicNs();
     Status status = Gather(piece);
     if (status.ok() && piece.events == 0) {
       SetState("live", "");
@@ -77,6 +75,8 @@ void DeliveryLoop::Run(std::stop_token stop) {
     }
     if (status.ok()) {
       backoff.Reset();
+      std::lock_guard lock(mutex_);
+      shown_.busy_ns += context_.clock->MonotonicNs() - began_ns;
       continue;
     }
     if (stop.stop_requested() || status.code() == Code::kCancelled) return;
@@ -116,6 +116,12 @@ Status DeliveryLoop::TakeStored() {
           context_.stream, context_.partition_index, stored->second, durable_end);
     next_ = stored->second;
   }
+  // What was delivered is the version's that made it, and so are events whose dead letters are durable
+  // already.
+  context_.gate->Delivered(context_.partition_index, next_);
+  auto letters = context_.dead_letters->FindReceipt(context_.stream, letter_origin_,
+                                                    fmt::format("{}", context_.partition_index));
+  if (letters) context_.gate->Delivered(context_.partition_index, LeadingNumber(letters->position));
   {
     std::lock_guard lock(mutex_);
     shown_.next = next_;
@@ -188,25 +194,35 @@ Status DeliveryLoop::Gather(Piece& piece) {
   return OkStatus();
 }
 
-Result<PipelineRunner*> DeliveryLoop::RunnerFor(uint64_t offset, uint64_t& boundary) {
-  std::shared_ptr<const PipelineVersion> owner = context_.versions.front();
-  boundary = UINT64_MAX;
-  for (const auto& version : context_.versions) {
-    auto from = version->from.find(context_.partition_index);
-    uint64_t first = from == version->from.end() ? 0 : from->second;
-    if (first <= offset) {
-      owner = version;
-      boundary = UINT64_MAX;
-    } else {
-      boundary = std::min(boundary, first);
-    }
-  }
-  if (runner_ && version_ == owner) return runner_.get();
+void DeliveryLoop::Prepare(std::shared_ptr<const PipelineVersion> version,
+                           std::unique_ptr<PipelineRunner> runner) {
+  Prepared given{std::move(version), std::move(runner)};
+  std::lock_guard lock(mutex_);
+  std::swap(prepared_, given);
+}
+
+void DeliveryLoop::Reconsider() {
+  std::lock_guard lock(mutex_);
+  if (!running_.stop.stop_possible()) return;
+  auto owner = context_.gate->OwnerOf(context_.partition_index, running_.first);
+  if (owner.version->number != running_.version || owner.end < running_.next) running_.stop.request_stop();
+}
+
+Status DeliveryLoop::TakeRunner(const std::shared_ptr<const PipelineVersion>& owner) {
+  if (runner_ && version_ == owner) return OkStatus();
   runner_.reset();
-  ASSIGN_OR_FAIL(runner_, PipelineRunner::Make(context_.runner, owner->config, owner->stream));
-  FAIL_IF_ERROR(context_.sink->Prepare({owner->number, runner_->columns(), runner_->visible()}));
+  {
+    std::lock_guard lock(mutex_);
+    if (prepared_.version && prepared_.version->number == owner->number)
+      runner_ = std::move(prepared_.runner);
+    if (runner_) prepared_ = {};
+  }
+  if (!runner_) {
+    ASSIGN_OR_RETURN(runner_, PipelineRunner::Make(context_.runner, owner->config, owner->stream));
+  }
+  RETURN_IF_ERROR(context_.sink->Prepare({owner->number, runner_->columns(), runner_->visible()}));
   version_ = owner;
-  return runner_.get();
+  return OkStatus();
 }
 
 std::pair<DeliveryLoop::Piece, DeliveryLoop::Piece> DeliveryLoop::Halve(const Piece& piece) {
@@ -233,17 +249,21 @@ std::pair<DeliveryLoop::Piece, DeliveryLoop::Piece> DeliveryLoop::Halve(const Pi
 }
 
 Status DeliveryLoop::Work(const Piece& piece, std::stop_token stop) {
-  uint64_t boundary = 0;
-  ASSIGN_OR_RETURN(PipelineRunner * runner, RunnerFor(piece.first, boundary));
-  (void)runner;
-  if (boundary < piece.next) {
-    // Cut where another version begins: by halves, which needs no second way of cutting.
-    if (piece.events == 1) return Internal("one event belongs to two versions");
-    auto [left, right] = Halve(piece);
-    RETURN_IF_ERROR(Work(left, stop));
-    return Work(right, stop);
+  while (true) {
+    auto owner = context_.gate->OwnerOf(context_.partition_index, piece.first);
+    RETURN_IF_ERROR(TakeRunner(owner.version));
+    if (owner.end < piece.next) {
+      // Cut where another version begins: by halves, which needs no second way of cutting.
+      if (piece.events == 1) return Internal("one event belongs to two versions");
+      auto [left, right] = Halve(piece);
+      RETURN_IF_ERROR(Work(left, stop));
+      return Work(right, stop);
+    }
+    overtaken_ = false;
+    Status status = DeliverPiece(piece, stop);
+    if (!overtaken_) return status;
+    if (stop.stop_requested()) return Cancelled("stopped while a version takes over");
   }
-  return DeliverPiece(piece, stop);
 }
 
 /// Runs filters under the deadline of a run; a stop interrupts them.
@@ -357,16 +377,35 @@ Status DeliveryLoop::WriteLetters(std::vector<DeadLetter> letters, uint64_t next
   std::lock_guard lock(mutex_);
   shown_.dead += letters.size();
   for (const DeadLetter& letter : letters)
-    for (size_t i = 0; i < version_->config.filters.size() && i < shown_.filter_dead.size(); ++i)
-      if (version_->config.filters[i].name == letter.filter) ++shown_.filter_dead[i];
+    if (!letter.filter.empty()) ++shown_.filters[letter.filter].dead;
   return OkStatus();
+}
+
+/// Runs the filters so that a version that takes over meanwhile can interrupt them.
+Result<RowBatch> DeliveryLoop::RunFilters(const Piece& piece, std::vector<DeadLetter>& letters,
+                                          std::stop_token stop) {
+  Running run{std::stop_source(), version_->number, piece.first, piece.next};
+  std::stop_callback at_stop(stop, [&] { run.stop.request_stop(); });
+  {
+    std::lock_guard lock(mutex_);
+    running_ = run;
+  }
+  auto rows = Filtered(piece, letters, run.stop.get_token());
+  std::lock_guard lock(mutex_);
+  running_ = {};
+  overtaken_ = !rows && run.stop.stop_requested() && !stop.stop_requested();
+  return rows;
 }
 
 Status DeliveryLoop::DeliverPiece(const Piece& piece, std::stop_token stop) {
   counted_ = runner_->counts();  // a run whose rows were not delivered does not count
   std::vector<DeadLetter> letters;
-  auto rows = Filtered(piece, letters, stop);
+  auto rows = RunFilters(piece, letters, stop);
   if (!rows) return rows.error();
+  if (!context_.gate->Claim(context_.partition_index, version_->number, piece.first, piece.next, stop)) {
+    overtaken_ = true;
+    return OkStatus();
+  }
   TakeRefused(piece, *rows, letters);
   rows->stream = context_.stream;
   rows->partition = context_.partition_index;
@@ -375,7 +414,7 @@ Status DeliveryLoop::DeliverPiece(const Piece& piece, std::stop_token stop) {
   rows->next_offset = piece.next;
   rows->events = piece.events;
   if (!letters.empty()) RETURN_IF_ERROR(WriteLetters(std::move(letters), piece.next));
-  Status status = context_.sink->Deliver(*rows);
+  Status status = context_.sink->Deliver(*rows, version_->number);
   if (status.code() == Code::kInvalid) {
     if (piece.events > 1) {
       auto [left, right] = Halve(piece);
@@ -384,7 +423,7 @@ Status DeliveryLoop::DeliverPiece(const Piece& piece, std::stop_token stop) {
     }
     RETURN_IF_ERROR(WriteLetters({LetterOf(piece.ranges[0], {"", "sink", status.message()})}, piece.next));
     rows->chunks.clear();
-    status = context_.sink->Deliver(*rows);
+    status = context_.sink->Deliver(*rows, version_->number);
   }
   RETURN_IF_ERROR(status);
   Count(piece, *rows);  // before waiters are told, who may look at the counts
@@ -405,8 +444,14 @@ void DeliveryLoop::Count(const Piece& piece, const RowBatch& rows) {
   shown_.rows += rows.rows();
   shown_.events += piece.events;
   shown_.oldest_undelivered_us = ingested_us;
-  for (size_t i = 0; i < counted_.size() && i < shown_.filter_out.size(); ++i)
-    shown_.filter_out[i] += runner_->counts()[i] - counted_[i];
+  uint64_t in = piece.events;
+  for (size_t i = 0; i < counted_.size(); ++i) {
+    FilterCounts& filter = shown_.filters[version_->config.filters[i].name];
+    uint64_t out = runner_->counts()[i] - counted_[i];
+    filter.in += in;
+    filter.out += out;
+    in = out;
+  }
 }
 
 }  // namespace millstream

@@ -4,11 +4,12 @@
 // Place: floor 5; one thread and one stored offset per (pipeline generation, sink, partition), owned by the
 // PipelineRuntime (SEMANTICS, 4). Operation. Opens its sink, with back-off where that fails. Takes what has
 // accumulated, up to the limits; runs the version that owns those offsets (batches are cut where versions
-// change); delivers; goes on. A data error is bisected until the bad events stand alone; they become dead
-// letters, durable before the rows around them are committed. Other errors are retried with back-off and
-// jitter; the sink is `degraded` meanwhile. Corruption and I/O errors end the loop as `failed`. A stop
-// interrupts the filters that run; their events are delivered after the next start. Threads: Run is the
-// thread. status(), Pause, Resume from any.
+// change); claims the batch, so that no change takes it away any more (version_gate.h); delivers; goes on. A
+// data error is bisected until the bad events stand alone; they become dead letters, durable before the rows
+// around them are committed. Other errors are retried with back-off and jitter; the sink is `degraded`
+// meanwhile. Corruption and I/O errors end the loop as `failed`. A stop interrupts the filters that run;
+// their events are delivered after the next start. Threads: Run is the thread. status(), Pause, Resume from
+// any.
 #pragma once
 
 #include <atomic>
@@ -31,18 +32,10 @@
 #include "pipeline/progress.h"
 #include "pipeline/shared_sink.h"
 #include "pipeline/status.h"
+#include "pipeline/version_gate.h"
 #include "pipeline/watchdog.h"
 
 namespace millstream {
-
-/// A version of a pipeline and from which offset of each partition it holds; a partition that is not named:
-/// from its start.
-struct PipelineVersion {
-  uint64_t number = 0;
-  PipelineConfig config;
-  StreamConfig stream;
-  std::map<uint32_t, uint64_t> from;
-};
 
 struct LoopContext {
   std::string pipeline;
@@ -53,8 +46,8 @@ struct LoopContext {
   DeadLetters* dead_letters = nullptr;
   RunnerContext runner;
   SharedSink* sink = nullptr;
-  std::vector<std::shared_ptr<const PipelineVersion>> versions;  // ascending; the first holds from the start
-  uint64_t start = 0;                                            // where to begin if nothing is stored
+  VersionGate* gate = nullptr;
+  uint64_t start = 0;  // where to begin if nothing is stored
   uint32_t batch_events = 10'000;
   uint64_t batch_bytes = 8 << 20;
   Clock* clock = nullptr;
@@ -79,14 +72,22 @@ class DeliveryLoop {
   bool is_open() const { return is_open_.load(std::memory_order_acquire); }
   /// The offset up to which everything is delivered; where the pipeline starts until the sink is open.
   uint64_t next() const { return next_.load(std::memory_order_acquire); }
+  struct FilterCounts {
+    uint64_t in = 0, out = 0, dead = 0;
+  };
   struct Snapshot {
     std::string state, reason;
     uint64_t next = 0, rows = 0, retries = 0, dead = 0, events = 0;
-    std::vector<uint64_t> filter_out, filter_dead;
-    int64_t oldest_undelivered_us = 0;  // append stamp of the first event that waits; 0 = none
+    std::map<std::string, FilterCounts> filters;  // of all versions that ran here
+    int64_t busy_ns = 0;                          // spent on these events, from the log to the sink
+    int64_t oldest_undelivered_us = 0;            // append stamp of the first event that waits; 0 = none
   };
   Snapshot snapshot() const;
   bool failed() const { return failed_; }
+  /// Takes a version that was bound beforehand, so that nothing is left to be done when it takes over.
+  void Prepare(std::shared_ptr<const PipelineVersion> version, std::unique_ptr<PipelineRunner> runner);
+  /// A version took over: filters that run for events which are no longer their version's are interrupted.
+  void Reconsider();
   /// After a failure, when no thread runs it: ready to Run again.
   void Reset();
 
@@ -102,9 +103,10 @@ class DeliveryLoop {
   void End(const Status& status);
   void Wait(int64_t wait_us, std::stop_token stop);
   Status Gather(Piece& piece);
-  Result<PipelineRunner*> RunnerFor(uint64_t offset, uint64_t& boundary);
+  Status TakeRunner(const std::shared_ptr<const PipelineVersion>& owner);
   Status Work(const Piece& piece, std::stop_token stop);
   Status DeliverPiece(const Piece& piece, std::stop_token stop);
+  Result<RowBatch> RunFilters(const Piece& piece, std::vector<DeadLetter>& letters, std::stop_token stop);
   template <typename Call>
   auto Watched(std::stop_token stop, Call call);
   Result<RowBatch> Filtered(const Piece& piece, std::vector<DeadLetter>& letters, std::stop_token stop);
@@ -126,6 +128,7 @@ class DeliveryLoop {
   std::unique_ptr<PipelineRunner> runner_;
   std::shared_ptr<const PipelineVersion> version_;
   std::vector<uint64_t> counted_;                      // runner_'s counts before the delivery
+  bool overtaken_ = false;                             // the piece under way belongs to another version now
   std::optional<std::set<uint64_t>> written_letters_;  // offsets at or above next_ that have one
 
   std::atomic<bool> is_open_{false};
@@ -134,6 +137,14 @@ class DeliveryLoop {
   std::atomic<bool> failed_{false};
   mutable std::mutex mutex_;
   Snapshot shown_;
+  struct Prepared {
+    std::shared_ptr<const PipelineVersion> version;
+    std::unique_ptr<PipelineRunner> runner;
+  } prepared_;
+  struct Running {  // filters that run now, for [first, next)
+    std::stop_source stop{std::nostopstate};
+    uint64_t version = 0, first = 0, next = 0;
+  } running_;
 };
 
 }  // namespace millstream

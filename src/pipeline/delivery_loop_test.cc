@@ -118,7 +118,8 @@ class DeliveryLoopTest : public testing::Test {
     context.runner.database = database_.get(), context.runner.registry = &registry_;
     context.runner.clock = &clock_;
     context.sink = shared_.get();
-    context.versions = {version};
+    gate_ = std::make_unique<VersionGate>(std::vector<std::shared_ptr<const PipelineVersion>>{version});
+    context.gate = gate_.get();
     context.clock = &clock_, context.random = &random_, context.watchdog = &watchdog_;
     loop_ = std::make_unique<DeliveryLoop>(std::move(context));
     thread_ = std::jthread([this](std::stop_token stop) { loop_->Run(stop); });
@@ -162,6 +163,7 @@ class DeliveryLoopTest : public testing::Test {
   std::unique_ptr<SharedSink> shared_;
   KeptSink* sink_ = nullptr;
   Watchdog watchdog_;
+  std::unique_ptr<VersionGate> gate_;
   std::unique_ptr<DeliveryLoop> loop_;
   std::jthread thread_;
 };
@@ -177,8 +179,8 @@ TEST_F(DeliveryLoopTest, BadEventsStandAloneAndTheirLettersAreDurableBeforeTheRo
   EXPECT_TRUE(letters[1].starts_with("p.f sql 700 ")) << letters[1];
   DeliveryLoop::Snapshot shown = loop_->snapshot();
   EXPECT_EQ(shown.dead, 2u);
-  EXPECT_EQ(shown.filter_dead, std::vector<uint64_t>{2});
-  EXPECT_EQ(shown.filter_out, std::vector<uint64_t>{998});
+  EXPECT_EQ(shown.filters.at("f").dead, 2u);
+  EXPECT_EQ(shown.filters.at("f").out, 998u);
   EXPECT_EQ(shown.events, 1000u);
 }
 
@@ -199,7 +201,7 @@ TEST_F(DeliveryLoopTest, WhatTheSinkChokesOnIsFoundByHalves) {
   EXPECT_EQ(sink_->kept, Numbers(0, 256, {100}));
   EXPECT_EQ(sink_->calls, 1 + 2 * 8 + 1);  // the whole, two halves at each step, the event without rows
   EXPECT_EQ(Letters(), std::vector<std::string>{"p.kept sink 100 choked on 100"});
-  EXPECT_EQ(loop_->snapshot().filter_out, std::vector<uint64_t>{256});  // each row once, however often it ran
+  EXPECT_EQ(loop_->snapshot().filters.at("f").out, 256u);  // each row once, however often it ran
 }
 
 TEST_F(DeliveryLoopTest, AFailureThatPassesIsRetriedAndShown) {

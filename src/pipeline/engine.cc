@@ -39,6 +39,7 @@ Result<std::unique_ptr<Engine>> Engine::Open(EngineOptions options) {
   FAIL_IF_ERROR(state->ApplyFiles());
   FAIL_IF_ERROR(state->OpenStreams());
   FAIL_IF_ERROR(state->OpenPipelines());
+  for (const auto& [name, reason] : state->broken_pipelines) state->notices.push_back(reason);
   return std::unique_ptr<Engine>(new Engine(std::move(state)));
 }
 
@@ -47,11 +48,7 @@ Status Engine::Start() {
   RETURN_IF_ERROR(s.control->Append(ControlKind::kStarted, "", s.options.who));
   RETURN_IF_ERROR(s.OpenSources());
   s.StartPipelines();
-  Catalog catalog = s.control->catalog();
-  for (auto& [name, source] : s.sources) {
-    source->runner.SetPaused(catalog.paused_sources().contains(name));
-    source->thread = std::jthread([runner = &source->runner](std::stop_token stop) { runner->Run(stop); });
-  }
+  s.StartSources();
   s.sampler = std::jthread([&s](std::stop_token stop) { s.Sample(stop); });
   return OkStatus();
 }
@@ -91,6 +88,7 @@ Status Engine::Stop() {
   if (s.stopped) return OkStatus();
   s.stopped = true;
   s.stopping = true;
+  std::lock_guard change(s.change_mutex);
   if (s.sampler.joinable()) {
     s.sampler.request_stop();
     s.sampler.join();
@@ -103,6 +101,7 @@ Status Engine::Stop() {
   {
     std::unique_lock lock(s.mutex);
     for (auto& [name, pipeline] : s.pipelines) pipeline->Stop();
+    for (auto& pipeline : s.ending_pipelines) pipeline->Stop();
   }
   Status status;
   if (was_started && !s.options.read_only)
@@ -119,6 +118,7 @@ Status Engine::Stop() {
   {
     std::unique_lock lock(s.mutex);
     s.pipelines.clear();
+    s.ending_pipelines.clear();
     s.sources.clear();
     s.ingests.clear();
   }
@@ -134,17 +134,17 @@ Status Engine::Announce(const std::string& url) {
 }
 
 std::shared_ptr<PreparedIngest> Engine::Prepare(const IngestRequest& request) {
-  StreamIngest* ingest = state_->FindIngest(request.stream);
+  std::shared_ptr<StreamIngest> ingest = state_->FindIngest(request.stream);
   return ingest == nullptr ? nullptr : ingest->Prepare(request);
 }
 
 void Engine::Commit(std::shared_ptr<PreparedIngest> prepared, IngestDone done) {
-  StreamIngest* ingest = prepared->ingest();
+  std::shared_ptr<StreamIngest> ingest = prepared->ingest();
   ingest->Commit(std::move(prepared), std::move(done));
 }
 
 void Engine::Ingest(const IngestRequest& request, IngestDone done) {
-  StreamIngest* ingest = state_->FindIngest(request.stream);
+  std::shared_ptr<StreamIngest> ingest = state_->FindIngest(request.stream);
   if (ingest == nullptr) {
     std::string nearest = Nearest(request.stream, state_->StreamNames());
     std::string hint = nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest);
@@ -163,7 +163,7 @@ tl::expected<IngestAnswer, IngestRefusal> Engine::IngestAndWait(const IngestRequ
 Result<std::optional<Engine::OriginPosition>> Engine::FindOrigin(const std::string& stream,
                                                                  const std::string& origin,
                                                                  const std::string& part) {
-  StreamIngest* ingest = state_->FindIngest(stream);
+  std::shared_ptr<StreamIngest> ingest = state_->FindIngest(stream);
   if (ingest == nullptr) return Fail(NotFound("no stream '{}'", stream));
   auto receipt = ingest->FindOrigin(origin, part);
   if (!receipt) return std::optional<OriginPosition>();
@@ -193,7 +193,7 @@ std::string Engine::data_uuid() const {
 }
 
 Status Engine::SetPipelinePaused(const std::string& name, bool paused, const std::string& who) {
-  PipelineRuntime* pipeline = state_->FindPipeline(name);
+  std::shared_ptr<PipelineRuntime> pipeline = state_->FindPipeline(name);
   if (pipeline == nullptr) {
     std::vector<std::string> names;
     for (const auto& [each, config] : project()->pipelines) names.push_back(each);
@@ -418,6 +418,7 @@ void Engine::State::Sample(std::stop_token stop) {
       sampled_ns = later_ns;
       WarnOfWindows(later);
     }
+    Reap();
     if (++samples % kRetainEverySamples == 0) {
       SetLowWater();
       if (auto status = log->Retain(); !status.ok() && options.logger != nullptr)

@@ -23,6 +23,7 @@
 #include "catalog/project.h"
 #include "event/position.h"
 #include "log/log.h"
+#include "pipeline/change.h"
 #include "pipeline/dead_letters.h"
 #include "pipeline/ingest.h"
 #include "pipeline/status.h"
@@ -41,6 +42,7 @@ struct EngineOptions {
   Project project;             // as the files say
   std::string data_directory;  // absolute
   std::string who;             // of `_control` events: "USER@HOST"
+  bool applies_files = true;   // else what is live holds as it is, whatever the files say
   bool read_only = false;      // `query` without a server: no loops, no sources, nothing is applied
   int64_t lock_wait_us = 5'000'000;
   std::function<void(Status)> on_fatal;
@@ -101,6 +103,18 @@ class Engine {
   Clock& clock();
   const Registry& registry() const;
   std::string data_uuid() const;
+
+  // Changes of what runs (pipeline/change.h), one after another.
+  /// What would happen; nothing does.
+  tl::expected<ChangePlan, ChangeRefusal> Plan(const ChangeRequest& request);
+  /// Does it: durable in `_control` on return, and the new versions own what comes. kConflict: the hash is
+  /// stale. A sink that hangs delays nothing but itself.
+  tl::expected<ChangePlan, ChangeRefusal> Apply(const ChangeRequest& request);
+
+  /// All events of `_control`, the oldest first.
+  Result<std::vector<ControlEvent>> History();
+  /// The definitions that held with a version.
+  Result<Node> DefinitionsOf(uint64_t version);
 
   // Operation
   Status SetPipelinePaused(const std::string& name, bool paused, const std::string& who);

@@ -4,21 +4,6 @@
 #include "pipeline/engine_state.h"
 
 namespace millstream {
-namespace {
-
-/// The trees of a pipeline and of the stream that it reads: what decides whether two versions differ.
-std::string Definition(const Node& root, const std::string& pipeline, const std::string& stream) {
-  std::string text;
-  for (const auto& [section, name] : {std::pair("pipelines", pipeline), std::pair("streams", stream)}) {
-    const Node* items = root.Find(section);
-    const Node* item = items == nullptr ? nullptr : items->Find(name);
-    if (item != nullptr) text += ToJson(*item);
-    text += '\n';
-  }
-  return text;
-}
-
-}  // namespace
 
 Status Engine::State::OpenStores() {
   if (options.read_only && !options.fs->Exists(options.data_directory))
@@ -108,8 +93,11 @@ Status Engine::State::ApplyFiles() {
   if (catalog.version() > 0)
     *live = ParseProject(catalog.root(), options.project.directory, *options.registry, faults);
   if (!faults.empty()) return Invalid("what `_control` holds does not parse: {}", faults[0].ToString());
-  StartDecision decision = DecideStart(options.project, *live, catalog);
-  if (options.read_only || !decision.apply) {
+  ChangeDecision decision = DecideStart(options.project, *live, catalog, *options.registry);
+  if (!decision.faults.empty())
+    return Invalid("the files together with what is live do not parse: {}", decision.faults[0].ToString());
+  bool holds = !options.applies_files && catalog.version() > 0;
+  if (options.read_only || holds || !decision.apply) {
     if (catalog.version() == 0) *live = options.project;
     live->server = options.project.server;
     project = std::move(live);
@@ -122,14 +110,8 @@ Status Engine::State::ApplyFiles() {
   if (!faults.empty())
     return Invalid("the files together with what is live do not parse: {}", faults[0].ToString());
   next->server = options.project.server;
-  ControlEvent event;
-  event.kind = ControlKind::kApply;
+  ControlEvent event = ApplyEvent(decision, options.project, catalog, false);
   event.who = options.who;
-  event.version = decision.version;
-  event.files_hash = options.project.hash;
-  event.root = decision.root;
-  event.generations = decision.generations;
-  event.changes = decision.changes;
   for (const std::string& name : decision.new_pipelines) {
     const PipelineConfig& pipeline = next->pipelines.at(name);
     ASSIGN_OR_RETURN(event.starts[name], ResolveStart(pipeline, next->streams.at(pipeline.stream)));
@@ -166,16 +148,20 @@ Result<Position> Engine::State::ResolveStart(const PipelineConfig& pipeline, con
 }
 
 Status Engine::State::OpenStreams() {
-  for (const auto& [name, config] : project->streams) {
-    auto opened = log->OpenStream(name, config.shape.partitions);
-    if (!opened) return opened.error();
-    (*opened)->SetLayout(config.shape.contract, config.shape.codec, config.retention);
-    RETURN_IF_ERROR(dead_letters->Open(name));
-    auto ingest =
-        std::make_unique<StreamIngest>(config, **opened, *dead_letters, *database, keys, *options.clock);
-    if (!options.read_only) RETURN_IF_ERROR(ingest->Recover().Within("stream " + name));
-    ingests[name] = std::move(ingest);
-  }
+  for (const auto& [name, config] : project->streams) RETURN_IF_ERROR(OpenStream(config));
+  return OkStatus();
+}
+
+Status Engine::State::OpenStream(const StreamConfig& config) {
+  const std::string& name = config.shape.name;
+  ASSIGN_OR_RETURN(Stream * stream, log->OpenStream(name, config.shape.partitions));
+  stream->SetLayout(config.shape.contract, config.shape.codec, config.retention);
+  RETURN_IF_ERROR(dead_letters->Open(name));
+  auto ingest =
+      std::make_shared<StreamIngest>(config, *stream, *dead_letters, *database, keys, *options.clock);
+  if (!options.read_only) RETURN_IF_ERROR(ingest->Recover().Within("stream " + name));
+  std::unique_lock lock(mutex);
+  ingests[name] = std::move(ingest);
   return OkStatus();
 }
 
@@ -199,6 +185,7 @@ RuntimeContext Engine::State::MakeRuntimeContext() {
   context.stream_names = [this] { return StreamNames(); };
   context.count_writers = [this](const std::string& table) {
     size_t count = 0;
+    std::shared_lock lock(mutex);
     for (const auto& [name, pipeline] : project->pipelines)
       for (const SinkConfig& sink : pipeline.sinks) count += sink.kind == "table" && TableOf(sink) == table;
     return count;
@@ -207,23 +194,17 @@ RuntimeContext Engine::State::MakeRuntimeContext() {
   return context;
 }
 
-std::vector<std::shared_ptr<const PipelineVersion>> Engine::State::VersionsOf(const PipelineConfig& pipeline,
-                                                                              const PipelineRecord& record,
-                                                                              uint64_t version) {
-  std::vector<std::shared_ptr<const PipelineVersion>> versions;
+std::vector<PipelineRuntime::Version> Engine::State::VersionsOf(const std::string& name,
+                                                                const PipelineRecord& record) {
+  std::vector<PipelineRuntime::Version> versions;
   for (const ActivatedVersion& past : record.versions) {
     Faults faults;
     Project old = ParseProject(*past.root, project->directory, *options.registry, faults);
-    auto found = old.pipelines.find(pipeline.name);
+    auto found = old.pipelines.find(name);
     if (found == old.pipelines.end()) continue;
     versions.push_back(std::make_shared<PipelineVersion>(
         PipelineVersion{past.version, found->second, old.streams.at(found->second.stream), past.boundary}));
   }
-  std::string definition = Definition(control->catalog().root(), pipeline.name, pipeline.stream);
-  if (record.versions.empty() ||
-      Definition(*record.versions.back().root, pipeline.name, pipeline.stream) != definition)
-    versions.push_back(std::make_shared<PipelineVersion>(
-        PipelineVersion{version, pipeline, project->streams.at(pipeline.stream), {}}));
   return versions;
 }
 
@@ -232,64 +213,70 @@ Status Engine::State::OpenPipelines() {
   // A filter that looks up a table binds only once the pipeline that writes it is open: those that do not
   // bind are tried again after the others.
   while (true) {
-    broken_pipelines.clear();
+    {
+      std::unique_lock lock(mutex);
+      broken_pipelines.clear();
+    }
     size_t open_before = pipelines.size();
     for (const auto& [name, config] : project->pipelines)
       if (!pipelines.contains(name)) RETURN_IF_ERROR(OpenPipeline(name, config));
     if (broken_pipelines.empty() || pipelines.size() == open_before) break;
   }
-  for (const auto& [name, reason] : broken_pipelines) notices.push_back(reason);
   return OkStatus();
 }
 
 Status Engine::State::OpenPipeline(const std::string& name, const PipelineConfig& config) {
   Catalog catalog = control->catalog();
   const PipelineRecord& record = catalog.pipelines().at(name);
-  std::vector<std::shared_ptr<const PipelineVersion>> versions =
-      VersionsOf(config, record, catalog.version());
-  bool is_new = versions.size() > record.versions.size();
-  auto runtime = std::make_unique<PipelineRuntime>(MakeRuntimeContext(), record.generation, versions,
-                                                   record.start.offsets);
-  Status status = runtime->Open();
+  std::vector<PipelineRuntime::Version> versions = VersionsOf(name, record);
+  bool is_pending = catalog.IsPending(name);
+  PipelineRuntime::Version wanted = is_pending ? NewVersion(catalog.version(), config) : versions.back();
+  auto runtime =
+      std::make_shared<PipelineRuntime>(MakeRuntimeContext(), name, config.stream, record.generation,
+                                        std::move(versions), record.start.offsets);
+  Status status = runtime->Open(wanted);
   if (status.code() == Code::kIo) return status;
   if (!status.ok()) {
+    std::unique_lock lock(mutex);
     broken_pipelines[name] = status.message();
     return OkStatus();
   }
-  if (is_new) {
-    // Boundary: 1 + the highest offset that any sink has committed (SEMANTICS, "Hot change"). The first
-    // version owns all.
-    ControlEvent activated;
-    activated.kind = ControlKind::kActivated;
-    activated.who = options.who;
-    activated.name = name;
-    activated.version = versions.back()->number;
-    activated.generation = record.generation;
-    if (versions.size() > 1) {
-      RETURN_IF_ERROR(runtime->OpenRemote());
-      activated.boundary = runtime->Boundary();
-    }
-    auto owned = std::make_shared<PipelineVersion>(*versions.back());
-    owned->from = activated.boundary;
-    versions.back() = std::move(owned);
-    RETURN_IF_ERROR(control->Append(std::move(activated)));
-    if (versions.size() > 1) {
-      runtime->Stop();
-      runtime = std::make_unique<PipelineRuntime>(MakeRuntimeContext(), record.generation, versions,
-                                                  record.start.offsets);
-      RETURN_IF_ERROR(runtime->Open());
-    }
+  if (is_pending) {
+    if (!record.versions.empty()) RETURN_IF_ERROR(runtime->OpenRemote());
+    auto changed = runtime->Activate(wanted, SealOf(name, record.generation, wanted->number, options.who));
+    if (!changed) return changed.error();
   }
+  std::unique_lock lock(mutex);
   pipelines[name] = std::move(runtime);
   return OkStatus();
 }
 
+PipelineRuntime::Version Engine::State::NewVersion(uint64_t number, const PipelineConfig& config) {
+  return std::make_shared<PipelineVersion>(
+      PipelineVersion{number, config, project->streams.at(config.stream), {}});
+}
+
+PipelineRuntime::Seal Engine::State::SealOf(const std::string& name, uint64_t generation, uint64_t version,
+                                            const std::string& who) {
+  return [this, name, generation, version, who](const Boundary& boundary) {
+    ControlEvent activated;
+    activated.kind = ControlKind::kActivated;
+    activated.who = who;
+    activated.name = name;
+    activated.version = version;
+    activated.generation = generation;
+    activated.boundary = boundary;
+    return control->Append(std::move(activated));
+  };
+}
+
 Status Engine::State::OpenSources() {
   for (const auto& [name, config] : project->sources) {
-    StreamIngest* ingest = FindIngest(config.stream);
+    if (sources.contains(name)) continue;
+    std::shared_ptr<StreamIngest> ingest = FindIngest(config.stream);
     if (ingest == nullptr) return NotFound("source {}: no stream '{}'", name, config.stream);
     auto source = std::unique_ptr<RunningSource>(
-        new RunningSource{{config, *ingest, *options.clock, *options.random}, {}});
+        new RunningSource{{config, ingest, *options.clock, *options.random}, {}});
     RETURN_IF_ERROR(
         source->runner.Open(*options.registry, *options.fs, project->directory).Within("source " + name));
     std::unique_lock lock(mutex);
@@ -303,6 +290,17 @@ void Engine::State::StartPipelines() {
   std::shared_lock lock(mutex);
   for (auto& [name, pipeline] : pipelines) pipeline->Start(catalog.pipelines().at(name).paused);
   pipelines_started = true;
+}
+
+void Engine::State::StartSources() {
+  Catalog catalog = control->catalog();
+  std::shared_lock lock(mutex);
+  for (auto& [name, source] : sources) {
+    if (source->thread.joinable()) continue;
+    source->runner.SetPaused(catalog.paused_sources().contains(name));
+    source->thread = std::jthread([runner = &source->runner](std::stop_token stop) { runner->Run(stop); });
+  }
+  sources_started = true;
 }
 
 }  // namespace millstream

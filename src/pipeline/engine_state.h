@@ -36,13 +36,34 @@ struct Engine::State {
   Result<std::vector<std::string>> MissingForTables();
   Status OpenStreams();
   Result<Position> ResolveStart(const PipelineConfig& pipeline, const StreamConfig& config);
-  std::vector<std::shared_ptr<const PipelineVersion>> VersionsOf(const PipelineConfig& pipeline,
-                                                                 const PipelineRecord& record,
-                                                                 uint64_t version);
+  /// As activated, ascending.
+  std::vector<PipelineRuntime::Version> VersionsOf(const std::string& name, const PipelineRecord& record);
+  PipelineRuntime::Version NewVersion(uint64_t number, const PipelineConfig& config);
+  /// Writes the `activated` event.
+  PipelineRuntime::Seal SealOf(const std::string& name, uint64_t generation, uint64_t version,
+                               const std::string& who);
   Status OpenPipelines();
   Status OpenPipeline(const std::string& name, const PipelineConfig& config);
+  Status OpenStream(const StreamConfig& config);
   Status OpenSources();
   void StartPipelines();
+  void StartSources();
+
+  // engine_change.cc, under `change_mutex`
+  struct Decided;
+  std::optional<ChangeRefusal> Decide(const ChangeRequest& request, Decided& decided);
+  Result<bool> BindChanged(Decided& decided);
+  uint64_t EventsIn(const std::string& stream);
+  ChangePlan PlanOf(const Decided& decided);
+  Status Carry(const ChangeRequest& request, Decided& decided, ChangePlan& plan);
+  Result<PipelineRuntime::Changed> TakeOver(PipelineRuntime& running, const PipelineRuntime::Version& version,
+                                            Decided& decided, const std::string& who);
+  static void NoteOn(ChangePlan& plan, const std::string& pipeline, const std::string& note);
+  Status ChangeStreams(const Project& live, const Project& next);
+  void EndPipelines(const Project& next, const ChangeDecision& decision);
+  Status ChangeSources(const Project& live, const Project& next);
+  /// Closes what was asked to end and has.
+  void Reap();
 
   // engine_status.cc
   EngineStatus Count() const;
@@ -70,15 +91,15 @@ struct Engine::State {
   Status DeliverToEnd(std::stop_token stop, const std::function<void()>& progress);
   void Sample(std::stop_token stop);
 
-  StreamIngest* FindIngest(const std::string& stream) {
+  std::shared_ptr<StreamIngest> FindIngest(const std::string& stream) {
     std::shared_lock lock(mutex);
     auto it = ingests.find(stream);
-    return it == ingests.end() ? nullptr : it->second.get();
+    return it == ingests.end() ? nullptr : it->second;
   }
-  PipelineRuntime* FindPipeline(const std::string& name) {
+  std::shared_ptr<PipelineRuntime> FindPipeline(const std::string& name) {
     std::shared_lock lock(mutex);
     auto it = pipelines.find(name);
-    return it == pipelines.end() ? nullptr : it->second.get();
+    return it == pipelines.end() ? nullptr : it->second;
   }
   std::vector<std::string> StreamNames() {
     std::shared_lock lock(mutex);
@@ -106,18 +127,20 @@ struct Engine::State {
   std::vector<std::string> notices;
   std::string url;
 
+  std::mutex change_mutex;  // held through a change, before `mutex`
   mutable std::shared_mutex mutex;
   std::shared_ptr<const Project> project;
-  std::map<std::string, std::unique_ptr<StreamIngest>> ingests;
-  std::map<std::string, std::unique_ptr<PipelineRuntime>> pipelines;
+  std::map<std::string, std::shared_ptr<StreamIngest>> ingests;
+  std::map<std::string, std::shared_ptr<PipelineRuntime>> pipelines;
   struct RunningSource {
     SourceRunner runner;
     std::jthread thread;
   };
   std::map<std::string, std::unique_ptr<RunningSource>> sources;
-  std::map<std::string, std::string> broken_pipelines;  // name, why it does not run
+  std::vector<std::shared_ptr<PipelineRuntime>> ending_pipelines;  // removed, and still at it
+  std::map<std::string, std::string> broken_pipelines;             // name, why it does not run
 
-  bool pipelines_started = false;
+  bool pipelines_started = false, sources_started = false;
   bool stopped = false;
   std::atomic<bool> stopping{false};
   std::atomic<int64_t> sampled_ns{0};  // when the sampler last came round; 0: it does not run

@@ -2,8 +2,8 @@
 #include <iterator>
 
 #include "base/logging.h"
-#include "event/json_scan.h"
 #include "pipeline/engine_state.h"
+#include "pipeline/object_text.h"
 
 namespace millstream {
 namespace {
@@ -110,7 +110,7 @@ void Engine::State::SetLowWater() {
     for (uint32_t p = 0; p < ingest->stream().partitions(); ++p) {
       uint64_t low = UINT64_MAX;
       for (const auto& [pipeline_name, pipeline] : pipelines)
-        if (pipeline->config().stream == name) low = std::min(low, pipeline->LowWater(p));
+        if (pipeline->stream_name() == name) low = std::min(low, pipeline->LowWater(p));
       // A pipeline that does not run keeps everything that it may still need.
       for (const auto& [broken, reason] : broken_pipelines) {
         auto config = project->pipelines.find(broken);
@@ -120,56 +120,6 @@ void Engine::State::SetLowWater() {
     }
   }
 }
-
-namespace {
-
-/// Builds one JSON object member by member.
-class ObjectText {
- public:
-  explicit ObjectText(std::string& out) : out_(out) { out_ += '{'; }
-  ~ObjectText() { out_ += '}'; }
-  ObjectText& Text(std::string_view name, std::string_view value) {
-    Name(name);
-    AppendJsonString(out_, value);
-    return *this;
-  }
-  template <typename T>
-  ObjectText& Number(std::string_view name, T value) {
-    Name(name);
-    fmt::format_to(std::back_inserter(out_), "{}", value);
-    return *this;
-  }
-  ObjectText& Rate(std::string_view name, double value) {
-    Name(name);
-    fmt::format_to(std::back_inserter(out_), "{:.1f}", value);
-    return *this;
-  }
-  template <typename List, typename Each>
-  ObjectText& Array(std::string_view name, const List& list, Each each) {
-    Name(name);
-    out_ += '[';
-    bool is_first = true;
-    for (const auto& item : list) {
-      if (!is_first) out_ += ',';
-      is_first = false;
-      each(item);
-    }
-    out_ += ']';
-    return *this;
-  }
-
- private:
-  void Name(std::string_view name) {
-    if (!is_first_) out_ += ',';
-    is_first_ = false;
-    AppendJsonString(out_, name);
-    out_ += ':';
-  }
-  std::string& out_;
-  bool is_first_ = true;
-};
-
-}  // namespace
 
 std::string EngineStatus::ToJson() const {
   std::string out;

@@ -32,7 +32,7 @@ class StreamIngest::Gatherer {
         prepared_(std::move(prepared)),
         subject_(std::move(subject)),
         where_(stream.stream_.partitions()) {
-    prepared_->stream = &stream;
+    prepared_->stream = stream.shared_from_this();
     prepared_->assembler = stream.TakeAssembler();
     prepared_->batches.resize(stream.stream_.partitions());
     prepared_->durable.resize(stream.stream_.partitions());

@@ -65,7 +65,7 @@ class IngestTest : public ::testing::Test {
     keys_ = std::make_unique<IdempotencyTable>(clock_);
     ASSIGN_OR_RETURN(stream_, log_->OpenStream(config_.shape.name, config_.shape.partitions));
     RETURN_IF_ERROR(dead_letters_->Open(config_.shape.name));
-    ingest_ = std::make_unique<StreamIngest>(config_, *stream_, *dead_letters_, *database_, *keys_, clock_);
+    ingest_ = std::make_shared<StreamIngest>(config_, *stream_, *dead_letters_, *database_, *keys_, clock_);
     return ingest_->Recover();
   }
   /// Power fails; then Open.
@@ -128,7 +128,7 @@ class IngestTest : public ::testing::Test {
   std::unique_ptr<DeadLetters> dead_letters_;
   std::unique_ptr<IdempotencyTable> keys_;
   Stream* stream_ = nullptr;
-  std::unique_ptr<StreamIngest> ingest_;
+  std::shared_ptr<StreamIngest> ingest_;
   std::vector<std::unique_ptr<std::string>> bodies_;  // requests view them
 };
 

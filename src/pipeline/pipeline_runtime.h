@@ -1,21 +1,27 @@
-// PipelineRuntime: one pipeline as it runs: its sinks and a delivery loop for each of them and each
-// partition.
+// PipelineRuntime: one pipeline as it runs: its sinks, a delivery loop for each of them and each partition,
+// and the version that takes over while they run.
 //
-// Place: floor 5; owned by the Engine. Threads: Start, Stop from the Engine's; the rest from any.
-// Failure: a sink that cannot be opened leaves its loops `degraded` (they try again) or `failed`; the other
-// sinks go on. Filters that do not bind stop the whole.
+// Place: floor 5; owned by the Engine. Threads: Open, Start, Bind, Change, Reap, Stop from the Engine's, one
+// at a time; the rest from any. A change waits for nobody: a sink that is taken out, or made anew with other
+// options, is asked to end and is reaped when it has. Failure: a sink that cannot be opened leaves its loops
+// `degraded` (they try again) or `failed`; the other sinks go on. Filters that do not bind stop the whole.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <set>
+#include <shared_mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "pipeline/delivery_loop.h"
 #include "pipeline/stream_appender.h"
+#include "pipeline/version_gate.h"
 #include "tables/table_store.h"
 
 namespace millstream {
@@ -34,7 +40,7 @@ struct RuntimeContext {
   const Logger* logger = nullptr;  // may be null
   std::string project_directory, sinks_directory;
   LimitsConfig limits;
-  std::function<StreamIngest*(const std::string&)> find_stream;
+  std::function<std::shared_ptr<StreamIngest>(const std::string&)> find_stream;
   std::function<std::vector<std::string>()> stream_names;
   std::function<size_t(const std::string& table)> count_writers;  // table sinks of the project that name it
   std::function<void(Status)> on_fatal;
@@ -42,62 +48,116 @@ struct RuntimeContext {
 
 class PipelineRuntime {
  public:
-  /// `versions` ascending, the last is the live one; `start` where partitions begin for a sink that stored
-  /// nothing.
-  PipelineRuntime(RuntimeContext context, uint64_t generation,
-                  std::vector<std::shared_ptr<const PipelineVersion>> versions,
-                  std::map<uint32_t, uint64_t> start);
+  using Version = std::shared_ptr<const PipelineVersion>;
+
+  /// `versions` ascending, as activated; `start` where partitions begin for a sink that stored nothing.
+  PipelineRuntime(RuntimeContext context, std::string name, std::string stream_name, uint64_t generation,
+                  std::vector<Version> versions, Boundary start);
   ~PipelineRuntime();
 
-  /// Binds the filters, makes the sinks, and opens those that are at hand; what cannot be opened is left to
-  /// the loops. kInvalid: the filters do not bind; kIo: the start must end.
-  Status Open();
+  /// Binds `wanted`, the newest version or the one that Activate will be given, makes its sinks, and opens
+  /// those that are at hand; what cannot be opened is left to the loops. kInvalid: the filters do not bind;
+  /// kIo: the start must end.
+  Status Open(const Version& wanted);
   /// Opens the others too, as far as they can be opened now.
   Status OpenRemote();
   void Start(bool paused);
+  /// Asks all loops to stop, and returns at once; HasEnded says when they have.
+  void AskToStop();
+  bool HasEnded() const;
   /// Asks all loops to stop and waits for them; closes the sinks.
   void Stop();
+
+  /// A version that was bound for every loop, to take over at once.
+  struct Bound {
+    Version version;
+    std::vector<std::pair<DeliveryLoop*, std::unique_ptr<PipelineRunner>>> runners;
+    std::vector<std::string> reopened;  // sinks whose settings the version changes
+  };
+  /// Binds a version while the others run. kInvalid says which filter does not bind, or which sink does not
+  /// take its columns.
+  Result<Bound> Bind(const Version& version);
+
+  /// Makes the boundary durable before anything is delivered by it.
+  using Seal = std::function<Status(const Boundary&)>;
+  struct Changed {
+    Boundary boundary;
+    int64_t held_ns = 0;  // for which commits stood still
+  };
+  /// Opens new sinks, lets the version take over at a batch boundary of each partition, ends old sinks. If
+  /// `seal` fails nothing has changed.
+  Result<Changed> Change(Bound bound, const Seal& seal);
+  /// The same for a version that Open has bound, before Start.
+  Result<Changed> Activate(const Version& version, const Seal& seal);
+  /// Closes sinks whose loops have ended, and opens what was to follow them. True if nothing is left.
+  bool Reap();
 
   void SetPaused(bool paused);
   bool paused() const { return paused_; }
   PipelineStatus status() const;
-  const PipelineConfig& config() const { return versions_.back()->config; }
+  const std::string& name() const { return name_; }
+  const std::string& stream_name() const { return stream_name_; }
   uint64_t generation() const { return generation_; }
 
-  /// Next offsets of a sink by partition, as delivered; none until it is open.
+  /// Next offsets of a sink by partition, as delivered.
   std::map<uint32_t, uint64_t> Delivered(const std::string& sink_id) const;
-  /// By partition 1 + the highest offset that any sink can have committed: where another version may begin. A
-  /// sink that is not open can have committed all that the log holds.
-  std::map<uint32_t, uint64_t> Boundary() const;
   /// True if every loop has delivered up to the durable end of its partition, or has failed, or is paused.
   bool AtEnd() const;
   /// Sum of delivered offsets: grows while there is progress.
   uint64_t Progress() const;
   /// Lowest offset of a partition that a sink still needs after a power cut (retention).
   uint64_t LowWater(uint32_t partition) const;
+  /// Events that one loop delivered in a second of its work, over all loops so far; 0: nothing yet.
+  double EventsPerBusySecond() const;
 
  private:
-  Status MakeSink(const SinkConfig& config);
-  SinkContext MakeSinkContext(const SinkConfig& config);
-  Status OpenSink(SharedSink& sink);
-  Result<bool> KeyInOnePartition(const SinkConfig& config) const;
-
-  RuntimeContext context_;
-  const uint64_t generation_;
-  const std::vector<std::shared_ptr<const PipelineVersion>> versions_;
-  const std::map<uint32_t, uint64_t> start_;
-  Stream* stream_ = nullptr;
-  std::atomic<bool> paused_{false};
-  std::vector<std::unique_ptr<EngineAppender>> appenders_;
-  std::vector<std::unique_ptr<SharedSink>> sinks_;
   struct Running {
-    SharedSink* sink;
-    uint32_t partition;
+    uint32_t partition = 0;
     std::unique_ptr<DeliveryLoop> loop;
+    std::atomic<bool> ended{false};
     std::jthread thread;
   };
-  std::vector<std::unique_ptr<Running>> running_;
-  std::mutex threads_mutex_;                    // held while loops' threads are started, replaced and stopped
+  struct RunningSink {
+    SinkConfig config;
+    bool key_in_one_partition = false;
+    bool is_new = false;  // no version before had it: it has stored nothing
+    std::unique_ptr<EngineAppender> appender;
+    std::unique_ptr<SharedSink> shared;
+    std::vector<std::unique_ptr<Running>> loops;
+  };
+  /// A sink that was asked to end, and what takes its place.
+  struct Leaving {
+    std::unique_ptr<RunningSink> sink;
+    std::optional<SinkConfig> next;
+  };
+
+  Status AddSink(const SinkConfig& config, const PipelineVersion& version);
+  Status OpenSink(RunningSink& sink);
+  bool WasThere(const std::string& sink_id) const;
+  void ClaimUnknown();
+  void TakeOut(const std::string& id, std::optional<SinkConfig> next);
+  void RunLoop(Running& running);
+  void StartLoops();
+  void ResumeFailed();
+  void Close(RunningSink& sink);
+  RunnerContext RunnerContextOf(const Sink& sink) const;
+  Result<bool> KeyInOnePartition(const SinkConfig& config, const PipelineVersion& wanted) const;
+  template <typename Call>
+  void ForEachLoop(Call call) const;
+  void AddStatus(const RunningSink& sink, bool is_first, PipelineStatus& status) const;
+
+  RuntimeContext context_;
+  const std::string name_, stream_name_;
+  const uint64_t generation_;
+  VersionGate gate_;
+  const Boundary start_;
+  Stream* stream_ = nullptr;
+  std::atomic<bool> paused_{false};
+  std::atomic<bool> started_{false};
+  std::mutex threads_mutex_;               // held while loops' threads are started, replaced and stopped
+  mutable std::shared_mutex sinks_mutex_;  // guards the three below; taken for moments only
+  std::vector<std::unique_ptr<RunningSink>> sinks_;
+  std::vector<Leaving> leaving_;
   std::map<std::string, Status> unmade_sinks_;  // id, what is wrong with its options
   mutable LatencyWindow latency_;
 };

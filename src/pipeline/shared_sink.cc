@@ -14,6 +14,11 @@ bool IsRetriedAtOpen(Code code) { return IsRetried(code) || code == Code::kNotFo
 SharedSink::SharedSink(Context context, std::unique_ptr<Sink> sink, Layout layout)
     : context_(std::move(context)), sink_(std::move(sink)), layout_(std::move(layout)) {}
 
+void SharedSink::SetLayout(Layout layout) {
+  std::lock_guard told(told_mutex_);
+  layout_ = std::move(layout);
+}
+
 SharedSink::Opening SharedSink::EnsureOpen() {
   if (is_open()) return {};
   std::lock_guard lock(mutex_);
@@ -35,8 +40,13 @@ SharedSink::Opening SharedSink::EnsureOpen() {
 
 Status SharedSink::Attempt() {
   ASSIGN_OR_RETURN(stored_, sink_->Open());
-  RETURN_IF_ERROR(sink_->SetColumns(layout_.columns, layout_.visible));
-  prepared_version_ = layout_.version;
+  Layout layout;
+  {
+    std::lock_guard told(told_mutex_);
+    layout = layout_;
+  }
+  RETURN_IF_ERROR(sink_->SetColumns(layout.columns, layout.visible));
+  prepared_version_ = layout.version;
   return OkStatus();
 }
 
@@ -48,9 +58,13 @@ Status SharedSink::Prepare(const Layout& layout) {
   return OkStatus();
 }
 
-Status SharedSink::Deliver(const RowBatch& rows) {
+Status SharedSink::Deliver(const RowBatch& rows, uint64_t version) {
   if (sink_->concurrent()) return sink_->Deliver(rows);
   std::lock_guard lock(mutex_);
+  if (prepared_version_ != version) {
+    RETURN_IF_ERROR(sink_->SetColumns(rows.columns, rows.visible));
+    prepared_version_ = version;
+  }
   return sink_->Deliver(rows);
 }
 

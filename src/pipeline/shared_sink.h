@@ -61,7 +61,10 @@ class SharedSink {
 
   /// Adapts it to a version's columns.
   Status Prepare(const Layout& layout);
-  Status Deliver(const RowBatch& rows);
+  /// Loops of several partitions may run different versions for a while: it is told the columns of each.
+  Status Deliver(const RowBatch& rows, uint64_t version);
+  /// Columns for the next attempt to open it.
+  void SetLayout(Layout layout);
   std::vector<RefusedEvent> Refuse(const RowBatch& rows) const { return sink_->Refuse(rows); }
   /// What survives a power cut; nothing if that is what was delivered. Never waits for a delivery: meanwhile
   /// it answers as before.
@@ -78,7 +81,6 @@ class SharedSink {
 
   const Context context_;
   const std::unique_ptr<Sink> sink_;
-  const Layout layout_;
 
   std::mutex mutex_;  // held around calls, save Deliver of concurrent sinks
   std::atomic<bool> is_open_{false};
@@ -88,7 +90,8 @@ class SharedSink {
   Status failure_;
   int64_t due_ns_ = 0;
 
-  std::mutex told_mutex_;
+  std::mutex told_mutex_;  // held for moments only
+  Layout layout_;
   std::map<uint32_t, int> health_;  // by partition: 0 well, 1 degraded, 2 failed
   std::map<uint32_t, std::optional<uint64_t>> durable_;
 };

@@ -10,19 +10,20 @@ constexpr int64_t kLastRetryUs = 30'000'000;
 
 }  // namespace
 
-SourceRunner::SourceRunner(SourceConfig config, StreamIngest& ingest, Clock& clock, Random& random)
+SourceRunner::SourceRunner(SourceConfig config, std::shared_ptr<StreamIngest> ingest, Clock& clock,
+                           Random& random)
     : config_(std::move(config)),
-      ingest_(ingest),
+      ingest_(std::move(ingest)),
       clock_(clock),
       random_(random),
       origin_("source/" + config_.name),
-      writer_(ingest, origin_) {}
+      writer_(*ingest_, origin_) {}
 
 Status SourceRunner::Open(const Registry& registry, FileSystem& fs, const std::string& project_directory) {
   auto kind = registry.sources().find(config_.kind);
   if (kind == registry.sources().end()) return NotFound("no source kind '{}'", config_.kind);
   SourceContext context{
-      config_.name, config_.stream, project_directory, &fs, &clock_, this, ingest_.config().shape.contract};
+      config_.name, config_.stream, project_directory, &fs, &clock_, this, ingest_->config().shape.contract};
   ASSIGN_OR_RETURN(source_, kind->second.make(config_.options, context));
   return OkStatus();
 }
@@ -122,7 +123,7 @@ Status SourceRunner::CommitPart(bool everywhere) {
 }
 
 std::optional<std::string> SourceRunner::Position(const std::string& part) {
-  auto receipt = ingest_.FindOrigin(origin_, part);
+  auto receipt = ingest_->FindOrigin(origin_, part);
   return receipt ? std::optional(receipt->position) : std::nullopt;
 }
 

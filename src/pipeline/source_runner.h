@@ -21,7 +21,7 @@ namespace millstream {
 
 class SourceRunner final : public EventTaker {
  public:
-  SourceRunner(SourceConfig config, StreamIngest& ingest, Clock& clock, Random& random);
+  SourceRunner(SourceConfig config, std::shared_ptr<StreamIngest> ingest, Clock& clock, Random& random);
   /// Makes the source itself.
   Status Open(const Registry& registry, FileSystem& fs, const std::string& project_directory);
 
@@ -42,7 +42,7 @@ class SourceRunner final : public EventTaker {
   void Sleep(int64_t us, std::stop_token stop);
 
   const SourceConfig config_;
-  StreamIngest& ingest_;
+  const std::shared_ptr<StreamIngest> ingest_;
   Clock& clock_;
   Random& random_;
   const std::string origin_;

@@ -15,7 +15,7 @@ namespace millstream {
 class EngineAppender final : public StreamAppender {
  public:
   /// `find` gives a stream's way in, or null; `names` the streams there are (for the nearest name).
-  EngineAppender(std::function<StreamIngest*(const std::string&)> find,
+  EngineAppender(std::function<std::shared_ptr<StreamIngest>(const std::string&)> find,
                  std::function<std::vector<std::string>()> names)
       : find_(std::move(find)), names_(std::move(names)) {}
 
@@ -25,9 +25,9 @@ class EngineAppender final : public StreamAppender {
                 uint64_t next) override;
 
  private:
-  std::function<StreamIngest*(const std::string&)> find_;
+  std::function<std::shared_ptr<StreamIngest>(const std::string&)> find_;
   std::function<std::vector<std::string>()> names_;
-  StreamIngest* target_ = nullptr;
+  std::string name_;  // of the target
 };
 
 }  // namespace millstream

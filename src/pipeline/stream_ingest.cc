@@ -3,8 +3,6 @@
 #include <charconv>
 #include <future>
 
-#include "event/cloudevents.h"
-#include "event/json_scan.h"
 #include "pipeline/gatherer.h"
 
 namespace millstream {
@@ -20,6 +18,7 @@ constexpr char kKeyOrigin[] = "key/";  // then the stream: the log keeps these f
 
 /// A commit under way: what remains to become durable, and the answer that is filled meanwhile.
 struct StreamIngest::Commitment {
+  std::shared_ptr<StreamIngest> ingest;
   std::shared_ptr<PreparedIngest> prepared;
   IngestDone done;
   std::mutex mutex;
@@ -47,22 +46,46 @@ StreamIngest::StreamIngest(const StreamConfig& config, Stream& stream, DeadLette
       clock_(clock),
       started_wall_us_(clock.WallUs() - clock.MonotonicNs() / 1000),
       default_source_("/v1/streams/" + config.shape.name) {
+  MakeCommits();
+}
+
+StreamIngest::StreamIngest(const StreamConfig& config, const StreamIngest& before)
+    : config_(config),
+      stream_(before.stream_),
+      dead_letters_(before.dead_letters_),
+      database_(before.database_),
+      keys_(before.keys_),
+      clock_(before.clock_),
+      started_wall_us_(before.started_wall_us_),
+      default_source_(before.default_source_),
+      events_in_(before.events_in()),
+      bytes_in_(before.bytes_in()) {
+  if (config_.dedupe_by == before.config_.dedupe_by &&
+      config_.dedupe_window_us == before.config_.dedupe_window_us)
+    commits_ = before.commits_;
+  else
+    MakeCommits();
+}
+
+void StreamIngest::MakeCommits() {
+  commits_ = std::make_shared<Commits>();
   if (!config_.dedupe_by.empty())
-    dedupe_ = std::make_unique<DedupeWindow>(config_.dedupe_by, config_.dedupe_window_us, kMaxDedupeKeys,
-                                             default_source_);
+    commits_->dedupe = std::make_unique<DedupeWindow>(config_.dedupe_by, config_.dedupe_window_us,
+                                                      kMaxDedupeKeys, default_source_);
 }
 
 StreamIngest::~StreamIngest() = default;
 
 Status StreamIngest::Recover() {
-  if (!dedupe_) return OkStatus();
+  if (!commits_->dedupe) return OkStatus();
   int64_t now_us = DedupeNowUs();
   std::vector<std::pair<int64_t, DedupeWindow::Identity>> seen;
   bool is_cut = false;
   for (uint32_t p = 0; p < stream_.partitions(); ++p) {
-    ASSIGN_OR_RETURN(uint64_t from, stream_.partition(p).OffsetForTime(now_us - dedupe_->window_us()));
+    ASSIGN_OR_RETURN(uint64_t from,
+                     stream_.partition(p).OffsetForTime(now_us - commits_->dedupe->window_us()));
     uint64_t end = stream_.partition(p).bounds().durable_end;
-    uint64_t share = dedupe_->max_keys() / stream_.partitions();
+    uint64_t share = commits_->dedupe->max_keys() / stream_.partitions();
     if (end - from > share) {
       from = end - share;
       is_cut = true;
@@ -71,13 +94,13 @@ Status StreamIngest::Recover() {
     while (true) {
       ASSIGN_OR_RETURN(auto batch, reader->Next());
       if (batch == nullptr) break;
-      ASSIGN_OR_RETURN(auto identities, dedupe_->Identify(*batch, config_.shape.contract));
+      ASSIGN_OR_RETURN(auto identities, commits_->dedupe->Identify(*batch, config_.shape.contract));
       for (uint32_t row = 0; row < batch->count(); ++row)
         if (identities[row] != DedupeWindow::Identity{} && batch->place().base_offset + row >= from)
           seen.emplace_back(batch->IngestedAtUs(row), identities[row]);
     }
   }
-  dedupe_->Restore(std::move(seen), is_cut, now_us);
+  commits_->dedupe->Restore(std::move(seen), is_cut, now_us);
   return OkStatus();
 }
 
@@ -133,7 +156,7 @@ void StreamIngest::Lay(Gatherer& gatherer, bool reject) {
     return;
   }
   gatherer.SkipCovered();
-  if (!dedupe_) Encode(prepared);
+  if (!commits_->dedupe) Encode(prepared);
 }
 
 bool StreamIngest::ReceiptsDue(const std::string& origin, const std::string& part, size_t bytes) {
@@ -143,77 +166,6 @@ bool StreamIngest::ReceiptsDue(const std::string& origin, const std::string& par
   if (bytes < kReceiptsBytes && last != 0 && now - last < kReceiptsIntervalNs) return false;
   last = now;
   return true;
-}
-
-void StreamIngest::Split(const IngestRequest& request, Gatherer& gatherer) {
-  PreparedIngest& prepared = gatherer.prepared();
-  const uint64_t first = request.origin ? request.origin->first : 0;
-  auto add = [&](const Envelope& envelope, std::string_view data, uint64_t line) {
-    Gatherer::Place place{prepared.events, line, request.origin ? first + prepared.events + 1 : 0, {}};
-    if (auto rejection = gatherer.Add(envelope, data, place))
-      gatherer.Quarantine(place, data, std::move(*rejection));
-  };
-  auto refuse = [&](Status status) { prepared.refusal = IngestRefusal{std::move(status), {}}; };
-  std::string_view body = request.body;
-  switch (request.format) {
-    case BodyFormat::kNdjson: {
-      uint64_t line = request.first_line;
-      while (!body.empty()) {
-        size_t end = body.find('\n');
-        std::string_view text = body.substr(0, end);
-        body.remove_prefix(end == std::string_view::npos ? body.size() : end + 1);
-        if (!text.empty() && text.back() == '\r') text.remove_suffix(1);
-        if (text.find_first_not_of(" \t") != std::string_view::npos) add(request.envelope, text, line);
-        ++line;
-      }
-      return;
-    }
-    case BodyFormat::kCloudEventBinary:
-      add(request.envelope, body, 0);
-      return;
-    case BodyFormat::kJson: {
-      size_t begin = body.find_first_not_of(" \t\r\n");
-      if (begin == std::string_view::npos || body[begin] != '[') {
-        if (begin != std::string_view::npos) add(request.envelope, body, 0);
-        return;
-      }
-      if (auto error = ValidateJson(body, config_.shape.max_depth + 1))
-        return refuse(
-            Invalid("the body is not a JSON array: {} at byte {}", error->message, error->position));
-      uint64_t line = request.subject.empty() ? 0 : request.first_line;
-      std::vector<std::string_view> elements = JsonElements(body).value_or(std::vector<std::string_view>{});
-      for (std::string_view element : elements) {
-        add(request.envelope, element, line);
-        if (line > 0) ++line;
-      }
-      return;
-    }
-    case BodyFormat::kCloudEvent:
-    case BodyFormat::kCloudEventBatch: {
-      std::vector<std::string_view> elements{body};
-      if (request.format == BodyFormat::kCloudEventBatch) {
-        if (auto error = ValidateJson(body, config_.shape.max_depth + 2))
-          return refuse(Invalid("the body is not a JSON array of CloudEvents: {} at byte {}", error->message,
-                                error->position));
-        auto found = JsonElements(body);
-        if (!found) return refuse(Invalid("a CloudEvents batch is a JSON array"));
-        elements = std::move(*found);
-      }
-      for (std::string_view element : elements) {
-        auto event = ParseCloudEvent(element);
-        if (event) {
-          add(event->envelope, event->data, 0);
-        } else if (event.error().code() == Code::kInvalid &&
-                   (request.format == BodyFormat::kCloudEventBatch || !config_.reject)) {
-          Gatherer::Place place{prepared.events++, 0, 0, {}};
-          gatherer.Quarantine(place, element, {"json", "", event.error().message()});
-        } else {
-          return refuse(event.error());
-        }
-      }
-      return;
-    }
-  }
 }
 
 void StreamIngest::RunChecks(Gatherer& gatherer) {
@@ -264,11 +216,11 @@ Status StreamIngest::DropDuplicates(PreparedIngest& prepared, Commitment& commit
   for (uint32_t p = 0; p < stream_.partitions(); ++p) {
     if (prepared.assembler->count(p) == 0 || prepared.durable[p]) continue;
     ASSIGN_OR_RETURN(auto batch, prepared.assembler->Preview(p));
-    ASSIGN_OR_RETURN(auto identities, dedupe_->Identify(*batch, config_.shape.contract));
+    ASSIGN_OR_RETURN(auto identities, commits_->dedupe->Identify(*batch, config_.shape.contract));
     std::vector<uint32_t> duplicates;
     for (uint32_t row = 0; row < identities.size(); ++row) {
       if (identities[row] == DedupeWindow::Identity{}) continue;
-      if (dedupe_->Insert(identities[row], now_us)) {
+      if (commits_->dedupe->Insert(identities[row], now_us)) {
         commitment.inserted.push_back(identities[row]);
       } else {
         duplicates.push_back(row);
@@ -311,6 +263,7 @@ bool StreamIngest::AnswerFromReceipts(PreparedIngest& prepared, Commitment& comm
 void StreamIngest::Commit(std::shared_ptr<PreparedIngest> prepared, IngestDone done) {
   if (prepared->refusal) return done(tl::unexpected(*prepared->refusal));
   auto commitment = std::make_shared<Commitment>();
+  commitment->ingest = shared_from_this();
   commitment->prepared = prepared;
   commitment->answer.duplicates = prepared->skipped;
   commitment->answer.ack = config_.ack;
@@ -356,13 +309,13 @@ void StreamIngest::NumberFaults(PreparedIngest& prepared, uint64_t first) {
 void StreamIngest::AppendEvents(const std::shared_ptr<Commitment>& commitment) {
   PreparedIngest& prepared = *commitment->prepared;
   if (commitment->failure.ok()) {
-    std::lock_guard lock(commit_mutex_);
-    if (dedupe_) {
+    std::lock_guard lock(commits_->mutex);
+    if (commits_->dedupe) {
       commitment->failure = DropDuplicates(prepared, *commitment);
       if (commitment->failure.ok()) Encode(prepared);
-      commitment->sequence = next_sequence_++;
+      commitment->sequence = commits_->next_sequence++;
       commitment->in_flight = true;
-      in_flight_.emplace(commitment->sequence, commitment);
+      commits_->in_flight.emplace(commitment->sequence, commitment);
     }
     for (uint32_t p = 0; p < prepared.batches.size() && commitment->failure.ok(); ++p) {
       EncodedBatch& batch = prepared.batches[p];
@@ -419,21 +372,21 @@ void StreamIngest::Finished(const std::shared_ptr<Commitment>& commitment) {
   // may be among it.
   std::vector<std::shared_ptr<Commitment>> ready;
   {
-    std::lock_guard lock(commit_mutex_);
+    std::lock_guard lock(commits_->mutex);
     commitment->durable = true;
     if (!commitment->failure.ok()) {
-      for (const auto& identity : commitment->inserted) dedupe_->Erase(identity);
-      for (auto& [sequence, later] : in_flight_)
+      for (const auto& identity : commitment->inserted) commits_->dedupe->Erase(identity);
+      for (auto& [sequence, later] : commits_->in_flight)
         if (sequence > commitment->sequence && later->waits_for_earlier && later->failure.ok())
           later->failure =
               Unavailable("an event that this request repeats could not be stored; send it again");
     }
     bool all_before_durable = true;
-    for (auto it = in_flight_.begin(); it != in_flight_.end();) {
+    for (auto it = commits_->in_flight.begin(); it != commits_->in_flight.end();) {
       Commitment& each = *it->second;
       if (each.durable && (all_before_durable || !each.waits_for_earlier)) {
         ready.push_back(it->second);
-        it = in_flight_.erase(it);
+        it = commits_->in_flight.erase(it);
       } else {
         if (!each.durable) all_before_durable = false;
         ++it;
@@ -475,8 +428,8 @@ std::optional<Receipt> StreamIngest::FindOrigin(const std::string& origin, const
 }
 
 int64_t StreamIngest::dedupe_window_us() {
-  std::lock_guard lock(commit_mutex_);
-  return dedupe_ ? dedupe_->effective_window_us() : 0;
+  std::lock_guard lock(commits_->mutex);
+  return commits_->dedupe ? commits_->dedupe->effective_window_us() : 0;
 }
 
 }  // namespace millstream

@@ -1,10 +1,10 @@
 // StreamIngest: the way into one stream (pipeline/ingest.h says what for).
 //
-// Place: floor 5; one a stream, owned by the Engine, used by HTTP, files, source runners and stream sinks
-// alike. Threads: thread-safe. Prepare runs in parallel on assemblers of a pool; Commit takes the commit lock
-// for the time it needs to queue the batches; it blocks only where dead letters of a request that can come
-// again must be durable first. Dead letters of a request are durable before its events are appended if the
-// request can come again (key, origin); so what receipts cover is complete.
+// Place: floor 5; one a stream, shared by the Engine and what is under way, used by HTTP, files, source
+// runners and stream sinks alike. Threads: thread-safe. Prepare runs in parallel on assemblers of a pool;
+// Commit takes the commit lock for the time it needs to queue the batches; it blocks only where dead letters
+// of a request that can come again must be durable first. Dead letters of a request are durable before its
+// events are appended if the request can come again (key, origin); so what receipts cover is complete.
 #pragma once
 
 #include <atomic>
@@ -31,12 +31,12 @@ class StreamIngest;
 class PreparedIngest {
  public:
   ~PreparedIngest();
-  StreamIngest* ingest() const { return stream; }
+  const std::shared_ptr<StreamIngest>& ingest() const { return stream; }
 
  private:
   friend class StreamIngest;
   friend class OriginWriter;
-  StreamIngest* stream = nullptr;
+  std::shared_ptr<StreamIngest> stream;
   std::unique_ptr<Assembler> assembler;  // returned to the pool
   std::optional<IngestRefusal> refusal;  // of the whole request
   std::vector<EncodedBatch> batches;     // by partition; count 0 and no payload = nothing to append
@@ -54,10 +54,13 @@ class PreparedIngest {
   bool everywhere = false;     // receipts also into partitions that got nothing
 };
 
-class StreamIngest {
+class StreamIngest : public std::enable_shared_from_this<StreamIngest> {
  public:
   StreamIngest(const StreamConfig& config, Stream& stream, DeadLetters& dead_letters, Database& database,
                IdempotencyTable& keys, Clock& clock);
+  /// The same stream with other settings: what is under way in `before` goes on there, and both see each
+  /// other's duplicates if `dedupe` is as it was; else Recover.
+  StreamIngest(const StreamConfig& config, const StreamIngest& before);
   ~StreamIngest();
 
   /// Reads the log's end back into the dedupe window. Before the first Commit.
@@ -81,6 +84,7 @@ class StreamIngest {
   struct Commitment;
   class Gatherer;
 
+  void MakeCommits();
   void Split(const IngestRequest& request, Gatherer& gatherer);
   void Lay(Gatherer& gatherer, bool reject);
   void RunChecks(Gatherer& gatherer);
@@ -112,11 +116,14 @@ class StreamIngest {
   std::map<std::string, int64_t>
       receipts_written_ns_;  // origin and part: when every partition last got a receipt
 
-  std::mutex commit_mutex_;
-  std::unique_ptr<DedupeWindow> dedupe_;
-  uint64_t next_sequence_ = 0;
-  std::map<uint64_t, std::shared_ptr<Commitment>>
-      in_flight_;  // by sequence; those that must be durable before a duplicate's answer
+  struct Commits {
+    std::mutex mutex;
+    std::unique_ptr<DedupeWindow> dedupe;
+    uint64_t next_sequence = 0;
+    std::map<uint64_t, std::shared_ptr<Commitment>>
+        in_flight;  // by sequence; those that must be durable before a duplicate's answer
+  };
+  std::shared_ptr<Commits> commits_;
 
   std::atomic<uint64_t> events_in_{0};
   std::atomic<uint64_t> bytes_in_{0};

@@ -24,6 +24,7 @@ void AddEventRoutes(Router& router, Services& services);      // events out
 void AddQueryRoutes(Router& router, Services& services);      // POST /v1/query, GET /v1/wait
 void AddTableRoutes(Router& router, Services& services);      // tables
 void AddCatalogRoutes(Router& router, Services& services);    // streams, sources, pipelines
+void AddChangeRoutes(Router& router, Services& services);     // plan, apply, definitions, history
 void AddDeadRoutes(Router& router, Services& services);       // dead letters
 void AddTapRoutes(Router& router, Services& services);        // a sample of what passes
 void AddOperationRoutes(Router& router, Services& services);  // status, health, metrics, OpenAPI

@@ -1,5 +1,6 @@
 // Streams, sources, pipelines: what is defined, how it does, pause and resume.
 #include "base/text.h"
+#include "catalog/edit.h"
 #include "event/json_scan.h"
 #include "server/json_object.h"
 #include "server/problem.h"
@@ -91,6 +92,7 @@ void AddItems(Router& router, Engine& engine, Items<Config> items) {
                 }
                 HttpResponse response;
                 response.body = ItemJson(items, name, found->second, engine.TakeStatus().ToJson());
+                response.headers.emplace_back("ETag", "\"" + EtagOf(found->second.node) + "\"");
                 responder.Send(std::move(response));
               }});
 }
@@ -113,6 +115,7 @@ void GetFilter(Engine& engine, const HttpRequest& request, Responder responder) 
         .Text("name", filter)
         .Text("kind", config.kind)
         .Json("definition", ToJson(config.node));
+    response.headers.emplace_back("ETag", "\"" + EtagOf(config.node) + "\"");
     return responder.Send(std::move(response));
   }
   responder.Send(NotThere("filter", filter, names));

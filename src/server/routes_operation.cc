@@ -52,6 +52,7 @@ void AddAllRoutes(Router& router, Services& services) {
   AddQueryRoutes(router, services);
   AddTableRoutes(router, services);
   AddCatalogRoutes(router, services);
+  AddChangeRoutes(router, services);
   AddDeadRoutes(router, services);
   AddTapRoutes(router, services);
   AddOperationRoutes(router, services);

@@ -42,6 +42,10 @@ class TableSinkStage final : public Sink {
     return tables_.Ensure(spec_, {columns.begin(), columns.begin() + visible});
   }
 
+  Status CheckColumns(const std::vector<ColumnInfo>& columns, uint32_t visible) const override {
+    return tables_.CheckCompatible(spec_, {columns.begin(), columns.begin() + visible});
+  }
+
   // A row whose key is NULL says of no row of the table what it is.
   std::vector<RefusedEvent> Refuse(const RowBatch& rows) const override {
     std::vector<RefusedEvent> refused;

@@ -155,6 +155,11 @@ class Sink {
   /// Checks and adapts to the columns that rows will have (visible and reserved). Before the first delivery
   /// of a version.
   virtual Status SetColumns(const std::vector<ColumnInfo>& columns, uint32_t visible) = 0;
+  /// Whether SetColumns would take them, without changing anything: a version of the filters is asked for
+  /// while the one before runs. From any thread, also beside a Deliver that hangs.
+  virtual Status CheckColumns(const std::vector<ColumnInfo>& /*columns*/, uint32_t /*visible*/) const {
+    return OkStatus();
+  }
   /// Events that it can tell to be at fault without an attempt, by ascending offsets. They become dead
   /// letters and their rows are taken out before Deliver; faults that only Deliver finds (kInvalid) cost a
   /// bisection.

@@ -1,4 +1,4 @@
-#include "catalog/control.h"
+#include "catalog/change_plan.h"
 
 #include <gtest/gtest.h>
 
@@ -28,6 +28,7 @@ const std::string kPipeline =
 struct Control {
   Catalog catalog;
   std::vector<std::string> events;
+  std::map<std::string, uint64_t> events_of{{"clicks", 7}};
 
   void Append(const ControlEvent& event) {
     std::string json = catalog.Seal(event);
@@ -39,13 +40,27 @@ struct Control {
 
   Project Live() const { return FromYaml(catalog.version() == 0 ? "{}" : ToYaml(catalog.root())); }
 
-  StartDecision Start(const Project& files) {
-    StartDecision decision = DecideStart(files, Live(), catalog);
+  ChangeDecision Start(const Project& files) { return Carry(files, Decide(files), false); }
+  ChangeDecision Decide(const Project& files) const {
+    return DecideStart(files, Live(), catalog, TestKinds());
+  }
+  /// What is live, with one text in place of another.
+  ChangeDecision Edit(const std::string& from, const std::string& to) {
+    std::string yaml = ToYaml(catalog.root());
+    yaml.replace(yaml.find(from), from.size(), to);
+    Project edited = FromYaml(yaml);
+    ChangeOptions options;
+    options.is_edit = options.prune = true;
+    return Carry(edited, DecideChange(edited, Live(), catalog, TestKinds(), options, {}), true);
+  }
+  ChangeDecision Apply(const Project& files, const ChangeOptions& options) {
+    return Carry(files, DecideChange(files, Live(), catalog, TestKinds(), options, events_of), false);
+  }
+  ChangeDecision Carry(const Project& files, ChangeDecision decision, bool is_edit) {
     if (!decision.apply) return decision;
-    ControlEvent apply;
+    EXPECT_TRUE(decision.faults.empty());
+    ControlEvent apply = ApplyEvent(decision, files, catalog, is_edit);
     apply.who = "ann@host", apply.when_us = kNow;
-    apply.version = decision.version, apply.files_hash = files.hash, apply.root = decision.root;
-    apply.generations = decision.generations, apply.changes = decision.changes;
     for (const auto& [name, record] : catalog.pipelines()) apply.starts[name] = record.start;
     for (const std::string& name : decision.new_pipelines) apply.starts[name] = {"orders", {{0, 17}, {1, 9}}};
     Append(apply);
@@ -159,7 +174,7 @@ TEST(Control, ABadEventChangesNothing) {
 
 TEST(DecideStart, TheFirstStartAppliesAll) {
   Control control;
-  StartDecision decision = control.Start(FromYaml(kStreams + kPipeline));
+  ChangeDecision decision = control.Start(FromYaml(kStreams + kPipeline));
   EXPECT_TRUE(decision.apply);
   EXPECT_EQ(decision.version, 1u);
   EXPECT_EQ(decision.new_pipelines, std::vector<std::string>{"revenue"});
@@ -172,7 +187,7 @@ TEST(DecideStart, TheSameFilesLeaveTheCatalogAsItIs) {
   Control control;
   Project files = FromYaml(kStreams + kPipeline);
   control.Start(files);
-  StartDecision decision = control.Start(files);
+  ChangeDecision decision = control.Start(files);
   EXPECT_FALSE(decision.apply);
   EXPECT_EQ(decision.version, 1u);
   EXPECT_TRUE(decision.root == files.root);
@@ -182,7 +197,7 @@ TEST(DecideStart, TheSameFilesLeaveTheCatalogAsItIs) {
 TEST(DecideStart, WhatFilesLackIsKept) {
   Control control;
   control.Start(FromYaml(kStreams + kPipeline));
-  StartDecision decision = control.Start(FromYaml("streams:\n  orders: {key: id, partitions: 2}\n"));
+  ChangeDecision decision = control.Start(FromYaml("streams:\n  orders: {key: id, partitions: 2}\n"));
   EXPECT_TRUE(decision.apply);
   EXPECT_EQ(Text(decision.changes), "streams.clicks remove kept\npipelines.revenue remove kept\n");
   EXPECT_EQ(decision.notices,
@@ -201,7 +216,7 @@ TEST(DecideStart, APipelineThatComesBackIsANewGeneration) {
   prune.version = 2, prune.root = FromYaml(kStreams).root, prune.files_hash = "other";
   control.Append(prune);
   EXPECT_TRUE(control.catalog.pipelines().empty());
-  StartDecision decision = control.Start(files);
+  ChangeDecision decision = control.Start(files);
   EXPECT_EQ(decision.generations.at("revenue"), 2u);
   EXPECT_EQ(decision.new_pipelines, std::vector<std::string>{"revenue"});
   EXPECT_FALSE(control.catalog.pipelines().at("revenue").paused);
@@ -213,10 +228,10 @@ TEST(DecideStart, WhatCannotBeChangedIsRefusedAndKept) {
   Project files = FromYaml(
       "streams:\n  orders: {key: id, partitions: 4}\n  clicks: {ack: written}\n"
       "pipelines:\n  revenue:\n    from: orders\n    to:\n      - table: {name: revenue, key: id}\n");
-  StartDecision decision = DecideStart(files, control.Live(), control.catalog);
+  ChangeDecision decision = control.Decide(files);
   EXPECT_EQ(Text(decision.changes),
             "streams.clicks edit live\nstreams.orders.partitions edit refused\n"
-            "pipelines.revenue.filters.a remove live\npipelines.revenue.filters.b remove live\n"
+            "pipelines.revenue.filters.a remove refused\npipelines.revenue.filters.b remove refused\n"
             "pipelines.revenue.to.table:revenue edit rebuild\n");
   ASSERT_EQ(decision.refused.size(), 2u);
   EXPECT_EQ(decision.refused[0].ToString(),
@@ -225,6 +240,130 @@ TEST(DecideStart, WhatCannotBeChangedIsRefusedAndKept) {
             "declare a new stream and send the events there");
   EXPECT_EQ(decision.root.Find("streams")->Find("orders")->Find("partitions")->scalar, "2");
   EXPECT_EQ(decision.root.Find("streams")->Find("clicks")->Find("ack")->scalar, "written");
+}
+
+const std::string kEditedPipeline =
+    "pipelines:\n  revenue:\n    from: orders\n    filters:\n      - a: SELECT * FROM input WHERE true\n"
+    "      - b: SELECT data FROM input\n    to:\n      - table: revenue\n";
+
+const Node& FilterIn(const Node& root, size_t index) {
+  return root.Find("pipelines")->Find("revenue")->Find("filters")->items[index].members[0].second;
+}
+
+TEST(DecideChange, WhatWasChangedLiveSurvivesAStart) {
+  Control control;
+  Project files = FromYaml(kStreams + kPipeline);
+  control.Start(files);
+  ChangeDecision edit = control.Edit("SELECT * FROM input", "SELECT * FROM input WHERE true");
+  EXPECT_EQ(Text(edit.changes), "pipelines.revenue.filters.a edit live\n");
+  EXPECT_EQ(edit.version, 2u);
+  EXPECT_FALSE(control.Start(files).apply) << "the files are as they were";
+
+  // The files change elsewhere, over and over: the edit stays, and is named.
+  for (const char* more : {"  more: {}\n", "  most: {}\n"}) {
+    ChangeDecision start = control.Start(FromYaml(kStreams + more + kPipeline));
+    EXPECT_TRUE(start.apply);
+    EXPECT_EQ(FilterIn(control.catalog.root(), 0).scalar, "SELECT * FROM input WHERE true");
+    EXPECT_NE(std::find(start.notices.begin(), start.notices.end(),
+                        "pipelines.revenue.filters.a was changed live and stays so; the files have another"),
+              start.notices.end())
+        << fmt::format("{}", fmt::join(start.notices, "\n"));
+  }
+  // `apply` makes what runs equal to the files.
+  ChangeDecision apply = control.Apply(files, {});
+  EXPECT_EQ(Text(apply.changes),
+            "streams.most remove kept\nstreams.more remove kept\npipelines.revenue.filters.a edit live\n");
+  EXPECT_EQ(FilterIn(control.catalog.root(), 0).scalar, "SELECT * FROM input");
+}
+
+TEST(DecideChange, OnePipelineChangedOnBothSidesIsMergedByFilters) {
+  Control control;
+  control.Start(FromYaml(kStreams + kPipeline));
+  control.Edit("SELECT * FROM input", "SELECT * FROM input WHERE true");
+  std::string files = kStreams + kPipeline;
+  files.replace(files.find("SELECT data"), 11, "SELECT data, 1 AS x");
+  ChangeDecision start = control.Start(FromYaml(files));
+  EXPECT_EQ(Text(start.changes), "pipelines.revenue.filters.b edit live\n");
+  EXPECT_EQ(FilterIn(control.catalog.root(), 0).scalar, "SELECT * FROM input WHERE true");
+  EXPECT_EQ(FilterIn(control.catalog.root(), 1).scalar, "SELECT data, 1 AS x FROM input");
+}
+
+TEST(DecideChange, OneFilterChangedOnBothSidesIsAConflict) {
+  Control control;
+  control.Start(FromYaml(kStreams + kPipeline));
+  control.Edit("SELECT * FROM input", "SELECT * FROM input WHERE true");
+  std::string text = kStreams + kPipeline;
+  text.replace(text.find("SELECT * FROM input"), 19, "SELECT * FROM input WHERE 1 = 1");
+  Project files = FromYaml(text);
+  ChangeDecision start = control.Decide(files);
+  EXPECT_EQ(Text(start.changes), "pipelines.revenue.filters.a edit conflict\n");
+  EXPECT_EQ(FilterIn(start.root, 0).scalar, "SELECT * FROM input WHERE true");
+  ChangeOptions options;
+  EXPECT_EQ(Text(control.Apply(files, options).changes), "pipelines.revenue.filters.a edit conflict\n");
+  options.force = true;
+  EXPECT_EQ(Text(control.Apply(files, options).changes), "pipelines.revenue.filters.a edit live\n");
+  EXPECT_EQ(FilterIn(control.catalog.root(), 0).scalar, "SELECT * FROM input WHERE 1 = 1");
+}
+
+TEST(DecideChange, PruneRemovesWhatTheFilesLack) {
+  Control control;
+  control.Start(FromYaml(kStreams + kPipeline));
+  Project files = FromYaml("streams:\n  orders: {key: id, partitions: 2}\n");
+  ChangeOptions options;
+  options.prune = true;
+  ChangeDecision kept = control.Apply(files, options);
+  EXPECT_EQ(Text(kept.changes), "streams.clicks remove kept\npipelines.revenue remove live\n");
+  EXPECT_EQ(kept.changes[0].note, "holds 7 events; --purge clicks removes them");
+  EXPECT_TRUE(control.catalog.pipelines().empty());
+  options.purge = {"clicks"};
+  EXPECT_EQ(Text(control.Apply(files, options).changes), "streams.clicks remove live\n");
+  EXPECT_EQ(control.catalog.root().Find("streams")->members.size(), 1u);
+}
+
+TEST(DecideChange, WhatIsLeftMustParse) {
+  Control control;
+  control.Start(FromYaml(kStreams + kPipeline));
+  ChangeOptions options;
+  options.prune = true, options.purge = {"orders"};
+  // The pipeline reads a stream that is to go.
+  std::string yaml = kPipeline + "streams:\n  clicks: {}\n";
+  Faults faults;
+  Project files = ParseProject(ParseYaml(yaml, "millstream.yaml", faults), "/nowhere", TestKinds(), faults);
+  EXPECT_FALSE(faults.empty());
+  EXPECT_FALSE(DecideChange(files, control.Live(), control.catalog, TestKinds(), options, {{"orders", 3}})
+                   .faults.empty());
+}
+
+TEST(DecideChange, TheHashStandsOnAllThatWasDecided) {
+  Control control;
+  control.Start(FromYaml(kStreams + kPipeline));
+  Project files = FromYaml(kStreams + kEditedPipeline);
+  auto decide = [&] {
+    return DecideChange(files, control.Live(), control.catalog, TestKinds(), {}, {}).Hash(control.catalog);
+  };
+  std::string hash = decide();
+  EXPECT_EQ(hash.size(), 8u);
+  EXPECT_EQ(decide(), hash);
+  control.Append(Event(ControlKind::kPipelinePaused, "revenue"));
+  EXPECT_EQ(decide(), hash) << "a pause changes no definition";
+  control.Edit("SELECT data FROM input", "SELECT data, 2 AS y FROM input");
+  EXPECT_NE(decide(), hash);
+}
+
+TEST(Catalog, APipelineIsPendingUntilItsVersionIsActivated) {
+  Control control;
+  Project files = FromYaml(kStreams + kPipeline);
+  control.Start(files);
+  EXPECT_TRUE(control.catalog.IsPending("revenue"));
+  ControlEvent activated = Event(ControlKind::kActivated, "revenue");
+  activated.version = 1, activated.generation = 1;
+  control.Append(activated);
+  EXPECT_FALSE(control.catalog.IsPending("revenue"));
+  control.Edit("clicks: {}", "clicks: {ack: written}");
+  EXPECT_FALSE(control.catalog.IsPending("revenue")) << "it reads another stream";
+  control.Edit("SELECT * FROM input", "SELECT * FROM input WHERE true");
+  EXPECT_TRUE(control.catalog.IsPending("revenue"));
+  EXPECT_FALSE(control.catalog.IsPending("nothing"));
 }
 
 TEST(DiffProjects, NamesEachItem) {

@@ -1,0 +1,205 @@
+#include "catalog/change_plan.h"
+
+#include "catalog/digest.h"
+#include "catalog/three_way.h"
+
+namespace millstream {
+namespace {
+
+// "pipelines.revenue.from" → {"pipelines", "revenue", "from"}
+struct PathParts {
+  std::string section, name, rest;
+  std::string item() const { return name.empty() ? section : section + "." + name; }
+};
+PathParts PartsOf(const std::string& path) {
+  size_t first = path.find('.');
+  if (first == std::string::npos) return {path, "", ""};
+  size_t second = path.find('.', first + 1);
+  if (second == std::string::npos) return {path.substr(0, first), path.substr(first + 1), ""};
+  return {path.substr(0, first), path.substr(first + 1, second - first - 1), path.substr(second + 1)};
+}
+
+const Node* NodeAt(const Node& root, const PathParts& parts) {
+  const Node* node = root.Find(parts.section);
+  for (const std::string& name : {parts.name, parts.rest}) {
+    if (node == nullptr || name.empty()) break;
+    const Node* child = node->Find(name);
+    if (child == nullptr) break;
+    node = child;
+  }
+  return node;
+}
+
+void Remove(Node& root, const PathParts& parts) {
+  Node* items = FindMember(root, parts.section);
+  if (items != nullptr)
+    std::erase_if(items->members, [&](const auto& each) { return each.first == parts.name; });
+}
+
+// A refused change leaves the old definition of its item.
+void KeepOld(Node& root, const Node& live, const PathParts& parts) {
+  Node* items = FindMember(root, parts.section);
+  Node* item = items == nullptr ? nullptr : FindMember(*items, parts.name);
+  const Node* old_items = live.Find(parts.section);
+  const Node* old_item = old_items == nullptr ? nullptr : old_items->Find(parts.name);
+  if (item != nullptr && old_item != nullptr) *item = *old_item;
+}
+
+/// What cannot be done in place keeps its old definition, and with it what else changed in the same item.
+void HoldBackAll(ChangeDecision& decision, const Project& proposed, const Catalog& catalog) {
+  std::map<std::string, std::string> held;  // item, the change that holds it back
+  decision.refused.clear();
+  for (const Change& change : decision.changes) {
+    if (change.how != "rebuild" && (change.how != "refused" || change.note.starts_with("waits for ")))
+      continue;
+    PathParts parts = PartsOf(change.path);
+    const Node* node = NodeAt(proposed.root, parts);
+    Fault fault = node == nullptr ? Fault() : FaultAt(*node, change.path, "");
+    fault.path = change.path;
+    fault.message = change.how == "refused" ? "cannot be changed" : "cannot be changed in place";
+    fault.hint = change.note;
+    decision.refused.push_back(std::move(fault));
+    KeepOld(decision.root, catalog.root(), parts);
+    held.try_emplace(parts.item(), change.path);
+  }
+  for (Change& change : decision.changes) {
+    auto by = held.find(PartsOf(change.path).item());
+    if (by == held.end() || (change.how != "live" && change.how != "backfill")) continue;
+    change.how = "refused";
+    change.note = fmt::format("waits for {}, which cannot be changed in place", by->second);
+  }
+}
+
+class Planner {
+ public:
+  Planner(const Project& proposed, const Project& live, const Catalog& catalog, const ChangeOptions& options,
+          const std::map<std::string, uint64_t>& stream_events)
+      : proposed_(proposed),
+        live_(live),
+        catalog_(catalog),
+        options_(options),
+        stream_events_(stream_events) {}
+
+  ChangeDecision Decide(const Registry& registry) {
+    decision_.apply = true;
+    decision_.version = catalog_.version() + 1;
+    Merge();
+    Project next = ParseProject(decision_.root, proposed_.directory, registry, decision_.faults);
+    if (!decision_.faults.empty()) return std::move(decision_);
+    for (Change& change : DiffProjects(live_, next)) decision_.changes.push_back(std::move(change));
+    HoldBackAll(decision_, proposed_, catalog_);
+    auto rank = [](const Change& change) {
+      size_t at = std::string("server streams sources pipelines").find(PartsOf(change.path).section);
+      return at;
+    };
+    std::stable_sort(decision_.changes.begin(), decision_.changes.end(),
+                     [&](const Change& a, const Change& b) { return rank(a) < rank(b); });
+    NumberGenerations();
+    return std::move(decision_);
+  }
+
+ private:
+  void Merge() {
+    // An edit is compared with nothing but what is live.
+    const Node& base = options_.is_edit ? catalog_.root() : catalog_.files_root();
+    MergedItems merged =
+        MergeItems(base, catalog_.root(), proposed_.root, options_.keep_live, options_.force);
+    decision_.root = std::move(merged.root);
+    for (const std::string& path : merged.lacking) {
+      PathParts parts = PartsOf(path);
+      auto events = stream_events_.find(parts.name);
+      bool is_purged = parts.section != "streams" || events == stream_events_.end() || events->second == 0 ||
+                       options_.purge.contains(parts.name);
+      if (options_.prune && is_purged) {
+        Remove(decision_.root, parts);
+        continue;
+      }
+      std::string note = "not in the files; it goes on (--prune removes it)";
+      if (options_.prune)
+        note = fmt::format("holds {} events; --purge {} removes them", events->second, parts.name);
+      decision_.changes.push_back({path, "remove", "kept", note});
+      decision_.notices.push_back(fmt::format("{} is not in the files and goes on as it is", path));
+    }
+    for (const std::string& path : merged.conflicts) {
+      decision_.changes.push_back({path, "edit", "conflict",
+                                   "changed in the files and live: --force takes the files, "
+                                   "`show --yaml` prints what is live"});
+      decision_.notices.push_back(
+          fmt::format("{} was changed in the files and live; it goes on as it is live", path));
+    }
+    if (!options_.keep_live) return;
+    for (const std::string& path : merged.live_only)
+      decision_.notices.push_back(
+          fmt::format("{} was changed live and stays so; the files have another", path));
+  }
+
+  void NumberGenerations() {
+    const Node* pipelines = decision_.root.Find("pipelines");
+    if (pipelines == nullptr) return;
+    for (const auto& [name, node] : pipelines->members) {
+      auto record = catalog_.pipelines().find(name);
+      bool known = record != catalog_.pipelines().end();
+      decision_.generations[name] = known ? record->second.generation : catalog_.LastGeneration(name) + 1;
+      if (!known) decision_.new_pipelines.push_back(name);
+    }
+  }
+
+  const Project& proposed_;
+  const Project& live_;
+  const Catalog& catalog_;
+  const ChangeOptions& options_;
+  const std::map<std::string, uint64_t>& stream_events_;
+  ChangeDecision decision_;
+};
+
+ChangeDecision AsItIs(const Catalog& catalog) {
+  ChangeDecision decision;
+  decision.version = catalog.version();
+  decision.root = catalog.root();
+  for (const auto& [name, record] : catalog.pipelines()) decision.generations[name] = record.generation;
+  return decision;
+}
+
+}  // namespace
+
+ChangeDecision DecideChange(const Project& proposed, const Project& live, const Catalog& catalog,
+                            const Registry& registry, const ChangeOptions& options,
+                            const std::map<std::string, uint64_t>& stream_events) {
+  return Planner(proposed, live, catalog, options, stream_events).Decide(registry);
+}
+
+void HoldBack(ChangeDecision& decision, const Project& proposed, const Catalog& catalog, Change why) {
+  decision.changes.push_back(std::move(why));
+  HoldBackAll(decision, proposed, catalog);
+}
+
+std::string ChangeDecision::Hash(const Catalog& catalog) const {
+  std::string stands_on = fmt::format("{}\n{}\n", catalog.version(), ToJson(root));
+  for (const Change& change : changes)
+    stands_on += fmt::format("{} {} {} {}\n", change.path, change.change, change.how, change.note);
+  return Sha256Hex(stands_on).substr(0, 8);
+}
+
+ChangeDecision DecideStart(const Project& files, const Project& live, const Catalog& catalog,
+                           const Registry& registry) {
+  if (catalog.version() != 0 && files.hash == catalog.files_hash()) return AsItIs(catalog);
+  ChangeOptions options;
+  options.keep_live = true;
+  return DecideChange(files, live, catalog, registry, options, {});
+}
+
+ControlEvent ApplyEvent(const ChangeDecision& decision, const Project& proposed, const Catalog& catalog,
+                        bool is_edit) {
+  ControlEvent event;
+  event.kind = ControlKind::kApply;
+  event.version = decision.version;
+  event.is_edit = is_edit;
+  event.files_hash = is_edit ? catalog.files_hash() : proposed.hash;
+  event.root = decision.root;
+  if (!is_edit && !(proposed.root == decision.root)) event.files = proposed.root;
+  event.generations = decision.generations;
+  event.changes = decision.changes;
+  return event;
+}
+
+}  // namespace millstream

@@ -1,0 +1,380 @@
+// Changes of what runs: plan, apply, PUT and DELETE of definitions, and what `_control` tells of earlier ones.
+#include <charconv>
+
+#include "base/memory_file_system.h"
+#include "base/text.h"
+#include "catalog/edit.h"
+#include "server/json_object.h"
+#include "server/problem.h"
+#include "server/routes.h"
+
+namespace millstream {
+namespace {
+
+constexpr char kJson[] = "application/json";
+const std::vector<std::string> kDefinitionTypes{kJson, "application/yaml"};
+const std::vector<std::string> kFilterTypes{kJson, "application/yaml", "application/sql"};
+const Parameter kDryRun{"dry_run", "query", "true: answers the plan, changes nothing"};
+const Parameter kIfMatch{"If-Match", "header", "the ETag that the definition must have"};
+
+HttpResponse Refusal(const ChangeRefusal& refusal) {
+  if (!refusal.plan) return Problem(refusal.status, refusal.faults);
+  std::string members = fmt::format("\"now\":{}", refusal.plan->ToJson());
+  return Problem(409, "plan_stale", refusal.status.message(), {}, members);
+}
+
+HttpResponse Answer(const tl::expected<ChangePlan, ChangeRefusal>& plan) {
+  return plan ? HttpResponse{200, kJson, plan->ToJson()} : Refusal(plan.error());
+}
+
+Status OnlyKnownPrograms(Engine& engine, const Node& root) {
+  auto live = engine.project();
+  Faults faults;
+  Project disk = LoadProject(engine.fs(), live->directory, engine.registry(), faults);
+  auto unknown = UnknownPrograms(root, {&live->root, &disk.root});
+  if (unknown.empty()) return OkStatus();
+  return Invalid("{}: exec names a program, and only files in the project's folder may ({})", unknown.front(),
+                 live->directory);
+}
+
+bool IsTrue(const Node& body, std::string_view name) {
+  const Node* member = body.Find(name);
+  return member != nullptr && member->scalar == "true";
+}
+
+std::string TextOf(const Node& body, std::string_view name) {
+  const Node* member = body.Find(name);
+  return member == nullptr ? "" : member->scalar;
+}
+
+/// The body of POST /v1/plan and /v1/apply.
+std::optional<HttpResponse> ReadChange(Engine& engine, const HttpRequest& request, ChangeRequest& change) {
+  Faults faults;
+  Node body = ParseJson(request.body.view(), "", faults);
+  if (!faults.empty()) return Problem(400, "bad_request", "the body is not JSON: " + faults[0].message);
+  change.plan = TextOf(body, "plan");
+  change.options.prune = IsTrue(body, "prune");
+  change.options.force = IsTrue(body, "force");
+  if (const Node* purge = body.Find("purge"))
+    for (const Node& stream : purge->items) change.options.purge.insert(stream.scalar);
+  if (const Node* rebuild = body.Find("rebuild"); rebuild != nullptr && !rebuild->items.empty())
+    return Problem(422, "invalid", "rebuild: this version makes no table anew in place; give it another name");
+  if (const Node* version = body.Find("at_version")) {
+    uint64_t number = std::strtoull(version->scalar.c_str(), nullptr, 10);
+    auto root = engine.DefinitionsOf(number);
+    if (!root) return Problem(root.error());
+    change.edit = [root = std::move(*root)](const Node&) -> Result<Node> { return root; };
+    return std::nullopt;
+  }
+  const Node* files = body.Find("files");
+  if (files == nullptr || files->members.empty())
+    return Problem(400, "bad_request", "files is missing: {\"files\":{\"millstream.yaml\":\"…\"}}");
+  std::string directory = engine.project()->directory;
+  MemoryFileSystem texts;
+  for (const auto& [name, text] : files->members) {
+    std::string path = name.starts_with('/') ? name : directory + "/" + name;
+    if (Status status = texts.CreateDirectories(DirectoryOf(path)); !status.ok()) return Problem(status);
+    auto file = texts.Open(path, OpenMode::kCreate);
+    if (!file) return Problem(file.error());
+    if (Status status = (*file)->WriteAt(0, text.scalar); !status.ok()) return Problem(status);
+  }
+  change.files = LoadProject(texts, directory, engine.registry(), faults);
+  if (!faults.empty())
+    return Problem(422, "invalid", fmt::format("{} fault{} in the files", faults.size(), faults.size() == 1 ? "" : "s"),
+                   faults);
+  if (Status status = OnlyKnownPrograms(engine, change.files.root); !status.ok()) return Problem(status);
+  return std::nullopt;
+}
+
+void PostPlan(Engine& engine, const HttpRequest& request, Responder responder) {
+  ChangeRequest change;
+  if (auto problem = ReadChange(engine, request, change)) return responder.Send(std::move(*problem));
+  responder.Send(Answer(engine.Plan(change)));
+}
+
+void PostApply(Engine& engine, const HttpRequest& request, Responder responder) {
+  ChangeRequest change;
+  if (auto problem = ReadChange(engine, request, change)) return responder.Send(std::move(*problem));
+  change.who = request.who;
+  responder.Send(Answer(engine.Apply(change)));
+}
+
+/// The body of a PUT as a tree, by its content type.
+std::optional<HttpResponse> ReadDefinition(const HttpRequest& request, Node& value) {
+  std::string_view body = request.body.view();
+  const std::string* type = request.Header("content-type");
+  Faults faults;
+  if (type != nullptr && type->starts_with("application/sql"))
+    value = FileNode(std::string(body), "");
+  else if (type != nullptr && type->starts_with("application/yaml"))
+    value = ParseYaml(body, "", faults);
+  else
+    value = ParseJson(body, "", faults);
+  if (!faults.empty()) return Problem(422, "invalid", "the definition does not parse", faults);
+  return std::nullopt;
+}
+
+/// Carries out an edit of the definition at `path`, or plans it.
+void Edit(Engine& engine, const HttpRequest& request, Responder responder, const std::string& path,
+          std::function<Result<Node>(const Node&)> edit) {
+  const std::string* if_match = request.Header("if-match");
+  bool differs = false;
+  ChangeRequest change;
+  change.who = request.who;
+  if (const std::string* purge = request.Query("purge"); purge != nullptr && *purge == "true")
+    change.options.purge.insert(path.substr(path.find('.') + 1));
+  change.edit = [&](const Node& root) -> Result<Node> {
+    const Node* live = FindPath(root, path);
+    differs = if_match != nullptr && (live == nullptr || *if_match != "\"" + EtagOf(*live) + "\"");
+    if (differs) return Fail(Conflict("{} is not as If-Match names it", path));
+    ASSIGN_OR_FAIL(Node edited, edit(root));
+    FAIL_IF_ERROR(OnlyKnownPrograms(engine, edited));
+    return edited;
+  };
+  const std::string* dry = request.Query("dry_run");
+  auto plan = dry != nullptr && *dry == "true" ? engine.Plan(change) : engine.Apply(change);
+  if (differs) return responder.Send(Problem(412, "version", plan.error().status.message()));
+  HttpResponse response = Answer(plan);
+  if (const Node* now = FindPath(engine.project()->root, path); now != nullptr && response.status == 200)
+    response.headers.emplace_back("ETag", "\"" + EtagOf(*now) + "\"");
+  responder.Send(std::move(response));
+}
+
+void AddEdits(Router& router, Engine& engine, const char* kind) {
+  std::string section = std::string(kind) + "s";
+  std::string path = fmt::format("/v1/{}/{{{}}}", section, kind);
+  router.Add({"PUT",
+              path,
+              Role::kAdmin,
+              Lane::kLong,
+              fmt::format("Make a {}, or change it while events flow.", kind),
+              {kDryRun, kIfMatch},
+              kDefinitionTypes,
+              {kJson},
+              [&engine, section, kind](const HttpRequest& request, Responder responder) {
+                Node value;
+                if (auto problem = ReadDefinition(request, value)) return responder.Send(std::move(*problem));
+                const std::string& name = request.PathValue(kind);
+                Edit(engine, request, std::move(responder), section + "." + name,
+                     [&](const Node& root) { return EditItem(root, section, name, value); });
+              }});
+  std::vector<Parameter> parameters{kDryRun, kIfMatch};
+  if (section == "streams")
+    parameters.push_back({"purge", "query", "true: with the events that it holds"});
+  router.Add({"DELETE",
+              path,
+              Role::kAdmin,
+              Lane::kLong,
+              fmt::format("Remove a {}; what was made stays.", kind),
+              parameters,
+              {},
+              {kJson},
+              [&engine, section, kind](const HttpRequest& request, Responder responder) {
+                const std::string& name = request.PathValue(kind);
+                Edit(engine, request, std::move(responder), section + "." + name,
+                     [&](const Node& root) { return EditItem(root, section, name, std::nullopt); });
+              }});
+}
+
+std::string FilterPath(const HttpRequest& request) {
+  return fmt::format("pipelines.{}.filters.{}", request.PathValue("pipeline"), request.PathValue("filter"));
+}
+
+FilterEdit FilterEditOf(const HttpRequest& request) {
+  FilterEdit edit{request.PathValue("pipeline"), request.PathValue("filter"), {}, "", "", false};
+  if (const std::string* before = request.Query("before")) edit.before = *before;
+  if (const std::string* after = request.Query("after")) edit.after = *after;
+  if (const std::string* add = request.Query("new")) edit.must_be_new = *add == "true";
+  return edit;
+}
+
+void AddFilterEdits(Router& router, Engine& engine) {
+  const std::string path = "/v1/pipelines/{pipeline}/filters/{filter}";
+  const Parameter before{"before", "query", "put it before this filter"},
+      after{"after", "query", "put it after this filter"},
+      add{"new", "query", "true: 409 if there is one of this name"};
+  router.Add({"PUT",
+              path,
+              Role::kAdmin,
+              Lane::kLong,
+              "Make a filter, or change it, while events flow; SQL as application/sql.",
+              {before, after, add, kDryRun, kIfMatch},
+              kFilterTypes,
+              {kJson},
+              [&engine](const HttpRequest& request, Responder responder) {
+                FilterEdit edit = FilterEditOf(request);
+                edit.value.emplace();
+                if (auto problem = ReadDefinition(request, *edit.value))
+                  return responder.Send(std::move(*problem));
+                Edit(engine, request, std::move(responder), FilterPath(request),
+                     [&](const Node& root) { return EditFilter(root, edit); });
+              }});
+  router.Add({"POST",
+              path + "/move",
+              Role::kAdmin,
+              Lane::kLong,
+              "Move a filter before or after another one.",
+              {before, after, kDryRun, kIfMatch},
+              {},
+              {kJson},
+              [&engine](const HttpRequest& request, Responder responder) {
+                FilterEdit edit = FilterEditOf(request);
+                if (edit.before.empty() == edit.after.empty())
+                  return responder.Send(Problem(400, "bad_request", "name one of before and after"));
+                Edit(engine, request, std::move(responder), FilterPath(request),
+                     [&](const Node& root) { return EditFilter(root, edit); });
+              }});
+  router.Add({"DELETE",
+              path,
+              Role::kAdmin,
+              Lane::kLong,
+              "Remove a filter while events flow; rows already made stay.",
+              {kDryRun, kIfMatch},
+              {},
+              {kJson},
+              [&engine](const HttpRequest& request, Responder responder) {
+                Edit(engine, request, std::move(responder), FilterPath(request), [&](const Node& root) {
+                  return RemoveFilter(root, request.PathValue("pipeline"), request.PathValue("filter"));
+                });
+              }});
+}
+
+constexpr const char* kKindNames[] = {"apply",         "activated",     "pipeline_paused",
+                                      "pipeline_resumed", "source_paused", "source_resumed",
+                                      "table_dropped", "started",       "stopped"};
+
+bool Concerns(const ControlEvent& event, const std::string& item) {
+  if (item.empty()) return true;
+  auto is_in = [&](const std::string& path) {
+    return path == item || path.starts_with(item + ".") || item.starts_with(path + ".");
+  };
+  if (event.kind == ControlKind::kApply)
+    return std::any_of(event.changes.begin(), event.changes.end(),
+                       [&](const Change& change) { return is_in(change.path); });
+  bool is_source = event.kind == ControlKind::kSourcePaused || event.kind == ControlKind::kSourceResumed;
+  return !event.name.empty() && is_in((is_source ? "sources." : "pipelines.") + event.name);
+}
+
+void AppendChanges(JsonObject& object, std::string& out, const std::vector<Change>& changes) {
+  object.Array("changes", changes, [&](const Change& change) {
+    JsonObject(out).Text("path", change.path).Text("change", change.change).Text("how", change.how);
+  });
+}
+
+void GetHistory(Engine& engine, const HttpRequest& request, Responder responder) {
+  int64_t since_us = 0;
+  if (const std::string* since = request.Query("since")) {
+    auto time = ParseTimeOrAgo(*since, engine.clock());
+    if (!time) return responder.Send(Problem(400, "bad_request", "since: " + time.error().message()));
+    since_us = *time;
+  }
+  auto events = engine.History();
+  if (!events) return responder.Send(Problem(events.error()));
+  const std::string* item = request.Query("item");
+  HttpResponse response;
+  std::string& out = response.body;
+  out = "[";
+  for (size_t i = 0; i < events->size(); ++i) {
+    const ControlEvent& event = (*events)[i];
+    if (event.when_us < since_us || !Concerns(event, item == nullptr ? "" : *item)) continue;
+    if (out.size() > 1) out += ',';
+    JsonObject object(out);
+    object.Number("event", i).Text("kind", kKindNames[static_cast<size_t>(event.kind)]);
+    object.Text("who", event.who).Text("when", FormatTime(event.when_us));
+    if (!event.name.empty()) object.Text("name", event.name);
+    if (event.version != 0) object.Number("version", event.version);
+    if (event.kind == ControlKind::kApply) {
+      object.Text("by", event.is_edit ? "edit" : "files");
+      AppendChanges(object, out, event.changes);
+    }
+    if (event.kind != ControlKind::kActivated) continue;
+    object.Number("generation", event.generation);
+    object.Array("boundary", event.boundary, [&](const auto& each) {
+      JsonObject(out).Number("partition", each.first).Number("offset", each.second);
+    });
+  }
+  out += ']';
+  responder.Send(std::move(response));
+}
+
+Result<Node> VersionOf(Engine& engine, const HttpRequest& request, const char* name) {
+  auto number = CountOf(request, name, 0);
+  if (!number) return Fail(number.error());
+  return engine.DefinitionsOf(*number);
+}
+
+void GetHistoryDiff(Engine& engine, const HttpRequest& request, Responder responder) {
+  auto from = VersionOf(engine, request, "from"), to = VersionOf(engine, request, "to");
+  for (const auto* each : {&from, &to})
+    if (!*each) return responder.Send(Problem(each->error()));
+  std::string directory = engine.project()->directory;
+  Faults ignored;  // they were live
+  Project before = ParseProject(*from, directory, engine.registry(), ignored);
+  Project after = ParseProject(*to, directory, engine.registry(), ignored);
+  HttpResponse response;
+  {
+    JsonObject object(response.body);
+    object.Array("changes", DiffProjects(before, after), [&](const Change& change) {
+      JsonObject each(response.body);
+      each.Text("path", change.path).Text("change", change.change);
+      if (const Node* was = FindPath(*from, change.path)) each.Text("before", ToYaml(*was));
+      if (const Node* is = FindPath(*to, change.path)) each.Text("after", ToYaml(*is));
+    });
+  }
+  responder.Send(std::move(response));
+}
+
+}  // namespace
+
+void AddChangeRoutes(Router& router, Services& services) {
+  Engine& engine = services.engine;
+  router.Add({"POST",
+              "/v1/plan",
+              Role::kAdmin,
+              Lane::kLong,
+              "What these files would change in what runs, and what that costs.",
+              {},
+              {kJson},
+              {kJson},
+              [&engine](const HttpRequest& request, Responder responder) {
+                PostPlan(engine, request, std::move(responder));
+              }});
+  router.Add({"POST",
+              "/v1/apply",
+              Role::kAdmin,
+              Lane::kLong,
+              "Make what runs equal to these files, or to an earlier version, while events flow.",
+              {},
+              {kJson},
+              {kJson},
+              [&engine](const HttpRequest& request, Responder responder) {
+                PostApply(engine, request, std::move(responder));
+              }});
+  for (const char* kind : {"stream", "source", "pipeline"}) AddEdits(router, engine, kind);
+  AddFilterEdits(router, engine);
+  router.Add({"GET",
+              "/v1/history",
+              Role::kRead,
+              Lane::kLong,
+              "Every change of the configuration, as `_control` keeps it.",
+              {{"item", "query", "a path: pipelines.revenue.filters.gross"},
+               {"since", "query", "a time, or a duration ago"}},
+              {},
+              {kJson},
+              [&engine](const HttpRequest& request, Responder responder) {
+                GetHistory(engine, request, std::move(responder));
+              }});
+  router.Add({"GET",
+              "/v1/history/diff",
+              Role::kRead,
+              Lane::kLong,
+              "What differs between two versions.",
+              {{"from", "query", "version", "integer"}, {"to", "query", "version", "integer"}},
+              {},
+              {kJson},
+              [&engine](const HttpRequest& request, Responder responder) {
+                GetHistoryDiff(engine, request, std::move(responder));
+              }});
+}
+
+}  // namespace millstream
