@@ -185,6 +185,7 @@ class Database {
   Status Checkpoint(Connection& connection);
   /// Whether Open found an unfinished checkpoint and undid it.
   bool restored() const { return restored_; }
+  uint64_t memory_bytes() const { return memory_bytes_; }
   static std::string LibraryVersion();
 
  private:
@@ -195,6 +196,7 @@ class Database {
   Database();
   std::unique_ptr<CheckpointGuard> guard_;  // outlives DuckDB's own descriptor; none for memory
   bool restored_ = false;
+  uint64_t memory_bytes_ = 0;
   std::unique_ptr<State> state_;
 };
 

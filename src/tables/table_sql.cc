@@ -102,6 +102,10 @@ std::string Combined(const TableShape& shape, const std::string& from) {
                      shape.has_last() ? ", max(_order) AS _order" : "", from, KeyList(shape));
 }
 
+bool IsDelta(const TableShape& shape, int64_t part) {
+  return part != 0 && (part == shape.delta || part == shape.folding);
+}
+
 std::vector<int64_t> Deltas(const TableShape& shape) {
   std::vector<int64_t> deltas;
   if (shape.folding != 0) deltas.push_back(shape.folding);
@@ -175,13 +179,14 @@ uint32_t PipelineNumber(std::string_view pipeline) {
 }
 
 std::string PartName(const TableShape& shape, int64_t part) {
-  return fmt::format("_millstream.t{}_{}", shape.id, part);
+  return fmt::format("{}.t{}_{}", IsDelta(shape, part) ? "_recent.main" : "_millstream", shape.id, part);
 }
 
 std::string CreatePartSql(const TableShape& shape, int64_t part) {
-  // A delta lives for seconds: a checkpoint that looks for the best compression of its texts is wasted.
+  // A base is written again and again: to try all ways to compress its texts would be most of a fold's cost.
   auto compression = [&](const ColumnInfo& column) {
-    return part == shape.delta && column.type == "VARCHAR" ? " USING COMPRESSION uncompressed" : "";
+    bool is_base = shape.keyed() && !IsDelta(shape, part);
+    return is_base && column.type == "VARCHAR" ? " USING COMPRESSION fsst" : "";
   };
   std::vector<std::string> columns;
   for (const ColumnInfo& column : shape.columns) {

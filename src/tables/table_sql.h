@@ -1,8 +1,9 @@
 // TableShape and its SQL: the statements by which a table is made, written, read and folded.
 //
-// Place: floor 3, inside tables/. A table N of the file has parts `_millstream.tN_G`: a base, the delta that
-// deliveries append to, and while a fold runs the finished delta that it folds; readers see the view
-// `main.NAME` over them. Pure functions of a shape: no database, no threads.
+// Place: floor 3, inside tables/. A table N has parts: a base `_millstream.tN_G` in the file; of a keyed table
+// in memory the delta `_recent.main.tN_G` that deliveries append to, and while a fold runs the finished delta
+// that it folds. Readers see the view `main.NAME` over them. Pure functions of a shape: no database, no
+// threads.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +28,8 @@ struct TableShape {
   std::vector<Aggregate> aggregates;  // of spec.values, bound
   int64_t id = 0;
   int64_t base = 0;             // part numbers; 0 = none
-  int64_t delta = 0;            // keyed tables: deliveries append here
-  int64_t folding = 0;          // keyed tables: finished, to be folded
+  int64_t delta = 0;            // keyed tables: deliveries append here; in memory
+  int64_t folding = 0;          // keyed tables: finished, to be folded; in memory
   bool forgot_deletes = false;  // a fold has dropped tombstones: older rows must not come any more
 
   bool keyed() const { return !spec.key.empty(); }
@@ -41,7 +42,10 @@ struct TableShape {
 
 bool SameName(std::string_view a, std::string_view b);
 
-/// "_millstream.t5_3".
+/// The database in memory that holds the deltas.
+inline constexpr const char* kAttachRecentSql = "ATTACH IF NOT EXISTS ':memory:' AS _recent";
+
+/// "_millstream.t5_3", or "_recent.main.t5_3" for a delta.
 std::string PartName(const TableShape& shape, int64_t part);
 std::string CreatePartSql(const TableShape& shape, int64_t part);
 std::string CreateViewSql(const TableShape& shape);

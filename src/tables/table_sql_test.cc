@@ -45,6 +45,7 @@ TEST_P(RewriteTest, RangesCoverEveryRowOnceInHashOrder) {
       Status status = connection.Run(sql);
       ASSERT_TRUE(status.ok()) << status.ToString() << "\n" << sql;
     };
+    run(kAttachRecentSql);
     for (int64_t part : {1, 2, 3}) run(CreatePartSql(shape, part));
     run(fmt::format("INSERT INTO {} SELECT i, 1{}, hash(i::BIGINT){} FROM range(5000) r(i)",
                     PartName(shape, 1), hidden, last));

@@ -336,8 +336,8 @@ TEST_F(TableStoreTest, AnotherHashIsNoticedAndWrittenAnew) {
   ASSERT_TRUE(Deliver({Row("a", "x", 1, 0), Row("b", "y", 1, 1)}).ok());
   ASSERT_TRUE(test_.store().FoldAll().ok());
   std::string base = test_.One(
-      "SELECT '_millstream.' || table_name FROM duckdb_tables() WHERE table_name LIKE 't%' AND "
-      "estimated_size = 2");
+      "SELECT '_millstream.' || table_name FROM duckdb_tables() WHERE schema_name = '_millstream' AND "
+      "table_name LIKE 't%' AND estimated_size = 2");
   ASSERT_TRUE(test_.connection().Run("UPDATE " + base + " SET _hash = 7").ok());
   EXPECT_EQ(LookupLine("a"), "");
   ASSERT_TRUE(test_.connection().Run("UPDATE _millstream.meta SET value = 'another'").ok());
@@ -351,7 +351,8 @@ TEST_F(TableStoreTest, TwoKeysOfOneHashStayTwo) {
   ASSERT_TRUE(test_.store().FoldAll().ok());
   ASSERT_TRUE(Deliver({Row("a", "new", 1, 3)}).ok());
   std::vector<std::string> parts = test_.Lines(
-      "SELECT '_millstream.' || table_name FROM duckdb_tables() WHERE regexp_matches(table_name, '^t[0-9]')");
+      "SELECT database_name || '.' || schema_name || '.' || table_name FROM duckdb_tables() WHERE "
+      "regexp_matches(table_name, '^t[0-9]')");
   for (const std::string& part : parts)
     ASSERT_TRUE(test_.connection().Run("UPDATE " + part + " SET _hash = 7").ok()) << part;
   std::vector<std::string> expected = {"a|new", "b|y", "c|z"};
