@@ -252,63 +252,66 @@ bool Folder::Interrupted(const Table& table) {
   return stop_ || checkpoints_waiting_ > 0 || table.waiting > 0;
 }
 
-Status Folder::RunAll(const Table& table, const std::vector<std::string>& statements) {
+/// Answers how many rows the statements insert.
+Result<uint64_t> Folder::RunAll(const Table& table, const std::vector<std::string>& statements) {
+  uint64_t inserted = 0;
   for (const std::string& statement : statements) {
-    if (Interrupted(table)) return Cancelled("room was asked for");
-    RETURN_IF_ERROR(connection_->Run(statement));
+    if (Interrupted(table)) return Fail(Cancelled("room was asked for"));
+    ASSIGN_OR_FAIL(Rows rows, connection_->Query(statement));
+    if (statement.starts_with("INSERT")) inserted += rows.changed_rows();
   }
-  return OkStatus();
-}
-
-Result<uint64_t> Folder::CountOf(const std::string& temp_table) {
-  ASSIGN_OR_FAIL(auto rows, TextRows(*connection_, "SELECT count(*) FROM temp." + temp_table));
-  return std::strtoull(rows[0][0].c_str(), nullptr, 10);
+  return inserted;
 }
 
 Status Folder::RunFold(Table& table, const TableShape& shape) {
   RETURN_IF_ERROR(connection_->Run(kFoldCleanSql));
   RETURN_IF_ERROR(connection_->Run("BEGIN TRANSACTION"));
-  RETURN_IF_ERROR(RunAll(table, FoldPrepareSql(shape)));
+  ASSIGN_OR_RETURN(uint64_t prepared, RunAll(table, FoldPrepareSql(shape)));
+  (void)prepared;
   TableShape next = shape;
   if (shape.upsert() && shape.spec.key_in_one_partition) {
-    ASSIGN_OR_RETURN(Rows forgotten, connection_->Query(kForgetDeletesSql));
+    ASSIGN_OR_RETURN(Rows forgotten, connection_->Query(ForgetDeletesSql(shape)));
     next.forgot_deletes |= forgotten.changed_rows() > 0;
   }
-  ASSIGN_OR_RETURN(uint64_t folded, CountOf("folded"));
-  ASSIGN_OR_RETURN(uint64_t replaced, CountOf("replaced"));
-  uint64_t base_rows = 0, dead_rows = 0, appended_rows = 0, delta_rows = 0;
+  ASSIGN_OR_RETURN(auto counted, TextRows(*connection_, "SELECT count(*) FROM temp.replaced"));
+  uint64_t replaced = std::strtoull(counted[0][0].c_str(), nullptr, 10);
+  uint64_t base_rows = 0, dead_rows = 0, scattered_rows = 0, delta_rows = 0;
   {
     std::lock_guard lock(state_.mutex);
-    base_rows = table.base_rows, dead_rows = table.dead_rows, delta_rows = table.folding_rows;
-    appended_rows = table.appended_rows;
+    base_rows = table.base_rows, dead_rows = table.dead_rows, scattered_rows = table.scattered_rows;
+    delta_rows = table.folding_rows;
   }
-  uint64_t alive = base_rows - std::min(base_rows, replaced) + folded;
-  // Dead rows would be read for ever, and DuckDB's own tidying of them stops the writer at a checkpoint.
-  bool rewrite = dead_rows + replaced > alive / 2 || appended_rows + folded > std::max(alive / 2, kUnsortedRows);
+  // Dead rows would be read for ever, and a look-up passes the rows that are not in order.
+  bool rewrite = dead_rows + replaced > std::max(base_rows, kMinRows) ||
+                 scattered_rows > std::max(base_rows / 8, kScatteredRows);
   next.folding = 0;
+  std::vector<std::string> statements;
   if (rewrite) {
     next.base = state_.TakePart();
-    uint32_t ranges = static_cast<uint32_t>(alive / kRowsPerRange + 1);
-    RETURN_IF_ERROR(RunAll(table, FoldRewriteSql(shape, next.base, ranges)));
-    RETURN_IF_ERROR(RunAll(table, {fmt::format("DROP TABLE {}", PartName(shape, shape.base))}));
+    auto ranges = static_cast<uint32_t>((base_rows + delta_rows) / kRowsPerRange + 1);
+    statements = FoldRewriteSql(shape, next.base, ranges);
+    statements.push_back(fmt::format("DROP TABLE {}", PartName(shape, shape.base)));
   } else {
-    RETURN_IF_ERROR(RunAll(table, FoldInPlaceSql(shape)));
+    statements = FoldInPlaceSql(shape);
   }
-  RETURN_IF_ERROR(RunAll(table, {CreateViewSql(next)}));
+  statements.push_back(CreateViewSql(next));
+  ASSIGN_OR_RETURN(uint64_t inserted, RunAll(table, statements));
   RETURN_IF_ERROR(StoreTable(*connection_, next, false));
   std::map<Writer, int64_t> new_ids;
   RETURN_IF_ERROR(StoreOffsets(table, &new_ids));
   RETURN_IF_ERROR(Commit());
-  PublishOffsets(table, new_ids);
   rewrote_ |= rewrite;
   retired_.push_back({PartName(shape, shape.folding), state_.clock.MonotonicNs()});
-  std::lock_guard lock(state_.mutex);
-  table.shape = next;
-  table.base_rows = alive;
-  table.dead_rows = rewrite ? 0 : dead_rows + replaced;
-  table.appended_rows = rewrite ? 0 : appended_rows + folded;
-  table.folding_rows = 0;
-  ++state_.folds, state_.folded_rows += delta_rows;
+  {
+    std::lock_guard lock(state_.mutex);
+    table.shape = next;
+    table.base_rows = rewrite ? inserted : base_rows - std::min(base_rows, replaced) + inserted;
+    table.dead_rows = rewrite ? 0 : dead_rows + replaced;
+    table.scattered_rows = rewrite ? 0 : scattered_rows + std::min(inserted, kRowGroupRows);
+    table.folding_rows = 0;
+    ++state_.folds, state_.folded_rows += delta_rows;
+  }
+  PublishOffsets(table, new_ids);
   return OkStatus();
 }
 

@@ -37,7 +37,8 @@ class Folder {
   static constexpr int64_t kReaderNs = 500'000'000;  // between a reader's look at the view and its start
   static constexpr uint64_t kCheckpointWalBytes = 64ull << 20;
   static constexpr uint64_t kPauseWalBytes = 1ull << 20;
-  static constexpr uint64_t kUnsortedRows = 2'000'000;  // of a base, in hash order only fold by fold
+  static constexpr uint64_t kRowGroupRows = 122'880;      // DuckDB's
+  static constexpr uint64_t kScatteredRows = 3'000'000;
   static constexpr uint64_t kRowsPerRange = 500'000;
   static constexpr int64_t kMeasureNs = 100'000'000;
   static constexpr int64_t kTickMs = 20;
@@ -65,8 +66,7 @@ class Folder {
   Status Commit();
   Status StoreOffsets(const Table& table, std::map<Writer, int64_t>* new_ids);
   void PublishOffsets(Table& table, const std::map<Writer, int64_t>& new_ids);
-  Status RunAll(const Table& table, const std::vector<std::string>& statements);
-  Result<uint64_t> CountOf(const std::string& temp_table);
+  Result<uint64_t> RunAll(const Table& table, const std::vector<std::string>& statements);
   Status TrimOffsets();
   Status CheckpointNow();
   void CheckpointIfDue(bool after_fold);

@@ -32,7 +32,9 @@ struct Table {
   TableShape shape;
   uint64_t base_rows = 0;      // alive
   uint64_t dead_rows = 0;      // deleted in the base, not yet rewritten
-  uint64_t appended_rows = 0;  // of the base since it was last written in hash order
+  // Base rows that a look-up passes because the base is in hash order only fold by fold: of each fold since it
+  // was last written as a whole, a row group.
+  uint64_t scattered_rows = 0;
   uint64_t delta_rows = 0;
   uint64_t folding_rows = 0;
   bool unsaved = false;         // a writer has come further than the file says

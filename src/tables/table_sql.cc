@@ -102,6 +102,11 @@ std::string Combined(const TableShape& shape, const std::string& from) {
                      shape.has_last() ? ", max(_order) AS _order" : "", from, KeyList(shape));
 }
 
+bool IsKey(const TableShape& shape, const ColumnInfo& column) {
+  return std::any_of(shape.spec.key.begin(), shape.spec.key.end(),
+                     [&](auto& key) { return SameName(key, column.name); });
+}
+
 bool IsDelta(const TableShape& shape, int64_t part) {
   return part != 0 && (part == shape.delta || part == shape.folding);
 }
@@ -185,13 +190,13 @@ std::string PartName(const TableShape& shape, int64_t part) {
 std::string CreatePartSql(const TableShape& shape, int64_t part) {
   // A base is written again and again: to try all ways to compress its texts would be most of a fold's cost.
   auto compression = [&](const ColumnInfo& column) {
-    bool is_base = shape.keyed() && !IsDelta(shape, part);
-    return is_base && column.type == "VARCHAR" ? " USING COMPRESSION fsst" : "";
+    if (!shape.keyed() || IsDelta(shape, part) || column.type != "VARCHAR") return "";
+    // Each fold compares keys, and would have to decompress all of them.
+    return IsKey(shape, column) ? " USING COMPRESSION uncompressed" : " USING COMPRESSION fsst";
   };
   std::vector<std::string> columns;
   for (const ColumnInfo& column : shape.columns) {
-    bool required = shape.upsert() && std::any_of(shape.spec.key.begin(), shape.spec.key.end(),
-                                                  [&](auto& key) { return SameName(key, column.name); });
+    bool required = shape.upsert() && IsKey(shape, column);
     columns.push_back(fmt::format("{} {}{}{}", Quoted(column.name), column.type, required ? " NOT NULL" : "",
                                   compression(column)));
   }
@@ -296,53 +301,62 @@ std::string LookupSql(const TableShape& shape, const std::string& hash) {
 
 std::vector<std::string> FoldPrepareSql(const TableShape& shape) {
   std::string base = PartName(shape, shape.base), delta = PartName(shape, shape.folding);
-  if (shape.aggregate()) {
-    std::string met = fmt::format("SELECT {} FROM {} b SEMI JOIN {} d ON b._hash = d._hash",
-                                  StoredList(shape, "b."), base, delta);
-    return {fmt::format("CREATE TEMP TABLE replaced AS SELECT b.rowid AS r FROM {} b SEMI JOIN {} d ON "
+  if (shape.aggregate())
+    return {fmt::format("CREATE TEMP TABLE replaced AS SELECT b.rowid AS r, b._hash FROM {} b SEMI JOIN {} d ON "
                         "b._hash = d._hash",
-                        base, delta),
-            fmt::format("CREATE TEMP TABLE folded AS {} ORDER BY _hash",
-                        Combined(shape, fmt::format("SELECT {} FROM {} UNION ALL {}", StoredList(shape),
-                                                    delta, met)))};
-  }
-  // The newest row of a key by its row id: cheaper than a window over all columns.
+                        base, delta)};
   std::string newest =
       shape.spec.key_in_one_partition
-          ? fmt::format(
-                "SELECT {0} FROM {1} WHERE rowid IN (SELECT arg_max(rowid, {2}) FROM {1} GROUP BY "
-                "_hash, {3})",
-                StoredList(shape), delta, kPosition, KeyList(shape))
-          : Combined(shape, fmt::format("SELECT {} FROM {}", StoredList(shape), delta));
+          ? fmt::format("SELECT arg_max(rowid, {}) AS r FROM {} GROUP BY _hash, {}", kPosition, delta,
+                        KeyList(shape))
+          : fmt::format("SELECT rowid AS r FROM {} QUALIFY row_number() OVER (PARTITION BY _hash, {} ORDER BY "
+                        "{}) = 1",
+                        delta, KeyList(shape), NewestFirst(shape));
   // Rows that met their key in the base: the older of the two goes.
-  std::string older = NewerThan(shape, "f", "b");
-  std::string match = fmt::format("f._hash = b._hash AND {}", KeyEquals(shape, "f", "b"));
   return {
-      fmt::format("CREATE TEMP TABLE folded AS {} ORDER BY _hash", newest),
-      fmt::format("CREATE TEMP TABLE met AS SELECT b.rowid AS r, f.rowid AS f, {} AS older FROM {} b JOIN "
-                  "temp.folded f ON {}",
-                  older, base, match),
-      "CREATE TEMP TABLE replaced AS SELECT r FROM temp.met WHERE older",
-      "DELETE FROM temp.folded WHERE rowid IN (SELECT f FROM temp.met WHERE NOT older)",
-      "DROP TABLE temp.met"};
+      fmt::format("CREATE TEMP TABLE newest AS {}", newest),
+      fmt::format("CREATE TEMP TABLE met AS SELECT b.rowid AS r, b._hash, f.rowid AS f, {} AS older FROM {} b JOIN "
+                  "(SELECT rowid, * FROM {} WHERE rowid IN (SELECT r FROM temp.newest)) f ON f._hash = b._hash "
+                  "AND {}",
+                  NewerThan(shape, "f", "b"), base, delta, KeyEquals(shape, "f", "b")),
+      "CREATE TEMP TABLE replaced AS SELECT r, _hash FROM temp.met WHERE older",
+      "DELETE FROM temp.newest WHERE r IN (SELECT f FROM temp.met WHERE NOT older)", "DROP TABLE temp.met"};
 }
+
+std::string ForgetDeletesSql(const TableShape& shape) {
+  return fmt::format("DELETE FROM temp.newest WHERE r IN (SELECT rowid FROM {} WHERE _deleted)",
+                     PartName(shape, shape.folding));
+}
+
+namespace {
+
+/// What goes into the base: of upsert the newest rows, of aggregate the sums of delta and base.
+std::string Incoming(const TableShape& shape, const std::string& range) {
+  std::string base = PartName(shape, shape.base), delta = PartName(shape, shape.folding);
+  std::string stored = StoredList(shape);
+  if (shape.upsert())
+    return fmt::format("SELECT {} FROM {} WHERE rowid IN (SELECT r FROM temp.newest) AND {}", stored, delta, range);
+  return Combined(shape, fmt::format("SELECT {0} FROM {1} WHERE {3} UNION ALL SELECT {0} FROM {2} WHERE rowid IN "
+                                     "(SELECT r FROM temp.replaced WHERE {3}) AND {3}",
+                                     stored, delta, base, range));
+}
+
+}  // namespace
 
 std::vector<std::string> FoldInPlaceSql(const TableShape& shape) {
   std::string base = PartName(shape, shape.base);
-  return {fmt::format("DELETE FROM {} WHERE rowid IN (SELECT r FROM temp.replaced)", base),
-          fmt::format("INSERT INTO {0} ({1}) SELECT {1} FROM temp.folded", base, StoredList(shape))};
+  return {fmt::format("INSERT INTO {} ({}) {} ORDER BY _hash", base, StoredList(shape), Incoming(shape, "true")),
+          fmt::format("DELETE FROM {} WHERE rowid IN (SELECT r FROM temp.replaced)", base)};
 }
 
 std::vector<std::string> FoldRewriteSql(const TableShape& shape, int64_t new_base, uint32_t ranges) {
   std::vector<std::string> statements = {CreatePartSql(shape, new_base)};
   for (uint32_t i = 0; i < ranges; ++i)
     statements.push_back(fmt::format(
-        "INSERT INTO {0} ({1}) SELECT {1} FROM (SELECT {1} FROM (SELECT {1}, rowid AS _row FROM {2} WHERE "
-        "{3}) b "
-        "ANTI JOIN temp.replaced x ON b._row = x.r UNION ALL SELECT {1} FROM temp.folded WHERE {3}) ORDER BY "
-        "_hash",
-        PartName(shape, new_base), StoredList(shape), PartName(shape, shape.base),
-        InRange("_hash", i, ranges)));
+        "INSERT INTO {0} ({1}) SELECT {1} FROM (SELECT {1} FROM (SELECT {1}, rowid AS _row FROM {2} WHERE {3}) b "
+        "ANTI JOIN (SELECT r FROM temp.replaced WHERE {3}) x ON b._row = x.r UNION ALL {4}) ORDER BY _hash",
+        PartName(shape, new_base), StoredList(shape), PartName(shape, shape.base), InRange("_hash", i, ranges),
+        Incoming(shape, InRange("_hash", i, ranges))));
   return statements;
 }
 

@@ -61,16 +61,17 @@ std::string LookupSql(const TableShape& shape, const std::string& hash);
 uint32_t PipelineNumber(std::string_view pipeline);
 
 /// The fold of part `folding` into the base, as statements for one transaction. First the temporary tables
-/// `folded` (what goes into the base, in hash order) and `replaced` (row ids of base rows that go).
+/// `replaced` (row ids and hashes of base rows that go) and, of upsert, `newest` (row ids of the delta's rows
+/// that stay).
 std::vector<std::string> FoldPrepareSql(const TableShape& shape);
-/// Drops the tombstones of `folded`: where nothing older can come they have nothing to hide any more.
-inline constexpr const char* kForgetDeletesSql = "DELETE FROM temp.folded WHERE _deleted";
-/// Then either in place …
+/// Upsert: drops tombstones from `newest`: where nothing older can come they have nothing to hide any more.
+std::string ForgetDeletesSql(const TableShape& shape);
+/// Then either in place, first the rows that come, then those that go …
 std::vector<std::string> FoldInPlaceSql(const TableShape& shape);
 /// … or as a new base, one statement a range of hashes, so that a base larger than memory is sorted too.
 std::vector<std::string> FoldRewriteSql(const TableShape& shape, int64_t new_base, uint32_t ranges);
 /// Drops the temporary tables; also before a fold, for one that failed.
 inline constexpr const char* kFoldCleanSql =
-    "DROP TABLE IF EXISTS temp.folded; DROP TABLE IF EXISTS temp.replaced";
+    "DROP TABLE IF EXISTS temp.newest; DROP TABLE IF EXISTS temp.met; DROP TABLE IF EXISTS temp.replaced";
 
 }  // namespace millstream
