@@ -266,29 +266,32 @@ Result<uint64_t> Folder::RunAll(const Table& table, const std::vector<std::strin
 Status Folder::RunFold(Table& table, const TableShape& shape) {
   RETURN_IF_ERROR(connection_->Run(kFoldCleanSql));
   RETURN_IF_ERROR(connection_->Run("BEGIN TRANSACTION"));
-  ASSIGN_OR_RETURN(uint64_t prepared, RunAll(table, FoldPrepareSql(shape)));
-  (void)prepared;
-  TableShape next = shape;
-  if (shape.upsert() && shape.spec.key_in_one_partition) {
-    ASSIGN_OR_RETURN(Rows forgotten, connection_->Query(ForgetDeletesSql(shape)));
-    next.forgot_deletes |= forgotten.changed_rows() > 0;
-  }
-  ASSIGN_OR_RETURN(auto counted, TextRows(*connection_, "SELECT count(*) FROM temp.replaced"));
-  uint64_t replaced = std::strtoull(counted[0][0].c_str(), nullptr, 10);
-  uint64_t base_rows = 0, dead_rows = 0, scattered_rows = 0, delta_rows = 0;
+  uint64_t base_rows = 0, dead_rows = 0, scattered_rows = 0, delta_rows = 0, replaced = 0;
   {
     std::lock_guard lock(state_.mutex);
     base_rows = table.base_rows, dead_rows = table.dead_rows, scattered_rows = table.scattered_rows;
     delta_rows = table.folding_rows;
   }
-  // Dead rows would be read for ever, and a look-up passes the rows that are not in order.
-  bool rewrite = dead_rows + replaced > std::max(base_rows, kMinRows) ||
-                 scattered_rows > std::max(base_rows / 8, kScatteredRows);
+  // A look-up passes the rows that are not in order; and where most sums change, all are made anew.
+  bool rewrite = scattered_rows > std::max(base_rows / 8, kScatteredRows) ||
+                 (shape.aggregate() && delta_rows > std::max(base_rows / 4, kMinRows));
+  TableShape next = shape;
+  if (shape.upsert() || !rewrite) {
+    ASSIGN_OR_RETURN(replaced, RunAll(table, FoldPrepareSql(shape)));
+    ASSIGN_OR_RETURN(auto counted, TextRows(*connection_, "SELECT count(*) FROM temp.replaced"));
+    replaced = std::strtoull(counted[0][0].c_str(), nullptr, 10);
+  }
+  if (shape.upsert() && shape.spec.key_in_one_partition) {
+    ASSIGN_OR_RETURN(Rows forgotten, connection_->Query(ForgetDeletesSql(shape)));
+    next.forgot_deletes |= forgotten.changed_rows() > 0;
+  }
+  // Dead rows would be read for ever.
+  rewrite |= dead_rows + replaced > std::max(base_rows, kMinRows);
   next.folding = 0;
   std::vector<std::string> statements;
   if (rewrite) {
     next.base = state_.TakePart();
-    auto ranges = static_cast<uint32_t>((base_rows + delta_rows) / kRowsPerRange + 1);
+    auto ranges = static_cast<uint32_t>(std::max(base_rows, delta_rows) / kRowsPerRange + 1);
     statements = FoldRewriteSql(shape, next.base, ranges);
     statements.push_back(fmt::format("DROP TABLE {}", PartName(shape, shape.base)));
   } else {
@@ -330,7 +333,8 @@ void Folder::MeasureMemory() {
   if (now - measured_ns_ < kMeasureNs) return;
   measured_ns_ = now;
   std::lock_guard change(changing_);
-  auto bytes = TextRows(*connection_, "SELECT memory_usage_bytes FROM duckdb_memory() WHERE tag = 'IN_MEMORY_TABLE'");
+  auto bytes =
+      TextRows(*connection_, "SELECT memory_usage_bytes FROM duckdb_memory() WHERE tag = 'IN_MEMORY_TABLE'");
   if (!bytes || bytes->empty()) return;
   state_.memory_used = std::strtoull((*bytes)[0][0].c_str(), nullptr, 10);
   state_.room.notify_all();
@@ -369,12 +373,14 @@ void Folder::CheckpointIfDue(bool after_fold) {
   // stat only: to open the file would drop DuckDB's lock on it.
   struct stat wal;
   uint64_t bytes = stat(state_.wal_path.c_str(), &wal) == 0 ? static_cast<uint64_t>(wal.st_size) : 0;
-  int64_t last = 0;
+  int64_t now = state_.clock.MonotonicNs(), last = 0;
   {
     std::lock_guard lock(state_.mutex);
-    for (const auto& [name, table] : state_.tables) last = std::max(last, table->last_delivery_ns);
+    // Deliveries that wait for a fold are no pause.
+    for (const auto& [name, table] : state_.tables)
+      last = std::max(last, table->unsaved ? now : table->last_delivery_ns);
   }
-  int64_t pause = state_.clock.MonotonicNs() - last;
+  int64_t pause = now - last;
   bool due = bytes >= kCheckpointWalBytes || (after_fold && rewrote_) ||
              (pause >= 2 * kPauseNs && bytes >= kPauseWalBytes) || (pause >= 3 * kMaxAgeNs && bytes > 0);
   if (due && state_.clock.MonotonicNs() >= not_before_ns_) {

@@ -29,17 +29,18 @@ class Folder {
   static constexpr uint64_t kMaxRows = 1'000'000;
   static constexpr int64_t kPauseNs = 1'000'000'000;
   static constexpr int64_t kMaxAgeNs = 10'000'000'000;
-  static constexpr int64_t kAgeFolds = 50;         // … and as many times what the last fold took
-  static constexpr uint64_t kMemoryFraction = 4;   // of DuckDB's memory: all deltas together, before they are folded
+  static constexpr int64_t kAgeFolds = 50;  // … and as many times what the last fold took
+  static constexpr uint64_t kMemoryFraction =
+      4;  // of DuckDB's memory: all deltas together, before they are folded
   // Beyond these deliveries wait for a fold.
   static constexpr uint64_t kMostUnfolded = 4'000'000;
   static constexpr uint64_t kMostMemoryFraction = 2;
   static constexpr int64_t kReaderNs = 500'000'000;  // between a reader's look at the view and its start
   static constexpr uint64_t kCheckpointWalBytes = 64ull << 20;
   static constexpr uint64_t kPauseWalBytes = 1ull << 20;
-  static constexpr uint64_t kRowGroupRows = 122'880;      // DuckDB's
+  static constexpr uint64_t kRowGroupRows = 122'880;  // DuckDB's
   static constexpr uint64_t kScatteredRows = 3'000'000;
-  static constexpr uint64_t kRowsPerRange = 500'000;
+  static constexpr uint64_t kRowsPerRange = 1'000'000;
   static constexpr int64_t kMeasureNs = 100'000'000;
   static constexpr int64_t kTickMs = 20;
 
@@ -50,8 +51,8 @@ class Folder {
   Status FoldAll();
   /// If a fold of this table runs, it is undone, to be made later.
   void MakeRoom(const Table& table);
-  /// A checkpoint while neither a fold nor a commit runs (Database::Checkpoint); a fold that runs is undone, to
-  /// be made later. Offsets that survive a power cut follow.
+  /// A checkpoint while neither a fold nor a commit runs (Database::Checkpoint); a fold that runs is undone,
+  /// to be made later. Offsets that survive a power cut follow.
   Status Checkpoint();
 
  private:

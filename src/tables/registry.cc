@@ -140,8 +140,7 @@ Result<RegistryContent> OpenRegistry(Connection& connection) {
     FAIL_IF_ERROR(
         connection.Run(fmt::format("INSERT INTO _millstream.meta VALUES ('hash_probe', '{}')", probe[0][0])));
   }
-  ASSIGN_OR_FAIL(auto tables,
-                 TextRows(connection, "SELECT id, name, spec, base FROM _millstream.tables"));
+  ASSIGN_OR_FAIL(auto tables, TextRows(connection, "SELECT id, name, spec, base FROM _millstream.tables"));
   for (auto& row : tables) {
     ASSIGN_OR_FAIL(TableShape shape, ReadTable(connection, row));
     content.tables.push_back(std::move(shape));
@@ -198,8 +197,9 @@ Status StoreTable(Connection& connection, const TableShape& shape, bool is_new) 
 }
 
 Status RemoveTable(Connection& connection, const TableShape& shape) {
-  return connection.Run(fmt::format("DROP VIEW main.{}; DROP TABLE {}; DELETE FROM _millstream.tables WHERE id = {}",
-                                    Quoted(shape.spec.name), PartName(shape, shape.base), shape.id));
+  return connection.Run(
+      fmt::format("DROP VIEW main.{}; DROP TABLE {}; DELETE FROM _millstream.tables WHERE id = {}",
+                  Quoted(shape.spec.name), PartName(shape, shape.base), shape.id));
 }
 
 Status StoreWriter(Connection& connection, const WriterRecord& record) {

@@ -1,9 +1,9 @@
 // Registry: what the DuckDB file itself says of its tables, their writers and the writers' offsets.
 //
 // Place: floor 3, inside tables/. Everything lies in the hidden schema `_millstream`: `tables` (spec as JSON,
-// number of the base), `writers`, `offsets` (append-only: the row with the greatest `seq` of a writer's partition
-// holds; trimmed before a checkpoint), `meta`. Threads: free functions over the caller's connection; those
-// that change something belong into the caller's transaction.
+// number of the base), `writers`, `offsets` (append-only: the row with the greatest `seq` of a writer's
+// partition holds; trimmed before a checkpoint), `meta`. Threads: free functions over the caller's
+// connection; those that change something belong into the caller's transaction.
 #pragma once
 
 #include <cstdint>

@@ -22,6 +22,12 @@
 
 namespace millstream {
 
+/// Hashes the keys of look-ups of one table; one thread at a time.
+struct KeyHasher {
+  std::unique_ptr<Connection> connection;
+  std::unique_ptr<Statement> statement;
+};
+
 /// A table and how full its parts are.
 struct Table {
   explicit Table(TableShape table_shape) : name(table_shape.spec.name), shape(std::move(table_shape)) {}
@@ -30,19 +36,20 @@ struct Table {
   std::atomic<int> waiting{0};  // callers that wait for `layout`: a fold makes room
   // Under the store's mutex:
   TableShape shape;
-  uint64_t base_rows = 0;      // alive
-  uint64_t dead_rows = 0;      // deleted in the base, not yet rewritten
-  // Base rows that a look-up passes because the base is in hash order only fold by fold: of each fold since it
-  // was last written as a whole, a row group.
+  uint64_t base_rows = 0;  // alive
+  uint64_t dead_rows = 0;  // deleted in the base, not yet rewritten
+  // Base rows that a look-up passes because the base is in hash order only fold by fold: of each fold since
+  // it was last written as a whole, a row group.
   uint64_t scattered_rows = 0;
   uint64_t delta_rows = 0;
   uint64_t folding_rows = 0;
-  bool unsaved = false;         // a writer has come further than the file says
+  bool unsaved = false;          // a writer has come further than the file says
   int64_t unsaved_since_ns = 0;  // since when
   std::map<Writer, std::map<uint32_t, StoredOffset>> folding_offsets;  // how far `folding` goes
   int64_t last_delivery_ns = 0;
   int64_t last_fold_ns = 0;
   bool dropped = false;
+  std::vector<std::unique_ptr<KeyHasher>> hashers;  // idle ones
 
   void MarkUnsaved(int64_t now_ns) {
     if (!unsaved) unsaved_since_ns = now_ns;
@@ -72,7 +79,7 @@ struct TableStore::State {
   int64_t next_writer = 1;
   int64_t last_seq = 0;      // of an offset in the file
   uint64_t offset_rows = 0;  // in the file
-  Status fatal;  // an I/O failure: nothing more is taken
+  Status fatal;              // an I/O failure: nothing more is taken
   bool stopping = false;
 
   std::atomic<uint64_t> memory_used{0};  // bytes of all deltas, lately

@@ -280,10 +280,10 @@ std::string KeyParameter(const TableShape& shape, size_t index) {
 std::string KeyHashSql(const TableShape& shape) {
   std::vector<std::string> values;
   for (size_t i = 0; i < shape.spec.key.size(); ++i) values.push_back(KeyParameter(shape, i));
-  return fmt::format("SELECT CAST(hash({}) AS VARCHAR)", Join(values, ", "));
+  return fmt::format("SELECT hash({})", Join(values, ", "));
 }
 
-std::string LookupSql(const TableShape& shape, const std::string& hash) {
+std::string LookupSql(const TableShape& shape, uint64_t hash) {
   std::vector<std::string> conditions = {fmt::format("_hash = {}::UBIGINT", hash)};
   for (size_t i = 0; i < shape.spec.key.size(); ++i)
     conditions.push_back(
@@ -294,31 +294,35 @@ std::string LookupSql(const TableShape& shape, const std::string& hash) {
   for (int64_t part : parts)
     selects.push_back(fmt::format("SELECT {} FROM {} WHERE {}", StoredList(shape), PartName(shape, part),
                                   Join(conditions, " AND ")));
-  return fmt::format("SELECT {} FROM ({}){}", VisibleList(shape),
-                     Combined(shape, Join(selects, " UNION ALL ")),
-                     shape.upsert() ? " WHERE NOT _deleted" : "");
+  std::string all = Join(selects, " UNION ALL ");
+  if (shape.aggregate()) return fmt::format("SELECT {} FROM ({})", VisibleList(shape), Combined(shape, all));
+  return fmt::format("SELECT {} FROM (SELECT * FROM ({}) ORDER BY {} LIMIT 1) WHERE NOT _deleted",
+                     VisibleList(shape), all, NewestFirst(shape));
 }
 
 std::vector<std::string> FoldPrepareSql(const TableShape& shape) {
   std::string base = PartName(shape, shape.base), delta = PartName(shape, shape.folding);
   if (shape.aggregate())
-    return {fmt::format("CREATE TEMP TABLE replaced AS SELECT b.rowid AS r, b._hash FROM {} b SEMI JOIN {} d ON "
-                        "b._hash = d._hash",
-                        base, delta)};
+    return {
+        fmt::format("CREATE TEMP TABLE replaced AS SELECT b.rowid AS r, b._hash FROM {} b SEMI JOIN {} d ON "
+                    "b._hash = d._hash",
+                    base, delta)};
   std::string newest =
       shape.spec.key_in_one_partition
           ? fmt::format("SELECT arg_max(rowid, {}) AS r FROM {} GROUP BY _hash, {}", kPosition, delta,
                         KeyList(shape))
-          : fmt::format("SELECT rowid AS r FROM {} QUALIFY row_number() OVER (PARTITION BY _hash, {} ORDER BY "
-                        "{}) = 1",
-                        delta, KeyList(shape), NewestFirst(shape));
+          : fmt::format(
+                "SELECT rowid AS r FROM {} QUALIFY row_number() OVER (PARTITION BY _hash, {} ORDER BY "
+                "{}) = 1",
+                delta, KeyList(shape), NewestFirst(shape));
   // Rows that met their key in the base: the older of the two goes.
   return {
       fmt::format("CREATE TEMP TABLE newest AS {}", newest),
-      fmt::format("CREATE TEMP TABLE met AS SELECT b.rowid AS r, b._hash, f.rowid AS f, {} AS older FROM {} b JOIN "
-                  "(SELECT rowid, * FROM {} WHERE rowid IN (SELECT r FROM temp.newest)) f ON f._hash = b._hash "
-                  "AND {}",
-                  NewerThan(shape, "f", "b"), base, delta, KeyEquals(shape, "f", "b")),
+      fmt::format(
+          "CREATE TEMP TABLE met AS SELECT b.rowid AS r, b._hash, f.rowid AS f, {} AS older FROM {} b JOIN "
+          "(SELECT rowid, * FROM {} WHERE rowid IN (SELECT r FROM temp.newest)) f ON f._hash = b._hash "
+          "AND {}",
+          NewerThan(shape, "f", "b"), base, delta, KeyEquals(shape, "f", "b")),
       "CREATE TEMP TABLE replaced AS SELECT r, _hash FROM temp.met WHERE older",
       "DELETE FROM temp.newest WHERE r IN (SELECT f FROM temp.met WHERE NOT older)", "DROP TABLE temp.met"};
 }
@@ -335,28 +339,41 @@ std::string Incoming(const TableShape& shape, const std::string& range) {
   std::string base = PartName(shape, shape.base), delta = PartName(shape, shape.folding);
   std::string stored = StoredList(shape);
   if (shape.upsert())
-    return fmt::format("SELECT {} FROM {} WHERE rowid IN (SELECT r FROM temp.newest) AND {}", stored, delta, range);
-  return Combined(shape, fmt::format("SELECT {0} FROM {1} WHERE {3} UNION ALL SELECT {0} FROM {2} WHERE rowid IN "
-                                     "(SELECT r FROM temp.replaced WHERE {3}) AND {3}",
-                                     stored, delta, base, range));
+    return fmt::format("SELECT {} FROM {} WHERE rowid IN (SELECT r FROM temp.newest) AND {}", stored, delta,
+                       range);
+  return Combined(
+      shape, fmt::format("SELECT {0} FROM {1} UNION ALL SELECT {0} FROM {2} WHERE rowid IN (SELECT r FROM "
+                         "temp.replaced)",
+                         stored, delta, base));
 }
 
 }  // namespace
 
 std::vector<std::string> FoldInPlaceSql(const TableShape& shape) {
   std::string base = PartName(shape, shape.base);
-  return {fmt::format("INSERT INTO {} ({}) {} ORDER BY _hash", base, StoredList(shape), Incoming(shape, "true")),
-          fmt::format("DELETE FROM {} WHERE rowid IN (SELECT r FROM temp.replaced)", base)};
+  return {
+      fmt::format("INSERT INTO {} ({}) {} ORDER BY _hash", base, StoredList(shape), Incoming(shape, "true")),
+      fmt::format("DELETE FROM {} WHERE rowid IN (SELECT r FROM temp.replaced)", base)};
 }
 
 std::vector<std::string> FoldRewriteSql(const TableShape& shape, int64_t new_base, uint32_t ranges) {
+  std::string base = PartName(shape, shape.base), delta = PartName(shape, shape.folding);
+  std::string stored = StoredList(shape);
   std::vector<std::string> statements = {CreatePartSql(shape, new_base)};
-  for (uint32_t i = 0; i < ranges; ++i)
-    statements.push_back(fmt::format(
-        "INSERT INTO {0} ({1}) SELECT {1} FROM (SELECT {1} FROM (SELECT {1}, rowid AS _row FROM {2} WHERE {3}) b "
-        "ANTI JOIN (SELECT r FROM temp.replaced WHERE {3}) x ON b._row = x.r UNION ALL {4}) ORDER BY _hash",
-        PartName(shape, new_base), StoredList(shape), PartName(shape, shape.base), InRange("_hash", i, ranges),
-        Incoming(shape, InRange("_hash", i, ranges))));
+  for (uint32_t i = 0; i < ranges; ++i) {
+    std::string range = InRange("_hash", i, ranges);
+    std::string rows =
+        shape.aggregate()
+            ? Combined(shape,
+                       fmt::format("SELECT {0} FROM {1} WHERE {3} UNION ALL SELECT {0} FROM {2} WHERE {3}",
+                                   stored, base, delta, range))
+            : fmt::format(
+                  "SELECT {0} FROM (SELECT {0}, rowid AS _row FROM {1} WHERE {2}) b ANTI JOIN (SELECT r FROM "
+                  "temp.replaced WHERE {2}) x ON b._row = x.r UNION ALL {3}",
+                  stored, base, range, Incoming(shape, range));
+    statements.push_back(fmt::format("INSERT INTO {0} ({1}) SELECT {1} FROM ({2}) ORDER BY _hash",
+                                     PartName(shape, new_base), stored, rows));
+  }
   return statements;
 }
 

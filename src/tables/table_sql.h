@@ -1,8 +1,8 @@
 // TableShape and its SQL: the statements by which a table is made, written, read and folded.
 //
-// Place: floor 3, inside tables/. A table N has parts: a base `_millstream.tN_G` in the file; of a keyed table
-// in memory the delta `_recent.main.tN_G` that deliveries append to, and while a fold runs the finished delta
-// that it folds. Readers see the view `main.NAME` over them. Pure functions of a shape: no database, no
+// Place: floor 3, inside tables/. A table N has parts: a base `_millstream.tN_G` in the file; of a keyed
+// table in memory the delta `_recent.main.tN_G` that deliveries append to, and while a fold runs the finished
+// delta that it folds. Readers see the view `main.NAME` over them. Pure functions of a shape: no database, no
 // threads.
 #pragma once
 
@@ -53,10 +53,10 @@ std::string CreateViewSql(const TableShape& shape);
 /// what the rows have. Reserved ones may be missing, `_partition`, `_offset`, `_ordinal` excepted.
 std::string InsertSql(const TableShape& shape, const std::vector<ColumnInfo>& row_columns,
                       const std::string& from);
-/// SELECT of the hash of a key given as $1, $2, ….
+/// SELECT of the hash of a key given as $1, $2, …; the same for a table's whole life.
 std::string KeyHashSql(const TableShape& shape);
 /// The row of one key ($1, $2, …) whose hash is known: reads each part by its hash column.
-std::string LookupSql(const TableShape& shape, const std::string& hash);
+std::string LookupSql(const TableShape& shape, uint64_t hash);
 /// The pipeline's number in rows and ties: 32 bits of its name, the same on every machine.
 uint32_t PipelineNumber(std::string_view pipeline);
 

@@ -110,8 +110,9 @@ Status TableStore::Deliver(const Writer& writer, const std::string& table_name, 
     state_->room.wait(lock, [&] {
       if (!is_keyed || state_->stopping || !state_->fatal.ok() || table->dropped) return true;
       uint64_t waiting = table->delta_rows + table->folding_rows;
-      return waiting == 0 || (waiting <= Folder::kMostUnfolded &&
-                              state_->memory_used <= state_->database.memory_bytes() / Folder::kMostMemoryFraction);
+      return waiting == 0 ||
+             (waiting <= Folder::kMostUnfolded &&
+              state_->memory_used <= state_->database.memory_bytes() / Folder::kMostMemoryFraction);
     });
     if (!state_->fatal.ok()) return state_->fatal;
     if (is_keyed && rows.rows() == 0) {
@@ -150,7 +151,8 @@ void TableStore::ForgetWriter(const Writer& writer) {
   {
     std::lock_guard lock(state_->mutex);
     auto found = state_->writers.find(writer);
-    auto named = found == state_->writers.end() ? state_->tables.end() : state_->tables.find(found->second.table);
+    auto named =
+        found == state_->writers.end() ? state_->tables.end() : state_->tables.find(found->second.table);
     if (named != state_->tables.end()) table = named->second;
   }
   // Nobody would deliver its rows again.
@@ -251,6 +253,35 @@ Status TableStore::Drop(const std::string& name) {
   });
 }
 
+namespace {
+
+/// The hash is a constant of the look-up's statement, so that DuckDB reads only the row groups that may have
+/// it: hence a statement before. It is the same for every look-up of a table and kept prepared.
+Result<uint64_t> HashOfKey(TableStore::State& state, Table& table, const TableShape& shape,
+                           const std::vector<SqlValue>& values) {
+  constexpr size_t kMostIdle = 16;
+  std::unique_ptr<KeyHasher> hasher;
+  {
+    std::lock_guard lock(state.mutex);
+    if (!table.hashers.empty()) hasher = std::move(table.hashers.back()), table.hashers.pop_back();
+  }
+  if (!hasher) {
+    hasher = std::make_unique<KeyHasher>();
+    ASSIGN_OR_FAIL(hasher->connection, state.database.Connect());
+    ASSIGN_OR_FAIL(hasher->statement, hasher->connection->Prepare(KeyHashSql(shape)));
+  }
+  for (size_t i = 0; i < values.size(); ++i)
+    FAIL_IF_ERROR(hasher->statement->Bind(static_cast<uint32_t>(i + 1), values[i]));
+  ASSIGN_OR_FAIL(Rows rows, hasher->statement->Execute());
+  ASSIGN_OR_FAIL(std::optional<Chunk> chunk, rows.Next());
+  auto hash = static_cast<uint64_t>(chunk->Int64(0, 0));
+  std::lock_guard lock(state.mutex);
+  if (table.hashers.size() < kMostIdle) table.hashers.push_back(std::move(hasher));
+  return hash;
+}
+
+}  // namespace
+
 Result<Rows> TableStore::Lookup(Connection& connection, const std::string& table_name,
                                 const std::vector<SqlValue>& values) {
   constexpr int kTries = 20;  // a fold may drop the part that the statement was made for
@@ -262,8 +293,8 @@ Result<Rows> TableStore::Lookup(Connection& connection, const std::string& table
     if (values.size() != shape.spec.key.size())
       return Fail(Invalid("table {} has a key of {} columns; {} values were given", table_name,
                           shape.spec.key.size(), values.size()));
-    ASSIGN_OR_FAIL(auto hash, TextRows(connection, KeyHashSql(shape), values));
-    Result<Rows> rows = connection.Query(LookupSql(shape, hash[0][0]), values);
+    ASSIGN_OR_FAIL(uint64_t hash, HashOfKey(*state_, *table, shape, values));
+    Result<Rows> rows = connection.Query(LookupSql(shape, hash), values);
     if (rows || connection.fault().kind != "Catalog Error" || i >= kTries) return rows;
   }
 }
