@@ -74,13 +74,13 @@ void Folder::Loop() {
     DropRetired();
     MeasureMemory();
     std::shared_ptr<Table> due = NextDue();
-    if (due) {
+    if (due && retired_.empty()) {
       Status status = Fold(*due);
       failures_ = status.ok() ? 0 : failures_ + 1;
       if (!status.ok())
         not_before_ns_ = state_.clock.MonotonicNs() + std::min<int64_t>(failures_, 30) * 1'000'000'000;
     }
-    CheckpointIfDue(due != nullptr);
+    CheckpointIfDue();
     lock.lock();
   }
 }
@@ -263,6 +263,11 @@ Result<uint64_t> Folder::RunAll(const Table& table, const std::vector<std::strin
   return inserted;
 }
 
+Result<uint64_t> Folder::CountOf(const std::string& sql) {
+  ASSIGN_OR_FAIL(auto rows, TextRows(*connection_, sql));
+  return rows.empty() ? 0 : std::strtoull(rows[0][0].c_str(), nullptr, 10);
+}
+
 Status Folder::RunFold(Table& table, const TableShape& shape) {
   RETURN_IF_ERROR(connection_->Run(kFoldCleanSql));
   RETURN_IF_ERROR(connection_->Run("BEGIN TRANSACTION"));
@@ -274,19 +279,22 @@ Status Folder::RunFold(Table& table, const TableShape& shape) {
   }
   // A look-up passes the rows that are not in order; and where most sums change, all are made anew.
   bool rewrite = scattered_rows > std::max(base_rows / 8, kScatteredRows) ||
-                 (shape.aggregate() && delta_rows > std::max(base_rows / 4, kMinRows));
+                 (shape.aggregate() && delta_rows > base_rows / 4);
   TableShape next = shape;
   if (shape.upsert() || !rewrite) {
-    ASSIGN_OR_RETURN(replaced, RunAll(table, FoldPrepareSql(shape)));
-    ASSIGN_OR_RETURN(auto counted, TextRows(*connection_, "SELECT count(*) FROM temp.replaced"));
-    replaced = std::strtoull(counted[0][0].c_str(), nullptr, 10);
+    uint64_t ordinals = 0;
+    if (shape.upsert()) {
+      ASSIGN_OR_RETURN(ordinals, CountOf(HasOrdinalsSql(shape)));
+    }
+    ASSIGN_OR_RETURN(replaced, RunAll(table, FoldPrepareSql(shape, ordinals == 0)));
+    ASSIGN_OR_RETURN(replaced, CountOf("SELECT count(*) FROM temp.replaced"));
   }
   if (shape.upsert() && shape.spec.key_in_one_partition) {
     ASSIGN_OR_RETURN(Rows forgotten, connection_->Query(ForgetDeletesSql(shape)));
     next.forgot_deletes |= forgotten.changed_rows() > 0;
   }
   // Dead rows would be read for ever.
-  rewrite |= dead_rows + replaced > std::max(base_rows, kMinRows);
+  rewrite |= dead_rows + replaced > base_rows;
   next.folding = 0;
   std::vector<std::string> statements;
   if (rewrite) {
@@ -303,7 +311,7 @@ Status Folder::RunFold(Table& table, const TableShape& shape) {
   std::map<Writer, int64_t> new_ids;
   RETURN_IF_ERROR(StoreOffsets(table, &new_ids));
   RETURN_IF_ERROR(Commit());
-  rewrote_ |= rewrite;
+  if (rewrite) rewritten_rows_ += base_rows;
   retired_.push_back({PartName(shape, shape.folding), state_.clock.MonotonicNs()});
   {
     std::lock_guard lock(state_.mutex);
@@ -333,10 +341,9 @@ void Folder::MeasureMemory() {
   if (now - measured_ns_ < kMeasureNs) return;
   measured_ns_ = now;
   std::lock_guard change(changing_);
-  auto bytes =
-      TextRows(*connection_, "SELECT memory_usage_bytes FROM duckdb_memory() WHERE tag = 'IN_MEMORY_TABLE'");
-  if (!bytes || bytes->empty()) return;
-  state_.memory_used = std::strtoull((*bytes)[0][0].c_str(), nullptr, 10);
+  auto bytes = CountOf("SELECT memory_usage_bytes FROM duckdb_memory() WHERE tag = 'IN_MEMORY_TABLE'");
+  if (!bytes) return;
+  state_.memory_used = *bytes;
   state_.room.notify_all();
 }
 
@@ -360,7 +367,7 @@ Status Folder::CheckpointNow() {
   std::unique_lock file(state_.file);
   RETURN_IF_ERROR(TrimOffsets());
   RETURN_IF_ERROR(state_.database.Checkpoint(*connection_));
-  rewrote_ = false;
+  rewritten_rows_ = 0;
   std::lock_guard lock(state_.mutex);
   state_.checkpointed.clear();
   for (const auto& [writer, record] : state_.writers)
@@ -368,7 +375,7 @@ Status Folder::CheckpointNow() {
   return OkStatus();
 }
 
-void Folder::CheckpointIfDue(bool after_fold) {
+void Folder::CheckpointIfDue() {
   if (state_.wal_path.empty()) return;
   // stat only: to open the file would drop DuckDB's lock on it.
   struct stat wal;
@@ -381,7 +388,7 @@ void Folder::CheckpointIfDue(bool after_fold) {
       last = std::max(last, table->unsaved ? now : table->last_delivery_ns);
   }
   int64_t pause = now - last;
-  bool due = bytes >= kCheckpointWalBytes || (after_fold && rewrote_) ||
+  bool due = bytes >= kCheckpointWalBytes || rewritten_rows_ >= kMaxRows ||
              (pause >= 2 * kPauseNs && bytes >= kPauseWalBytes) || (pause >= 3 * kMaxAgeNs && bytes > 0);
   if (due && state_.clock.MonotonicNs() >= not_before_ns_) {
     std::lock_guard change(changing_);

@@ -35,7 +35,7 @@ class Folder {
   // Beyond these deliveries wait for a fold.
   static constexpr uint64_t kMostUnfolded = 4'000'000;
   static constexpr uint64_t kMostMemoryFraction = 2;
-  static constexpr int64_t kReaderNs = 500'000'000;  // between a reader's look at the view and its start
+  static constexpr int64_t kReaderNs = 100'000'000;  // between a reader's look at the view and its start
   static constexpr uint64_t kCheckpointWalBytes = 64ull << 20;
   static constexpr uint64_t kPauseWalBytes = 1ull << 20;
   static constexpr uint64_t kRowGroupRows = 122'880;  // DuckDB's
@@ -62,6 +62,7 @@ class Folder {
   Status FoldEverything();
   Status Fold(Table& table);
   Status Swap(Table& table);
+  Result<uint64_t> CountOf(const std::string& sql);
   Status RunFold(Table& table, const TableShape& shape);
   Status SaveOffsets(Table& table);
   Status Commit();
@@ -70,7 +71,7 @@ class Folder {
   Result<uint64_t> RunAll(const Table& table, const std::vector<std::string>& statements);
   Status TrimOffsets();
   Status CheckpointNow();
-  void CheckpointIfDue(bool after_fold);
+  void CheckpointIfDue();
   void DropRetired();
   void MeasureMemory();
   bool Interrupted(const Table& table);
@@ -79,7 +80,7 @@ class Folder {
   std::unique_ptr<Connection> connection_;
   int64_t failures_ = 0;       // folds in a row
   int64_t not_before_ns_ = 0;  // after a failure
-  bool rewrote_ = false;       // a base since the last checkpoint: its old blocks are free only after one
+  uint64_t rewritten_rows_ = 0;  // since the last checkpoint: blocks of old bases are free only after one
   struct Retired {
     std::string part;
     int64_t since_ns;

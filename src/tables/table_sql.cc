@@ -300,7 +300,7 @@ std::string LookupSql(const TableShape& shape, uint64_t hash) {
                      VisibleList(shape), all, NewestFirst(shape));
 }
 
-std::vector<std::string> FoldPrepareSql(const TableShape& shape) {
+std::vector<std::string> FoldPrepareSql(const TableShape& shape, bool one_row_an_event) {
   std::string base = PartName(shape, shape.base), delta = PartName(shape, shape.folding);
   if (shape.aggregate())
     return {
@@ -309,7 +309,8 @@ std::vector<std::string> FoldPrepareSql(const TableShape& shape) {
                     base, delta)};
   std::string newest =
       shape.spec.key_in_one_partition
-          ? fmt::format("SELECT arg_max(rowid, {}) AS r FROM {} GROUP BY _hash, {}", kPosition, delta,
+          ? fmt::format("SELECT arg_max(rowid, {}) AS r FROM {} GROUP BY _hash, {}",
+                        one_row_an_event ? "_offset" : kPosition, delta,
                         KeyList(shape))
           : fmt::format(
                 "SELECT rowid AS r FROM {} QUALIFY row_number() OVER (PARTITION BY _hash, {} ORDER BY "
@@ -325,6 +326,11 @@ std::vector<std::string> FoldPrepareSql(const TableShape& shape) {
           NewerThan(shape, "f", "b"), base, delta, KeyEquals(shape, "f", "b")),
       "CREATE TEMP TABLE replaced AS SELECT r, _hash FROM temp.met WHERE older",
       "DELETE FROM temp.newest WHERE r IN (SELECT f FROM temp.met WHERE NOT older)", "DROP TABLE temp.met"};
+}
+
+std::string HasOrdinalsSql(const TableShape& shape) {
+  return fmt::format("SELECT count(*) FROM (SELECT 1 FROM {} WHERE _ordinal > 0 LIMIT 1)",
+                     PartName(shape, shape.folding));
 }
 
 std::string ForgetDeletesSql(const TableShape& shape) {

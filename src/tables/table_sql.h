@@ -62,8 +62,10 @@ uint32_t PipelineNumber(std::string_view pipeline);
 
 /// The fold of part `folding` into the base, as statements for one transaction. First the temporary tables
 /// `replaced` (row ids and hashes of base rows that go) and, of upsert, `newest` (row ids of the delta's rows
-/// that stay).
-std::vector<std::string> FoldPrepareSql(const TableShape& shape);
+/// that stay). `one_row_an_event`: no event gave the delta two rows, so that the offset alone is their order.
+std::vector<std::string> FoldPrepareSql(const TableShape& shape, bool one_row_an_event);
+/// Upsert: SELECT of 1 if an event gave the delta several rows, else of 0.
+std::string HasOrdinalsSql(const TableShape& shape);
 /// Upsert: drops tombstones from `newest`: where nothing older can come they have nothing to hide any more.
 std::string ForgetDeletesSql(const TableShape& shape);
 /// Then either in place, first the rows that come, then those that go …
