@@ -88,7 +88,7 @@ void Folder::Loop() {
 bool Folder::IsDue(const Table& table, int64_t now) const {
   if (!table.unsaved || table.dropped || table.waiting > 0) return false;
   uint64_t rows = table.delta_rows + table.folding_rows;
-  if (rows >= std::clamp(table.base_rows, kMinRows, kMaxRows)) return true;
+  if (rows >= std::clamp(table.base_rows / kBaseShare, kMinRows, kMaxRows)) return true;
   if (rows > 0 && state_.memory_used > state_.database.memory_bytes() / kMemoryFraction) return true;
   if (now - table.last_delivery_ns >= kPauseNs && rows >= table.base_rows / 500) return true;
   return now - table.unsaved_since_ns >= std::max(kMaxAgeNs, kAgeFolds * table.last_fold_ns);

@@ -27,6 +27,7 @@ class Folder {
   // pause. What is not folded comes again from the log after a crash: hence the greatest age.
   static constexpr uint64_t kMinRows = 250'000;
   static constexpr uint64_t kMaxRows = 1'000'000;
+  static constexpr uint64_t kBaseShare = 2;
   static constexpr int64_t kPauseNs = 1'000'000'000;
   static constexpr int64_t kMaxAgeNs = 10'000'000'000;
   static constexpr int64_t kAgeFolds = 50;  // … and as many times what the last fold took
@@ -78,8 +79,8 @@ class Folder {
 
   TableStore::State& state_;
   std::unique_ptr<Connection> connection_;
-  int64_t failures_ = 0;       // folds in a row
-  int64_t not_before_ns_ = 0;  // after a failure
+  int64_t failures_ = 0;         // folds in a row
+  int64_t not_before_ns_ = 0;    // after a failure
   uint64_t rewritten_rows_ = 0;  // since the last checkpoint: blocks of old bases are free only after one
   struct Retired {
     std::string part;

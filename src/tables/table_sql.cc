@@ -189,10 +189,12 @@ std::string PartName(const TableShape& shape, int64_t part) {
 
 std::string CreatePartSql(const TableShape& shape, int64_t part) {
   // A base is written again and again: to try all ways to compress its texts would be most of a fold's cost.
+  // Keys and hashes are read by each fold and look-up, which would have to decompress them.
   auto compression = [&](const ColumnInfo& column) {
-    if (!shape.keyed() || IsDelta(shape, part) || column.type != "VARCHAR") return "";
-    // Each fold compares keys, and would have to decompress all of them.
-    return IsKey(shape, column) ? " USING COMPRESSION uncompressed" : " USING COMPRESSION fsst";
+    if (!shape.keyed() || IsDelta(shape, part)) return "";
+    bool is_text = column.type == "VARCHAR";
+    if (column.name == "_hash" || (is_text && IsKey(shape, column))) return " USING COMPRESSION uncompressed";
+    return is_text ? " USING COMPRESSION fsst" : "";
   };
   std::vector<std::string> columns;
   for (const ColumnInfo& column : shape.columns) {
@@ -201,7 +203,7 @@ std::string CreatePartSql(const TableShape& shape, int64_t part) {
                                   compression(column)));
   }
   for (const ColumnInfo& column : HiddenColumns(shape))
-    columns.push_back(fmt::format("{} {}", Quoted(column.name), column.type));
+    columns.push_back(fmt::format("{} {}{}", Quoted(column.name), column.type, compression(column)));
   return fmt::format("CREATE TABLE {} ({})", PartName(shape, part), Join(columns, ", "));
 }
 
@@ -310,8 +312,7 @@ std::vector<std::string> FoldPrepareSql(const TableShape& shape, bool one_row_an
   std::string newest =
       shape.spec.key_in_one_partition
           ? fmt::format("SELECT arg_max(rowid, {}) AS r FROM {} GROUP BY _hash, {}",
-                        one_row_an_event ? "_offset" : kPosition, delta,
-                        KeyList(shape))
+                        one_row_an_event ? "_offset" : kPosition, delta, KeyList(shape))
           : fmt::format(
                 "SELECT rowid AS r FROM {} QUALIFY row_number() OVER (PARTITION BY _hash, {} ORDER BY "
                 "{}) = 1",
