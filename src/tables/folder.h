@@ -34,7 +34,7 @@ class Folder {
   static constexpr uint64_t kMemoryFraction =
       4;  // of DuckDB's memory: all deltas together, before they are folded
   // Beyond these deliveries wait for a fold.
-  static constexpr uint64_t kMostUnfolded = 4'000'000;
+  static constexpr uint64_t kMostUnfolded = 2'000'000;
   static constexpr uint64_t kMostMemoryFraction = 2;
   static constexpr int64_t kReaderNs = 100'000'000;  // between a reader's look at the view and its start
   static constexpr uint64_t kCheckpointWalBytes = 64ull << 20;

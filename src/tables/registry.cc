@@ -132,6 +132,14 @@ Result<std::vector<std::vector<std::string>>> TextRows(Connection& connection, c
 Result<RegistryContent> OpenRegistry(Connection& connection) {
   RegistryContent content;
   FAIL_IF_ERROR(connection.Run(kSchema));
+  ASSIGN_OR_FAIL(auto old,
+                 TextRows(connection,
+                          "SELECT 1 FROM duckdb_columns() WHERE database_name = current_database() AND "
+                          "schema_name = '_millstream' AND table_name = 'tables' AND column_name = 'delta'"));
+  if (!old.empty())
+    return Fail(
+        Corrupt("the tables' file is of a version before 0.1.0: remove it, and the tables are made anew from "
+                "the log"));
   ASSIGN_OR_FAIL(auto probe, TextRows(connection, kHashProbe));
   ASSIGN_OR_FAIL(auto stored,
                  TextRows(connection, "SELECT value FROM _millstream.meta WHERE name = 'hash_probe'"));

@@ -86,9 +86,9 @@ Result<std::unique_ptr<TableStore>> TableStore::Open(Database& database, Clock& 
     state->writers.emplace(record.writer, std::move(record));
   }
   state->last_seq = content.last_seq, state->offset_rows = content.offset_rows;
-  FAIL_IF_ERROR(MakeDeltas(*connection, *state));
   // What was replayed after a crash goes into the file now: what is told of it afterwards holds.
   FAIL_IF_ERROR(database.Checkpoint(*connection));
+  FAIL_IF_ERROR(MakeDeltas(*connection, *state));
   ASSIGN_OR_FAIL(std::unique_ptr<Connection> for_memory, database.Connect());
   ASSIGN_OR_FAIL(std::unique_ptr<Connection> for_folds, database.Connect());
   using Target = CommitLoop::Target;
