@@ -125,9 +125,8 @@ def look_ups(bench, kind, sink, events, keys):
         width = len(str(keys - 1))
         while True:
             key = f"c{len(took_ms) * 7919 % keys:0{width}}"
-            body = json.dumps({"sql": f"SELECT * FROM {table} WHERE customer = $key", "params": {"key": key}})
             began = time.perf_counter()
-            connection.request("POST", "/v1/query", body, {"Content-Type": "application/json"})
+            connection.request("GET", f"/v1/tables/{table}?customer=eq.{key}")
             answer = connection.getresponse()
             answer.read()
             if answer.status == 200:

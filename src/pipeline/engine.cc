@@ -107,8 +107,9 @@ Status Engine::Stop() {
   if (was_started && !s.options.read_only)
     status = s.control->Append(ControlKind::kStopped, "", s.options.who);
   if (s.tables && !s.options.read_only) {
-    Status checkpointed = s.tables->Checkpoint();
-    if (status.ok()) status = checkpointed;
+    Status saved = s.tables->FoldAll();
+    if (saved.ok()) saved = s.tables->Checkpoint();
+    if (status.ok()) status = saved;
   }
   // The log first: its writers answer what is under way, through what is cleared next.
   if (s.log) {

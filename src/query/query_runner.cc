@@ -307,15 +307,24 @@ Result<std::unique_ptr<RunningQuery>> QueryRunner::Start(const QueryRequest& req
     fault->sql = std::move(sql_fault);
     return Fail(running->Ended(status));
   };
-  auto prepared = connection.Prepare(rewritten.sql);
-  if (!prepared) return failed(prepared.error(), connection.fault());
-  running->statement = std::move(*prepared);
-  for (const auto& [name, value] : request.parameters)
-    if (Status bound = running->statement->Bind(name, value); !bound.ok())
-      return Fail(Invalid("parameter ${}: {}", name, bound.message()));
-  auto rows = running->statement->Stream();
-  if (!rows) return failed(rows.error(), running->statement->fault());
-  running->rows.emplace(std::move(*rows));
+  // The view may name a delta that a fold has just taken away: then it names another now.
+  constexpr int kTries = 3;
+  for (int tries = 1; !running->rows; ++tries) {
+    auto prepared = connection.Prepare(rewritten.sql);
+    if (!prepared) {
+      if (connection.fault().kind == "Catalog Error" && tries < kTries) continue;
+      return failed(prepared.error(), connection.fault());
+    }
+    running->statement = std::move(*prepared);
+    for (const auto& [name, value] : request.parameters)
+      if (Status bound = running->statement->Bind(name, value); !bound.ok())
+        return Fail(Invalid("parameter ${}: {}", name, bound.message()));
+    auto rows = running->statement->Stream();
+    if (rows)
+      running->rows.emplace(std::move(*rows));
+    else if (running->statement->fault().kind != "Catalog Error" || tries >= kTries)
+      return failed(rows.error(), running->statement->fault());
+  }
   running->columns = running->rows->columns();
   return std::unique_ptr<RunningQuery>(new RunningQuery(std::move(running)));
 }

@@ -109,6 +109,7 @@ std::string Database::LibraryVersion() { return duckdb_library_version(); }
 Result<std::unique_ptr<Database>> Database::Open(const std::string& path, DatabaseOptions options) {
   std::unique_ptr<Database> database(new Database());
   database->path_ = path;
+  database->memory_bytes_ = options.memory_bytes;
   if (!path.empty() && !options.read_only) {
     FAIL_IF_ERROR(MakeFile(path));
     ASSIGN_OR_FAIL(database->guard_, CheckpointGuard::Open(path));

@@ -190,6 +190,7 @@ class Database {
   void NoteDamage(const Status& status) const;
   /// Whether Open found an unfinished checkpoint and undid it.
   bool restored() const { return restored_; }
+  uint64_t memory_bytes() const { return memory_bytes_; }
   static std::string LibraryVersion();
 
  private:
@@ -201,6 +202,7 @@ class Database {
   std::unique_ptr<CheckpointGuard> guard_;  // outlives DuckDB's own descriptor; none for memory
   bool restored_ = false;
   std::string path_;
+  uint64_t memory_bytes_ = 0;
   std::unique_ptr<State> state_;
 };
 

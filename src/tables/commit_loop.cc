@@ -21,9 +21,8 @@ Status InWordsOfTheTable(const Status& status, const std::string& table) {
 
 }  // namespace
 
-CommitLoop::CommitLoop(TableStore::State& state, std::unique_ptr<Connection> connection, int64_t last_at,
-                       uint64_t offset_rows)
-    : state_(state), connection_(std::move(connection)), at_(last_at), offset_rows_(offset_rows) {
+CommitLoop::CommitLoop(TableStore::State& state, std::unique_ptr<Connection> connection, Target target)
+    : state_(state), target_(target), connection_(std::move(connection)) {
   thread_ = std::thread([this] { Loop(); });
 }
 
@@ -63,6 +62,11 @@ Status CommitLoop::Run(const Table* table, std::function<Status(Connection&)> ta
   Job job;
   job.table = table;
   job.task = std::move(task);
+  return Wait(job);
+}
+
+Status CommitLoop::Flush() {
+  Job job;
   return Wait(job);
 }
 
@@ -111,7 +115,7 @@ void CommitLoop::Loop() {
       Job* job = queue_.front();
       queue_.pop_front();
       lock.unlock();
-      Status status = job->task(*connection_);
+      Status status = RunTask(*job);
       if (job->table != nullptr) inserts_.erase(job->table);
       lock.lock();
       job->status = std::move(status), job->done = true;
@@ -127,6 +131,16 @@ void CommitLoop::Loop() {
     lock.lock();
     if (stop_ && queue_.empty() && !pending_.empty() && !state_.fatal.ok()) return;
   }
+}
+
+Status CommitLoop::RunTask(Job& job) {
+  if (!job.task) {
+    CommitGroup({});
+    return OkStatus();
+  }
+  if (target_ == Target::kMemory) return job.task(*connection_);
+  std::shared_lock file(state_.file);
+  return job.task(*connection_);
 }
 
 void CommitLoop::Finish(Job& job, Status status) {
@@ -203,6 +217,8 @@ CommitLoop::Outcome CommitLoop::TryGroup(const std::vector<Job*>& group, const P
     Result<Rows> rows = statement->Execute();
     return rows ? OkStatus() : rows.error();
   };
+  std::shared_lock file(state_.file, std::defer_lock);
+  if (target_ == Target::kFile) file.lock();
   Status status = run(begin_, "BEGIN TRANSACTION");
   PendingOffsets offsets = pending;
   std::erase_if(offsets, [&](const auto& entry) {
@@ -222,7 +238,7 @@ CommitLoop::Outcome CommitLoop::TryGroup(const std::vector<Job*>& group, const P
       offsets[{*delivery.writer, delivery.rows->partition}] = {
           delivery.table->name, {delivery.rows->next_offset, delivery.rows->epoch}};
   }
-  if (status.ok()) status = StoreOffsets(offsets);
+  if (status.ok() && target_ == Target::kFile) status = StoreOffsets(offsets);
   if (status.ok()) status = run(commit_, "COMMIT");
   if (!status.ok()) {
     Rollback();
@@ -300,10 +316,10 @@ Result<int64_t> CommitLoop::WriterId(const Writer& writer, const std::string& ta
   {
     std::lock_guard lock(state_.mutex);
     auto found = state_.writers.find(writer);
-    if (found != state_.writers.end()) return found->second.id;
+    if (found != state_.writers.end() && found->second.id != 0) return found->second.id;
     auto made = new_writers_.find(writer);
     if (made != new_writers_.end()) return made->second.id;
-    record = {state_.next_writer++, writer, table, {}};
+    record = {state_.next_writer++, writer, table, {}, {}};
   }
   FAIL_IF_ERROR(StoreWriter(*connection_, record));
   return new_writers_.emplace(writer, record).first->second.id;
@@ -311,7 +327,11 @@ Result<int64_t> CommitLoop::WriterId(const Writer& writer, const std::string& ta
 
 Status CommitLoop::StoreOffsets(const PendingOffsets& offsets) {
   constexpr size_t kMostAtOnce = 32;
-  ++at_;
+  int64_t seq = 0;
+  {
+    std::lock_guard lock(state_.mutex);
+    seq = ++state_.last_seq;
+  }
   for (auto next = offsets.begin(); next != offsets.end();) {
     size_t count = std::min<size_t>(kMostAtOnce, std::distance(next, offsets.end()));
     std::unique_ptr<Statement>& statement = offset_statements_[count];
@@ -325,7 +345,7 @@ Status CommitLoop::StoreOffsets(const PendingOffsets& offsets) {
     for (uint32_t i = 0; i < count; ++i, ++next) {
       ASSIGN_OR_RETURN(int64_t id, WriterId(next->first.first, next->second.table));
       int64_t values[] = {id, next->first.second, static_cast<int64_t>(next->second.offset.next),
-                          next->second.offset.epoch, at_};
+                          next->second.offset.epoch, seq};
       for (uint32_t k = 0; k < 5; ++k) RETURN_IF_ERROR(statement->Bind(i * 5 + k + 1, values[k]));
     }
     Result<Rows> rows = statement->Execute();
@@ -336,45 +356,26 @@ Status CommitLoop::StoreOffsets(const PendingOffsets& offsets) {
 
 void CommitLoop::Publish(const std::vector<Job*>& group, const PendingOffsets& offsets) {
   int64_t now = state_.clock.MonotonicNs();
+  bool in_file = target_ == Target::kFile;
   std::lock_guard lock(state_.mutex);
   for (auto& [writer, record] : new_writers_) state_.writers.emplace(writer, std::move(record));
   new_writers_.clear();
   for (const auto& [key, value] : offsets) {
-    auto found = state_.writers.find(key.first);
-    if (found != state_.writers.end()) found->second.offsets[key.second] = value.offset;
+    WriterRecord& record = state_.writers[key.first];
+    record.writer = key.first, record.table = value.table;
+    record.offsets[key.second] = value.offset;
+    if (in_file) record.stored[key.second] = value.offset;
   }
   for (Job* job : group) {
     Table& table = *job->delivery->table;
-    (table.shape.keyed() ? table.delta_rows : table.base_rows) += job->delivery->inserted;
+    (in_file ? table.base_rows : table.delta_rows) += job->delivery->inserted;
     table.last_delivery_ns = now;
+    if (!in_file) table.MarkUnsaved(now);
     state_.rows += job->delivery->inserted;
   }
   state_.deliveries += group.size();
   ++state_.commits;
-  offset_rows_ += offsets.size();
-}
-
-Status CommitLoop::TrimOffsets() {
-  constexpr uint64_t kFewRows = 1000;
-  if (offset_rows_ < kFewRows) return OkStatus();
-  Status status = connection_->Run(
-      "DELETE FROM _millstream.offsets WHERE rowid NOT IN (SELECT arg_max(rowid, seq) FROM "
-      "_millstream.offsets "
-      "GROUP BY writer, part)");
-  if (status.ok()) offset_rows_ = 0;
-  return status;
-}
-
-Status CommitLoop::Checkpoint() {
-  return Run(nullptr, [this](Connection& connection) -> Status {
-    CommitGroup({});
-    RETURN_IF_ERROR(TrimOffsets());
-    RETURN_IF_ERROR(state_.database.Checkpoint(connection));
-    std::lock_guard lock(state_.mutex);
-    state_.checkpointed.clear();
-    for (const auto& [writer, record] : state_.writers) state_.checkpointed[writer] = record.offsets;
-    return OkStatus();
-  });
+  if (in_file) state_.offset_rows += offsets.size();
 }
 
 }  // namespace millstream

@@ -1,7 +1,9 @@
-// CommitLoop: the one thread that writes tables, offsets and layouts.
+// CommitLoop: a thread that writes rows of deliveries.
 //
-// Place: floor 3, inside tables/. It takes all deliveries that gathered while it committed the last ones,
-// inserts the rows of each and stores all offsets in one transaction; layout changes run between such groups.
+// Place: floor 3, inside tables/. A store has two. The file's loop takes the rows of append tables and stores
+// them with their writers' offsets in one transaction; layout changes run between such groups. The memory's
+// loop takes the rows of keyed tables into their deltas; how far these came is stored by the fold that takes
+// the rows into the file. Either takes all deliveries that gathered while it committed the last ones.
 // Failure: after a failed statement the transaction is rolled back, never committed (a COMMIT of an aborted
 // one answers success). A data error answers the delivery at fault, and the rest of its group runs again; out
 // of memory and conflicts are tried again with back-off, first together, then alone; kIo stops the store.
@@ -29,13 +31,13 @@ class CommitLoop {
   static constexpr int kMaxTries = 12;
   static constexpr int64_t kOffsetDelayMs = 100;  // an offset without rows is stored this late at most
 
-  CommitLoop(TableStore::State& state, std::unique_ptr<Connection> connection, int64_t last_at,
-             uint64_t offset_rows);
+  enum class Target : unsigned char { kFile, kMemory };
+  CommitLoop(TableStore::State& state, std::unique_ptr<Connection> connection, Target target);
   ~CommitLoop();
 
   /// Blocks until committed. What lies below the writer's stored offset is left out.
   Status Deliver(const Writer& writer, std::shared_ptr<Table> table, const RowBatch& rows);
-  /// Takes an offset that no row belongs to; it is committed with the next rows, or soon.
+  /// Takes an offset that no row belongs to; it is committed with the next rows, or soon. Of the file's loop.
   void TakeOffset(const Writer& writer, const std::string& table, uint32_t partition, StoredOffset offset);
   /// Offsets of TakeOffset that are not committed yet.
   std::map<uint32_t, StoredOffset> Pending(const Writer& writer);
@@ -44,8 +46,8 @@ class CommitLoop {
   /// Runs a layout change on the writer's thread, between groups, and forgets what is prepared for `table`
   /// (may be null). The task brings its own transaction.
   Status Run(const Table* table, std::function<Status(Connection&)> task);
-  /// Checkpoints between groups; offsets that survive a power cut follow.
-  Status Checkpoint();
+  /// Returns when every offset that was taken before is stored.
+  Status Flush();
 
  private:
   struct Delivery {
@@ -56,7 +58,7 @@ class CommitLoop {
     uint64_t inserted = 0;  // rows, by the last attempt
   };
   struct Job {
-    std::unique_ptr<Delivery> delivery;  // or a task
+    std::unique_ptr<Delivery> delivery;  // or a task, or neither: Flush
     const Table* table = nullptr;
     std::function<Status(Connection&)> task;
     Status status;
@@ -80,6 +82,7 @@ class CommitLoop {
 
   void Loop();
   Status Wait(Job& job);
+  Status RunTask(Job& job);
   void Finish(Job& job, Status status);
   void CommitGroup(std::vector<Job*> group);
   Outcome TryGroup(const std::vector<Job*>& group, const PendingOffsets& pending);
@@ -92,17 +95,15 @@ class CommitLoop {
   void RestorePending();
   void Rollback();
   void BackOff(int tries);
-  Status TrimOffsets();
 
   TableStore::State& state_;
+  const Target target_;
   std::unique_ptr<Connection> connection_;
   // The writer's thread only:
   std::map<const Table*, std::vector<std::unique_ptr<Insert>>> inserts_;
   std::map<size_t, std::unique_ptr<Statement>> offset_statements_;  // by how many offsets
   std::unique_ptr<Statement> begin_, commit_;
   std::map<Writer, WriterRecord> new_writers_;  // stored by the transaction that runs
-  int64_t at_;
-  uint64_t offset_rows_;
 
   std::mutex mutex_;
   std::condition_variable wake_, done_, room_;

@@ -168,10 +168,13 @@ Status TableStore::Ensure(const TableSpec& spec, const std::vector<ColumnInfo>& 
   if (!table) {
     made.id = state_->TakePart(), made.base = state_->TakePart();
     if (made.keyed()) made.delta = state_->TakePart();
-    return state_->writer->Run(nullptr, [&](Connection& writer) -> Status {
-      std::vector<std::string> statements = {CreatePartSql(made, made.base)};
-      if (made.keyed()) statements.push_back(CreatePartSql(made, made.delta));
-      RETURN_IF_ERROR(InTransaction(writer, statements, made, true).Within("table " + spec.name));
+    return state_->file_loop->Run(nullptr, [&](Connection& writer) -> Status {
+      if (made.keyed()) RETURN_IF_ERROR(writer.Run(CreatePartSql(made, made.delta)));
+      Status status = InTransaction(writer, {CreatePartSql(made, made.base)}, made, true);
+      if (!status.ok()) {
+        if (made.keyed()) (void)writer.Run("DROP TABLE " + PartName(made, made.delta));
+        return status.Within("table " + spec.name);
+      }
       auto fresh = std::make_shared<Table>(made);
       fresh->last_delivery_ns = state_->clock.MonotonicNs();
       std::lock_guard lock(state_->mutex);
@@ -186,18 +189,32 @@ Status TableStore::Ensure(const TableSpec& spec, const std::vector<ColumnInfo>& 
       shape.spec.key_in_one_partition == one_partition)
     return OkStatus();
   LayoutLock layout(*state_, *table);
-  return state_->writer->Run(table.get(), [&](Connection& writer) -> Status {
-    TableShape next = state_->ShapeOf(*table);
-    next.spec.delete_when = spec.delete_when, next.spec.key_in_one_partition = one_partition;
+  TableShape next = state_->ShapeOf(*table);
+  next.spec.delete_when = spec.delete_when, next.spec.key_in_one_partition = one_partition;
+  next.columns.insert(next.columns.end(), missing.begin(), missing.end());
+  auto add_columns = [&](int64_t part) {
     std::vector<std::string> statements;
-    for (const ColumnInfo& column : missing) {
-      next.columns.push_back(column);
-      for (int64_t part : {next.base, next.delta, next.folding})
-        if (part != 0)
-          statements.push_back(fmt::format("ALTER TABLE {} ADD COLUMN {} {}", PartName(next, part),
-                                           Quoted(column.name), column.type));
+    for (const ColumnInfo& column : missing)
+      statements.push_back(fmt::format("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {}", PartName(next, part),
+                                       Quoted(column.name), column.type));
+    return statements;
+  };
+  // The deltas first: a column that no view names harms nobody, should the file refuse.
+  auto in_memory = [&](Connection& writer) -> Status {
+    for (int64_t part : {next.delta, next.folding}) {
+      if (part == 0) continue;
+      for (const std::string& statement : add_columns(part)) RETURN_IF_ERROR(writer.Run(statement));
     }
-    RETURN_IF_ERROR(InTransaction(writer, statements, next, false).Within("table " + spec.name));
+    return OkStatus();
+  };
+  auto in_file = [&](Connection& writer) -> Status {
+    return InTransaction(writer, add_columns(next.base), next, false).Within("table " + spec.name);
+  };
+  RETURN_IF_ERROR(state_->memory_loop->Run(table.get(), in_memory));
+  RETURN_IF_ERROR(state_->file_loop->Run(table.get(), in_file));
+  // Between two groups: what is prepared for the old shape is forgotten.
+  CommitLoop& loop = next.keyed() ? *state_->memory_loop : *state_->file_loop;
+  return loop.Run(table.get(), [&](Connection&) -> Status {
     std::lock_guard lock(state_->mutex);
     table->shape = next;
     return OkStatus();

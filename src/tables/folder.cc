@@ -53,7 +53,7 @@ Status Folder::Checkpoint() {
     std::lock_guard lock(mutex_);
     --checkpoints_waiting_;
   }
-  return state_.writer->Checkpoint();
+  return CheckpointNow();
 }
 
 void Folder::Loop() {
@@ -71,25 +71,27 @@ void Folder::Loop() {
       continue;
     }
     lock.unlock();
+    DropRetired();
+    MeasureMemory();
     std::shared_ptr<Table> due = NextDue();
-    if (due) {
+    if (due && retired_.empty()) {
       Status status = Fold(*due);
       failures_ = status.ok() ? 0 : failures_ + 1;
       if (!status.ok())
         not_before_ns_ = state_.clock.MonotonicNs() + std::min<int64_t>(failures_, 30) * 1'000'000'000;
     }
-    CheckpointIfDue(due != nullptr);
+    CheckpointIfDue();
     lock.lock();
   }
 }
 
 bool Folder::IsDue(const Table& table, int64_t now) const {
+  if (!table.unsaved || table.dropped || table.waiting > 0) return false;
   uint64_t rows = table.delta_rows + table.folding_rows;
-  if (rows == 0 || table.dropped || table.waiting > 0) return false;
   if (rows >= std::clamp(table.base_rows / kBaseShare, kMinRows, kMaxRows)) return true;
-  int64_t pause = now - table.last_delivery_ns;
-  if (pause >= kPauseNs && rows >= table.base_rows / 500) return true;
-  return pause >= std::max(kLongPauseNs, 100 * table.last_fold_ns);
+  if (rows > 0 && state_.memory_used > state_.database.memory_bytes() / kMemoryFraction) return true;
+  if (now - table.last_delivery_ns >= kPauseNs && rows >= table.base_rows / 500) return true;
+  return now - table.unsaved_since_ns >= std::max(kMaxAgeNs, kAgeFolds * table.last_fold_ns);
 }
 
 std::shared_ptr<Table> Folder::NextDue() {
@@ -123,17 +125,19 @@ Status Folder::Fold(Table& table) {
   std::lock_guard layout(table.layout);
   std::lock_guard change(changing_);
   int64_t begin = state_.clock.MonotonicNs();
+  uint64_t rows = 0;
   {
     std::lock_guard lock(state_.mutex);
-    if (table.dropped || table.delta_rows + table.folding_rows == 0) return OkStatus();
+    if (table.dropped || !table.unsaved) return OkStatus();
+    rows = table.delta_rows + table.folding_rows;
   }
-  if (state_.ShapeOf(table).folding == 0) RETURN_IF_ERROR(Swap(table));
+  if (rows > 0 && state_.ShapeOf(table).folding == 0) RETURN_IF_ERROR(Swap(table));
   {
     std::lock_guard lock(mutex_);
     if (stop_) return Cancelled("the table store stops");
     current_ = &table;
   }
-  Status status = RunFold(table, state_.ShapeOf(table));
+  Status status = rows > 0 ? RunFold(table, state_.ShapeOf(table)) : SaveOffsets(table);
   state_.database.NoteDamage(status);
   if (!status.ok()) (void)connection_->Run("ROLLBACK");
   (void)connection_->Run(kFoldCleanSql);
@@ -149,25 +153,99 @@ Status Folder::Fold(Table& table) {
   return status.Within("fold of table " + table.name);
 }
 
+namespace {
+
+/// How far the writers of a table are. Under the store's mutex.
+std::map<Writer, std::map<uint32_t, StoredOffset>> OffsetsOf(const TableStore::State& state,
+                                                             const std::string& table) {
+  std::map<Writer, std::map<uint32_t, StoredOffset>> offsets;
+  for (const auto& [writer, record] : state.writers)
+    if (record.table == table) offsets.emplace(writer, record.offsets);
+  return offsets;
+}
+
+}  // namespace
+
 Status Folder::Swap(Table& table) {
   int64_t part = state_.TakePart();
-  return state_.writer->Run(&table, [&](Connection& connection) -> Status {
+  return state_.memory_loop->Run(&table, [&](Connection& connection) -> Status {
     TableShape shape = state_.ShapeOf(table);
     shape.folding = shape.delta, shape.delta = part;
-    RETURN_IF_ERROR(connection.Run("BEGIN TRANSACTION"));
-    Status status = connection.Run(CreatePartSql(shape, part));
-    if (status.ok()) status = StoreTable(connection, shape, false);
-    if (status.ok()) status = connection.Run(CreateViewSql(shape));
-    if (status.ok()) status = connection.Run("COMMIT");
-    if (!status.ok()) {
-      (void)connection.Run("ROLLBACK");
+    RETURN_IF_ERROR(connection.Run(CreatePartSql(shape, part)));
+    if (Status status = connection.Run(CreateViewSql(shape)); !status.ok()) {
+      (void)connection.Run("DROP TABLE " + PartName(shape, part));
       return status;
     }
     std::lock_guard lock(state_.mutex);
     table.shape = shape;
     table.folding_rows = table.delta_rows, table.delta_rows = 0;
+    table.folding_offsets = OffsetsOf(state_, table.name);
     return OkStatus();
   });
+}
+
+/// Offsets that no row belongs to.
+Status Folder::SaveOffsets(Table& table) {
+  {
+    std::lock_guard lock(state_.mutex);
+    if (table.delta_rows + table.folding_rows > 0) return OkStatus();  // they go with a fold
+    table.folding_offsets = OffsetsOf(state_, table.name);
+  }
+  std::map<Writer, int64_t> new_ids;
+  RETURN_IF_ERROR(connection_->Run("BEGIN TRANSACTION"));
+  RETURN_IF_ERROR(StoreOffsets(table, &new_ids));
+  RETURN_IF_ERROR(Commit());
+  PublishOffsets(table, new_ids);
+  return OkStatus();
+}
+
+Status Folder::StoreOffsets(const Table& table, std::map<Writer, int64_t>* new_ids) {
+  std::string rows;
+  std::vector<WriterRecord> fresh;
+  {
+    std::lock_guard lock(state_.mutex);
+    ++state_.last_seq;
+    for (const auto& [writer, offsets] : table.folding_offsets) {
+      auto found = state_.writers.find(writer);
+      if (found == state_.writers.end()) continue;  // forgotten
+      int64_t id = found->second.id;
+      if (id == 0) {
+        id = (*new_ids)[writer] = state_.next_writer++;
+        fresh.push_back({id, writer, table.name, {}, {}});
+      }
+      for (const auto& [partition, offset] : offsets)
+        rows += fmt::format("{}({}, {}, {}, {}, {})", rows.empty() ? "" : ", ", id, partition, offset.next,
+                            offset.epoch, state_.last_seq);
+    }
+  }
+  for (const WriterRecord& record : fresh) RETURN_IF_ERROR(StoreWriter(*connection_, record));
+  return rows.empty() ? OkStatus() : connection_->Run("INSERT INTO _millstream.offsets VALUES " + rows);
+}
+
+void Folder::PublishOffsets(Table& table, const std::map<Writer, int64_t>& new_ids) {
+  std::lock_guard lock(state_.mutex);
+  for (auto& [writer, offsets] : table.folding_offsets) {
+    auto found = state_.writers.find(writer);
+    if (found == state_.writers.end()) continue;
+    if (auto id = new_ids.find(writer); id != new_ids.end()) found->second.id = id->second;
+    state_.offset_rows += offsets.size();
+    found->second.stored = std::move(offsets);
+  }
+  table.folding_offsets.clear();
+  table.unsaved = table.delta_rows > 0;
+  for (const auto& [writer, record] : state_.writers)
+    if (record.table == table.name && record.offsets != record.stored) table.unsaved = true;
+  table.unsaved_since_ns = state_.clock.MonotonicNs();
+}
+
+/// An interrupted COMMIT may have committed and say that it has not: from here on nobody interrupts.
+Status Folder::Commit() {
+  {
+    std::lock_guard lock(mutex_);
+    if (stop_) return Cancelled("the table store stops");
+    current_ = nullptr;
+  }
+  return connection_->Run("COMMIT");
 }
 
 bool Folder::Interrupted(const Table& table) {
@@ -175,83 +253,147 @@ bool Folder::Interrupted(const Table& table) {
   return stop_ || checkpoints_waiting_ > 0 || table.waiting > 0;
 }
 
-Status Folder::RunAll(const Table& table, const std::vector<std::string>& statements) {
+/// Answers how many rows the statements insert.
+Result<uint64_t> Folder::RunAll(const Table& table, const std::vector<std::string>& statements) {
+  uint64_t inserted = 0;
   for (const std::string& statement : statements) {
-    if (Interrupted(table)) return Cancelled("room was asked for");
-    RETURN_IF_ERROR(connection_->Run(statement));
+    if (Interrupted(table)) return Fail(Cancelled("room was asked for"));
+    ASSIGN_OR_FAIL(Rows rows, connection_->Query(statement));
+    if (statement.starts_with("INSERT")) inserted += rows.changed_rows();
   }
-  return OkStatus();
+  return inserted;
 }
 
-Result<uint64_t> Folder::CountOf(const std::string& temp_table) {
-  ASSIGN_OR_FAIL(auto rows, TextRows(*connection_, "SELECT count(*) FROM temp." + temp_table));
-  return std::strtoull(rows[0][0].c_str(), nullptr, 10);
+Result<uint64_t> Folder::CountOf(const std::string& sql) {
+  ASSIGN_OR_FAIL(auto rows, TextRows(*connection_, sql));
+  return rows.empty() ? 0 : std::strtoull(rows[0][0].c_str(), nullptr, 10);
 }
 
 Status Folder::RunFold(Table& table, const TableShape& shape) {
   RETURN_IF_ERROR(connection_->Run(kFoldCleanSql));
   RETURN_IF_ERROR(connection_->Run("BEGIN TRANSACTION"));
-  RETURN_IF_ERROR(RunAll(table, FoldPrepareSql(shape)));
-  TableShape next = shape;
-  if (shape.upsert() && shape.spec.key_in_one_partition) {
-    ASSIGN_OR_RETURN(Rows forgotten, connection_->Query(kForgetDeletesSql));
-    next.forgot_deletes |= forgotten.changed_rows() > 0;
-  }
-  ASSIGN_OR_RETURN(uint64_t folded, CountOf("folded"));
-  ASSIGN_OR_RETURN(uint64_t replaced, CountOf("replaced"));
-  uint64_t base_rows = 0, dead_rows = 0, delta_rows = 0;
+  uint64_t base_rows = 0, dead_rows = 0, scattered_rows = 0, delta_rows = 0, replaced = 0;
   {
     std::lock_guard lock(state_.mutex);
-    base_rows = table.base_rows, dead_rows = table.dead_rows, delta_rows = table.folding_rows;
+    base_rows = table.base_rows, dead_rows = table.dead_rows, scattered_rows = table.scattered_rows;
+    delta_rows = table.folding_rows;
   }
-  uint64_t alive = base_rows - std::min(base_rows, replaced) + folded;
-  // Dead rows would be read for ever, and DuckDB's own tidying of them stops the writer at a checkpoint.
-  bool rewrite = dead_rows + replaced > alive / 2;
+  // A look-up passes the rows that are not in order; and where most sums change, all are made anew.
+  bool rewrite = scattered_rows > std::max(base_rows / 8, kScatteredRows) ||
+                 (shape.aggregate() && delta_rows > base_rows / 4);
+  TableShape next = shape;
+  if (shape.upsert() || !rewrite) {
+    uint64_t ordinals = 0;
+    if (shape.upsert()) {
+      ASSIGN_OR_RETURN(ordinals, CountOf(HasOrdinalsSql(shape)));
+    }
+    ASSIGN_OR_RETURN(replaced, RunAll(table, FoldPrepareSql(shape, ordinals == 0)));
+    ASSIGN_OR_RETURN(replaced, CountOf("SELECT count(*) FROM temp.replaced"));
+  }
+  if (shape.upsert() && shape.spec.key_in_one_partition) {
+    ASSIGN_OR_RETURN(Rows forgotten, connection_->Query(ForgetDeletesSql(shape)));
+    next.forgot_deletes |= forgotten.changed_rows() > 0;
+  }
+  // Dead rows would be read for ever.
+  rewrite |= dead_rows + replaced > base_rows;
   next.folding = 0;
-  std::string drop = fmt::format("DROP TABLE {}", PartName(shape, shape.folding));
+  std::vector<std::string> statements;
   if (rewrite) {
     next.base = state_.TakePart();
-    uint32_t ranges = static_cast<uint32_t>(alive / kRowsPerRange + 1);
-    RETURN_IF_ERROR(RunAll(table, FoldRewriteSql(shape, next.base, ranges)));
-    drop += fmt::format("; DROP TABLE {}", PartName(shape, shape.base));
+    auto ranges = static_cast<uint32_t>(std::max(base_rows, delta_rows) / kRowsPerRange + 1);
+    statements = FoldRewriteSql(shape, next.base, ranges);
+    statements.push_back(fmt::format("DROP TABLE {}", PartName(shape, shape.base)));
   } else {
-    RETURN_IF_ERROR(RunAll(table, FoldInPlaceSql(shape)));
+    statements = FoldInPlaceSql(shape);
   }
-  RETURN_IF_ERROR(RunAll(table, {CreateViewSql(next), drop}));
+  statements.push_back(CreateViewSql(next));
+  ASSIGN_OR_RETURN(uint64_t inserted, RunAll(table, statements));
   RETURN_IF_ERROR(StoreTable(*connection_, next, false));
+  std::map<Writer, int64_t> new_ids;
+  RETURN_IF_ERROR(StoreOffsets(table, &new_ids));
+  RETURN_IF_ERROR(Commit());
+  if (rewrite) rewritten_rows_ += base_rows;
+  retired_.push_back({PartName(shape, shape.folding), state_.clock.MonotonicNs()});
   {
-    // An interrupted COMMIT may have committed and say that it has not: from here on nobody interrupts.
-    std::lock_guard lock(mutex_);
-    if (stop_) return Cancelled("the table store stops");
-    current_ = nullptr;
+    std::lock_guard lock(state_.mutex);
+    table.shape = next;
+    table.base_rows = rewrite ? inserted : base_rows - std::min(base_rows, replaced) + inserted;
+    table.dead_rows = rewrite ? 0 : dead_rows + replaced;
+    table.scattered_rows = rewrite ? 0 : scattered_rows + std::min(inserted, kRowGroupRows);
+    table.folding_rows = 0;
+    ++state_.folds, state_.folded_rows += delta_rows;
   }
-  RETURN_IF_ERROR(connection_->Run("COMMIT"));
-  std::lock_guard lock(state_.mutex);
-  table.shape = next;
-  table.base_rows = alive;
-  table.dead_rows = rewrite ? 0 : dead_rows + replaced;
-  table.folding_rows = 0;
-  ++state_.folds, state_.folded_rows += delta_rows;
+  PublishOffsets(table, new_ids);
   return OkStatus();
 }
 
-void Folder::CheckpointIfDue(bool after_fold) {
+/// Drops finished deltas that no reader opens any more. A reader that has one open keeps its rows.
+void Folder::DropRetired() {
+  std::lock_guard change(changing_);
+  int64_t now = state_.clock.MonotonicNs();
+  while (!retired_.empty() && now - retired_.front().since_ns >= kReaderNs) {
+    if (!connection_->Run("DROP TABLE IF EXISTS " + retired_.front().part).ok()) return;
+    retired_.pop_front();
+  }
+}
+
+void Folder::MeasureMemory() {
+  int64_t now = state_.clock.MonotonicNs();
+  if (now - measured_ns_ < kMeasureNs) return;
+  measured_ns_ = now;
+  std::lock_guard change(changing_);
+  auto bytes = CountOf("SELECT memory_usage_bytes FROM duckdb_memory() WHERE tag = 'IN_MEMORY_TABLE'");
+  if (!bytes) return;
+  state_.memory_used = *bytes;
+  state_.room.notify_all();
+}
+
+Status Folder::TrimOffsets() {
+  constexpr uint64_t kFewRows = 1000;
+  {
+    std::lock_guard lock(state_.mutex);
+    if (state_.offset_rows < kFewRows) return OkStatus();
+  }
+  RETURN_IF_ERROR(
+      connection_->Run("DELETE FROM _millstream.offsets WHERE rowid NOT IN (SELECT arg_max(rowid, seq) FROM "
+                       "_millstream.offsets GROUP BY writer, part)"));
+  std::lock_guard lock(state_.mutex);
+  state_.offset_rows = 0;
+  return OkStatus();
+}
+
+/// `changing_` is held, so no fold writes.
+Status Folder::CheckpointNow() {
+  RETURN_IF_ERROR(state_.file_loop->Flush());
+  std::unique_lock file(state_.file);
+  RETURN_IF_ERROR(TrimOffsets());
+  RETURN_IF_ERROR(state_.database.Checkpoint(*connection_));
+  rewritten_rows_ = 0;
+  std::lock_guard lock(state_.mutex);
+  state_.checkpointed.clear();
+  for (const auto& [writer, record] : state_.writers)
+    if (record.id != 0) state_.checkpointed[writer] = record.stored;
+  return OkStatus();
+}
+
+void Folder::CheckpointIfDue() {
   if (state_.wal_path.empty()) return;
   // stat only: to open the file would drop DuckDB's lock on it.
   struct stat wal;
   uint64_t bytes = stat(state_.wal_path.c_str(), &wal) == 0 ? static_cast<uint64_t>(wal.st_size) : 0;
-  int64_t last = 0;
+  int64_t now = state_.clock.MonotonicNs(), last = 0;
   {
     std::lock_guard lock(state_.mutex);
-    for (const auto& [name, table] : state_.tables) last = std::max(last, table->last_delivery_ns);
+    // Deliveries that wait for a fold are no pause.
+    for (const auto& [name, table] : state_.tables)
+      last = std::max(last, table->unsaved ? now : table->last_delivery_ns);
   }
-  int64_t pause = state_.clock.MonotonicNs() - last;
-  // Right after a fold most of the log belongs to a delta that is gone: then a checkpoint costs least.
-  bool due = bytes >= kCheckpointWalBytes || (after_fold && bytes >= kCheckpointWalBytes / 4) ||
-             (pause >= 2 * kPauseNs && bytes >= kPauseWalBytes) || (pause >= 3 * kLongPauseNs && bytes > 0);
+  int64_t pause = now - last;
+  bool due = bytes >= kCheckpointWalBytes || rewritten_rows_ >= kMaxRows ||
+             (pause >= 2 * kPauseNs && bytes >= kPauseWalBytes) || (pause >= 3 * kMaxAgeNs && bytes > 0);
   if (due && state_.clock.MonotonicNs() >= not_before_ns_) {
     std::lock_guard change(changing_);
-    Status status = state_.writer->Checkpoint();
+    Status status = CheckpointNow();
     state_.database.NoteDamage(status);
     if (!status.ok()) not_before_ns_ = state_.clock.MonotonicNs() + kPauseNs;
   }

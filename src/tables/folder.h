@@ -1,15 +1,18 @@
 // Folder: the thread that takes finished deltas into their bases, and decides when to checkpoint.
 //
-// Place: floor 3, inside tables/. One fold at a time. First the writer gives the table a new delta (a layout
-// change of its own); then the finished one goes into the base in a transaction of the folder's connection
-// that also switches the view and drops the delta: before its commit and after it readers get the same
-// answers, and a stop at any point leaves either. A base is changed in place while few of its rows are dead,
-// else written anew in hash order, so that a look-up reads one row group of it. Threads: its own; public
-// functions are thread-safe. Failure: a fold that fails is rolled back and tried again later; rows stay in
-// the delta, where readers see them.
+// Place: floor 3, inside tables/. One fold at a time. First the memory's loop gives the table a new delta;
+// then the finished one goes into the base, with how far its writers came, in a transaction of the folder's
+// connection that also switches the view: before its commit and after it readers get the same answers, and a
+// kill at any point leaves a base and offsets that agree. The finished delta is dropped a little later,
+// because a reader may be about to open it. A base is changed in place while few of its rows are dead, else
+// written anew in hash order, so that a look-up reads one row group of it. Threads: its own; public functions
+// are thread-safe. Failure: a fold that fails is rolled back and tried again later; rows stay in the delta,
+// where readers see them.
 #pragma once
 
 #include <condition_variable>
+#include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -20,16 +23,26 @@ namespace millstream {
 
 class Folder {
  public:
-  // A fold costs a pass over the base: it waits for a quarter of the base's rows under load, for less when
-  // deliveries pause.
-  static constexpr uint64_t kMinRows = 200'000;
-  static constexpr uint64_t kMaxRows = 4'000'000;
-  static constexpr uint64_t kBaseShare = 4;
+  // A fold costs a pass over the base, so under load it waits for many rows, and for fewer when deliveries
+  // pause. What is not folded comes again from the log after a crash: hence the greatest age.
+  static constexpr uint64_t kMinRows = 250'000;
+  static constexpr uint64_t kMaxRows = 1'000'000;
+  static constexpr uint64_t kBaseShare = 2;
   static constexpr int64_t kPauseNs = 1'000'000'000;
-  static constexpr int64_t kLongPauseNs = 10'000'000'000;
+  static constexpr int64_t kMaxAgeNs = 10'000'000'000;
+  static constexpr int64_t kAgeFolds = 50;  // … and as many times what the last fold took
+  static constexpr uint64_t kMemoryFraction =
+      4;  // of DuckDB's memory: all deltas together, before they are folded
+  // Beyond these deliveries wait for a fold.
+  static constexpr uint64_t kMostUnfolded = 2'000'000;
+  static constexpr uint64_t kMostMemoryFraction = 2;
+  static constexpr int64_t kReaderNs = 100'000'000;  // between a reader's look at the view and its start
   static constexpr uint64_t kCheckpointWalBytes = 64ull << 20;
   static constexpr uint64_t kPauseWalBytes = 1ull << 20;
-  static constexpr uint64_t kRowsPerRange = 500'000;
+  static constexpr uint64_t kRowGroupRows = 122'880;  // DuckDB's
+  static constexpr uint64_t kScatteredRows = 3'000'000;
+  static constexpr uint64_t kRowsPerRange = 1'000'000;
+  static constexpr int64_t kMeasureNs = 100'000'000;
   static constexpr int64_t kTickMs = 20;
 
   Folder(TableStore::State& state, std::unique_ptr<Connection> connection);
@@ -39,8 +52,8 @@ class Folder {
   Status FoldAll();
   /// If a fold of this table runs, it is undone, to be made later.
   void MakeRoom(const Table& table);
-  /// A checkpoint by the writer while no fold runs (Database::Checkpoint); a fold that runs is undone, to be
-  /// made later.
+  /// A checkpoint while neither a fold nor a commit runs (Database::Checkpoint); a fold that runs is undone,
+  /// to be made later. Offsets that survive a power cut follow.
   Status Checkpoint();
 
  private:
@@ -50,16 +63,31 @@ class Folder {
   Status FoldEverything();
   Status Fold(Table& table);
   Status Swap(Table& table);
+  Result<uint64_t> CountOf(const std::string& sql);
   Status RunFold(Table& table, const TableShape& shape);
-  Status RunAll(const Table& table, const std::vector<std::string>& statements);
-  Result<uint64_t> CountOf(const std::string& temp_table);
-  void CheckpointIfDue(bool after_fold);
+  Status SaveOffsets(Table& table);
+  Status Commit();
+  Status StoreOffsets(const Table& table, std::map<Writer, int64_t>* new_ids);
+  void PublishOffsets(Table& table, const std::map<Writer, int64_t>& new_ids);
+  Result<uint64_t> RunAll(const Table& table, const std::vector<std::string>& statements);
+  Status TrimOffsets();
+  Status CheckpointNow();
+  void CheckpointIfDue();
+  void DropRetired();
+  void MeasureMemory();
   bool Interrupted(const Table& table);
 
   TableStore::State& state_;
   std::unique_ptr<Connection> connection_;
-  int64_t failures_ = 0;       // folds in a row
-  int64_t not_before_ns_ = 0;  // after a failure
+  int64_t failures_ = 0;         // folds in a row
+  int64_t not_before_ns_ = 0;    // after a failure
+  uint64_t rewritten_rows_ = 0;  // since the last checkpoint: blocks of old bases are free only after one
+  struct Retired {
+    std::string part;
+    int64_t since_ns;
+  };
+  std::deque<Retired> retired_;
+  int64_t measured_ns_ = 0;
 
   std::mutex changing_;  // a fold or a checkpoint, never both; taken before mutex_
   std::mutex mutex_;

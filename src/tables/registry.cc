@@ -11,8 +11,8 @@ namespace {
 constexpr const char* kSchema =
     "CREATE SCHEMA IF NOT EXISTS _millstream;"
     "CREATE TABLE IF NOT EXISTS _millstream.meta (name VARCHAR, value VARCHAR);"
-    "CREATE TABLE IF NOT EXISTS _millstream.tables (id BIGINT, name VARCHAR, spec VARCHAR, base BIGINT, "
-    "delta BIGINT, folding BIGINT);"
+    "CREATE TABLE IF NOT EXISTS _millstream.tables (id BIGINT, name VARCHAR, spec VARCHAR, base "
+    "BIGINT);"
     "CREATE TABLE IF NOT EXISTS _millstream.writers (id BIGINT, pipeline VARCHAR, generation VARCHAR, sink "
     "VARCHAR, name VARCHAR);"
     "CREATE TABLE IF NOT EXISTS _millstream.offsets (writer BIGINT, part BIGINT, next BIGINT, epoch BIGINT, "
@@ -85,7 +85,7 @@ Result<TableShape> ReadTable(Connection& connection, const std::vector<std::stri
   shape.id = Signed(row[0]);
   FAIL_IF_ERROR(ReadSpec(row[2], shape).Within("table " + row[1]));
   shape.spec.name = row[1];
-  shape.base = Signed(row[3]), shape.delta = Signed(row[4]), shape.folding = Signed(row[5]);
+  shape.base = Signed(row[3]);
   ASSIGN_OR_FAIL(shape.columns, VisibleColumns(connection, shape));
   if (shape.columns.empty() && !shape.keyed()) return shape;
   for (const auto& [name, expression] : shape.spec.values) {
@@ -101,8 +101,7 @@ Result<TableShape> ReadTable(Connection& connection, const std::vector<std::stri
 Status DropForeignParts(Connection& connection, const std::vector<TableShape>& tables, int64_t* next_part) {
   std::set<std::string> known;
   for (const TableShape& shape : tables)
-    for (int64_t part : {shape.base, shape.delta, shape.folding})
-      if (part != 0) known.insert(PartName(shape, part)), *next_part = std::max(*next_part, part + 1);
+    known.insert(PartName(shape, shape.base)), *next_part = std::max(*next_part, shape.base + 1);
   ASSIGN_OR_RETURN(auto rows, TextRows(connection,
                                        "SELECT '_millstream.' || table_name FROM duckdb_tables() WHERE "
                                        "database_name = current_database() AND schema_name = '_millstream' "
@@ -133,6 +132,14 @@ Result<std::vector<std::vector<std::string>>> TextRows(Connection& connection, c
 Result<RegistryContent> OpenRegistry(Connection& connection) {
   RegistryContent content;
   FAIL_IF_ERROR(connection.Run(kSchema));
+  ASSIGN_OR_FAIL(auto old,
+                 TextRows(connection,
+                          "SELECT 1 FROM duckdb_columns() WHERE database_name = current_database() AND "
+                          "schema_name = '_millstream' AND table_name = 'tables' AND column_name = 'delta'"));
+  if (!old.empty())
+    return Fail(
+        Corrupt("the tables' file is of a version before 0.1.0: remove it, and the tables are made anew from "
+                "the log"));
   ASSIGN_OR_FAIL(auto probe, TextRows(connection, kHashProbe));
   ASSIGN_OR_FAIL(auto stored,
                  TextRows(connection, "SELECT value FROM _millstream.meta WHERE name = 'hash_probe'"));
@@ -141,8 +148,7 @@ Result<RegistryContent> OpenRegistry(Connection& connection) {
     FAIL_IF_ERROR(
         connection.Run(fmt::format("INSERT INTO _millstream.meta VALUES ('hash_probe', '{}')", probe[0][0])));
   }
-  ASSIGN_OR_FAIL(auto tables,
-                 TextRows(connection, "SELECT id, name, spec, base, delta, folding FROM _millstream.tables"));
+  ASSIGN_OR_FAIL(auto tables, TextRows(connection, "SELECT id, name, spec, base FROM _millstream.tables"));
   for (auto& row : tables) {
     ASSIGN_OR_FAIL(TableShape shape, ReadTable(connection, row));
     content.tables.push_back(std::move(shape));
@@ -156,18 +162,19 @@ Result<RegistryContent> OpenRegistry(Connection& connection) {
   std::map<int64_t, size_t> by_id;
   for (auto& row : writers) {
     by_id[Signed(row[0])] = content.writers.size();
-    content.writers.push_back({Signed(row[0]), {row[1], Unsigned(row[2]), row[3]}, row[4], {}});
+    content.writers.push_back({Signed(row[0]), {row[1], Unsigned(row[2]), row[3]}, row[4], {}, {}});
   }
   ASSIGN_OR_FAIL(
       auto offsets,
       TextRows(connection, "SELECT writer, part, next, epoch, seq FROM _millstream.offsets ORDER BY seq"));
   for (auto& row : offsets) {
-    content.last_at = std::max(content.last_at, Signed(row[4]));
+    content.last_seq = std::max(content.last_seq, Signed(row[4]));
     auto found = by_id.find(Signed(row[0]));
     if (found == by_id.end()) continue;
     content.writers[found->second].offsets[static_cast<uint32_t>(Unsigned(row[1]))] = {
         static_cast<uint64_t>(Signed(row[2])), static_cast<uint32_t>(Unsigned(row[3]))};
   }
+  for (WriterRecord& record : content.writers) record.stored = record.offsets;
   content.offset_rows = offsets.size();
   return content;
 }
@@ -178,8 +185,7 @@ Status RenewHashes(Connection& connection, const std::vector<TableShape>& tables
     if (!shape.keyed()) continue;
     std::string key;
     for (const std::string& name : shape.spec.key) key += (key.empty() ? "" : ", ") + Quoted(name);
-    for (int64_t part : {shape.base, shape.delta, shape.folding})
-      if (part != 0) sql += fmt::format("UPDATE {} SET _hash = hash({});", PartName(shape, part), key);
+    sql += fmt::format("UPDATE {} SET _hash = hash({});", PartName(shape, shape.base), key);
   }
   ASSIGN_OR_RETURN(auto probe, TextRows(connection, kHashProbe));
   sql +=
@@ -192,19 +198,16 @@ Status RenewHashes(Connection& connection, const std::vector<TableShape>& tables
 Status StoreTable(Connection& connection, const TableShape& shape, bool is_new) {
   std::string spec = QuotedText(SpecToJson(shape));
   if (is_new)
-    return connection.Run(fmt::format("INSERT INTO _millstream.tables VALUES ({}, '{}', '{}', {}, {}, {})",
-                                      shape.id, QuotedText(shape.spec.name), spec, shape.base, shape.delta,
-                                      shape.folding));
-  return connection.Run(fmt::format(
-      "UPDATE _millstream.tables SET spec = '{}', base = {}, delta = {}, folding = {} WHERE id = {}", spec,
-      shape.base, shape.delta, shape.folding, shape.id));
+    return connection.Run(fmt::format("INSERT INTO _millstream.tables VALUES ({}, '{}', '{}', {})", shape.id,
+                                      QuotedText(shape.spec.name), spec, shape.base));
+  return connection.Run(fmt::format("UPDATE _millstream.tables SET spec = '{}', base = {} WHERE id = {}",
+                                    spec, shape.base, shape.id));
 }
 
 Status RemoveTable(Connection& connection, const TableShape& shape) {
-  std::string sql = fmt::format("DROP VIEW main.{};", Quoted(shape.spec.name));
-  for (int64_t part : {shape.base, shape.delta, shape.folding})
-    if (part != 0) sql += fmt::format("DROP TABLE {};", PartName(shape, part));
-  return connection.Run(sql + fmt::format("DELETE FROM _millstream.tables WHERE id = {}", shape.id));
+  return connection.Run(
+      fmt::format("DROP VIEW main.{}; DROP TABLE {}; DELETE FROM _millstream.tables WHERE id = {}",
+                  Quoted(shape.spec.name), PartName(shape, shape.base), shape.id));
 }
 
 Status StoreWriter(Connection& connection, const WriterRecord& record) {

@@ -1,9 +1,9 @@
 // Registry: what the DuckDB file itself says of its tables, their writers and the writers' offsets.
 //
 // Place: floor 3, inside tables/. Everything lies in the hidden schema `_millstream`: `tables` (spec as JSON,
-// part numbers), `writers`, `offsets` (append-only: the row with the greatest `seq` of a writer's partition
-// holds; trimmed before a checkpoint), `meta`. Threads: free functions over the caller's connection; those
-// that change something belong into the caller's transaction.
+// number of the base), `writers`, `offsets` (append-only: the row with the greatest `seq` of a writer's
+// partition holds; trimmed before a checkpoint), `meta`. Threads: free functions over the caller's
+// connection; those that change something belong into the caller's transaction.
 #pragma once
 
 #include <cstdint>
@@ -17,22 +17,23 @@
 namespace millstream {
 
 struct WriterRecord {
-  int64_t id = 0;
+  int64_t id = 0;  // 0: not in the file yet
   Writer writer;
   std::string table;
-  std::map<uint32_t, StoredOffset> offsets;
+  std::map<uint32_t, StoredOffset> offsets;  // of what readers see
+  std::map<uint32_t, StoredOffset> stored;   // of what lies in the file
 };
 
 struct RegistryContent {
   std::vector<TableShape> tables;
   std::vector<WriterRecord> writers;
   int64_t next_part = 1;
-  int64_t last_at = 0;        // greatest `seq` of an offset
+  int64_t last_seq = 0;       // greatest `seq` of an offset
   uint64_t offset_rows = 0;   // how many rows `offsets` has
   bool hash_changed = false;  // this DuckDB hashes otherwise than the one that wrote the file
 };
 
-/// Makes the schema if it is missing, reads everything, and drops parts that no table names (of a stop in the
+/// Makes the schema if it is missing, reads everything, and drops bases that no table names (of a stop in the
 /// middle of something).
 Result<RegistryContent> OpenRegistry(Connection& connection);
 /// Writes all stored hashes anew with this DuckDB's hash().

@@ -102,6 +102,15 @@ std::string Combined(const TableShape& shape, const std::string& from) {
                      shape.has_last() ? ", max(_order) AS _order" : "", from, KeyList(shape));
 }
 
+bool IsKey(const TableShape& shape, const ColumnInfo& column) {
+  return std::any_of(shape.spec.key.begin(), shape.spec.key.end(),
+                     [&](auto& key) { return SameName(key, column.name); });
+}
+
+bool IsDelta(const TableShape& shape, int64_t part) {
+  return part != 0 && (part == shape.delta || part == shape.folding);
+}
+
 std::vector<int64_t> Deltas(const TableShape& shape) {
   std::vector<int64_t> deltas;
   if (shape.folding != 0) deltas.push_back(shape.folding);
@@ -175,23 +184,26 @@ uint32_t PipelineNumber(std::string_view pipeline) {
 }
 
 std::string PartName(const TableShape& shape, int64_t part) {
-  return fmt::format("_millstream.t{}_{}", shape.id, part);
+  return fmt::format("{}.t{}_{}", IsDelta(shape, part) ? "_recent.main" : "_millstream", shape.id, part);
 }
 
 std::string CreatePartSql(const TableShape& shape, int64_t part) {
-  // A delta lives for seconds: a checkpoint that looks for the best compression of its texts is wasted.
+  // A base is written again and again: to try all ways to compress its texts would be most of a fold's cost.
+  // Keys and hashes are read by each fold and look-up, which would have to decompress them.
   auto compression = [&](const ColumnInfo& column) {
-    return part == shape.delta && column.type == "VARCHAR" ? " USING COMPRESSION uncompressed" : "";
+    if (!shape.keyed() || IsDelta(shape, part)) return "";
+    bool is_text = column.type == "VARCHAR";
+    if (column.name == "_hash" || (is_text && IsKey(shape, column))) return " USING COMPRESSION uncompressed";
+    return is_text ? " USING COMPRESSION fsst" : "";
   };
   std::vector<std::string> columns;
   for (const ColumnInfo& column : shape.columns) {
-    bool required = shape.upsert() && std::any_of(shape.spec.key.begin(), shape.spec.key.end(),
-                                                  [&](auto& key) { return SameName(key, column.name); });
+    bool required = shape.upsert() && IsKey(shape, column);
     columns.push_back(fmt::format("{} {}{}{}", Quoted(column.name), column.type, required ? " NOT NULL" : "",
                                   compression(column)));
   }
   for (const ColumnInfo& column : HiddenColumns(shape))
-    columns.push_back(fmt::format("{} {}", Quoted(column.name), column.type));
+    columns.push_back(fmt::format("{} {}{}", Quoted(column.name), column.type, compression(column)));
   return fmt::format("CREATE TABLE {} ({})", PartName(shape, part), Join(columns, ", "));
 }
 
@@ -270,10 +282,10 @@ std::string KeyParameter(const TableShape& shape, size_t index) {
 std::string KeyHashSql(const TableShape& shape) {
   std::vector<std::string> values;
   for (size_t i = 0; i < shape.spec.key.size(); ++i) values.push_back(KeyParameter(shape, i));
-  return fmt::format("SELECT CAST(hash({}) AS VARCHAR)", Join(values, ", "));
+  return fmt::format("SELECT hash({})", Join(values, ", "));
 }
 
-std::string LookupSql(const TableShape& shape, const std::string& hash) {
+std::string LookupSql(const TableShape& shape, uint64_t hash) {
   std::vector<std::string> conditions = {fmt::format("_hash = {}::UBIGINT", hash)};
   for (size_t i = 0; i < shape.spec.key.size(); ++i)
     conditions.push_back(
@@ -284,60 +296,91 @@ std::string LookupSql(const TableShape& shape, const std::string& hash) {
   for (int64_t part : parts)
     selects.push_back(fmt::format("SELECT {} FROM {} WHERE {}", StoredList(shape), PartName(shape, part),
                                   Join(conditions, " AND ")));
-  return fmt::format("SELECT {} FROM ({}){}", VisibleList(shape),
-                     Combined(shape, Join(selects, " UNION ALL ")),
-                     shape.upsert() ? " WHERE NOT _deleted" : "");
+  std::string all = Join(selects, " UNION ALL ");
+  if (shape.aggregate()) return fmt::format("SELECT {} FROM ({})", VisibleList(shape), Combined(shape, all));
+  return fmt::format("SELECT {} FROM (SELECT * FROM ({}) ORDER BY {} LIMIT 1) WHERE NOT _deleted",
+                     VisibleList(shape), all, NewestFirst(shape));
 }
 
-std::vector<std::string> FoldPrepareSql(const TableShape& shape) {
+std::vector<std::string> FoldPrepareSql(const TableShape& shape, bool one_row_an_event) {
   std::string base = PartName(shape, shape.base), delta = PartName(shape, shape.folding);
-  if (shape.aggregate()) {
-    std::string met = fmt::format("SELECT {} FROM {} b SEMI JOIN {} d ON b._hash = d._hash",
-                                  StoredList(shape, "b."), base, delta);
-    return {fmt::format("CREATE TEMP TABLE replaced AS SELECT b.rowid AS r FROM {} b SEMI JOIN {} d ON "
-                        "b._hash = d._hash",
-                        base, delta),
-            fmt::format("CREATE TEMP TABLE folded AS {} ORDER BY _hash",
-                        Combined(shape, fmt::format("SELECT {} FROM {} UNION ALL {}", StoredList(shape),
-                                                    delta, met)))};
-  }
-  // The newest row of a key by its row id: cheaper than a window over all columns.
+  if (shape.aggregate())
+    return {
+        fmt::format("CREATE TEMP TABLE replaced AS SELECT b.rowid AS r, b._hash FROM {} b SEMI JOIN {} d ON "
+                    "b._hash = d._hash",
+                    base, delta)};
   std::string newest =
       shape.spec.key_in_one_partition
-          ? fmt::format(
-                "SELECT {0} FROM {1} WHERE rowid IN (SELECT arg_max(rowid, {2}) FROM {1} GROUP BY "
-                "_hash, {3})",
-                StoredList(shape), delta, kPosition, KeyList(shape))
-          : Combined(shape, fmt::format("SELECT {} FROM {}", StoredList(shape), delta));
+          ? fmt::format("SELECT arg_max(rowid, {}) AS r FROM {} GROUP BY _hash, {}",
+                        one_row_an_event ? "_offset" : kPosition, delta, KeyList(shape))
+          : fmt::format(
+                "SELECT rowid AS r FROM {} QUALIFY row_number() OVER (PARTITION BY _hash, {} ORDER BY "
+                "{}) = 1",
+                delta, KeyList(shape), NewestFirst(shape));
   // Rows that met their key in the base: the older of the two goes.
-  std::string older = NewerThan(shape, "f", "b");
-  std::string match = fmt::format("f._hash = b._hash AND {}", KeyEquals(shape, "f", "b"));
   return {
-      fmt::format("CREATE TEMP TABLE folded AS {} ORDER BY _hash", newest),
-      fmt::format("CREATE TEMP TABLE met AS SELECT b.rowid AS r, f.rowid AS f, {} AS older FROM {} b JOIN "
-                  "temp.folded f ON {}",
-                  older, base, match),
-      "CREATE TEMP TABLE replaced AS SELECT r FROM temp.met WHERE older",
-      "DELETE FROM temp.folded WHERE rowid IN (SELECT f FROM temp.met WHERE NOT older)",
-      "DROP TABLE temp.met"};
+      fmt::format("CREATE TEMP TABLE newest AS {}", newest),
+      fmt::format(
+          "CREATE TEMP TABLE met AS SELECT b.rowid AS r, b._hash, f.rowid AS f, {} AS older FROM {} b JOIN "
+          "(SELECT rowid, * FROM {} WHERE rowid IN (SELECT r FROM temp.newest)) f ON f._hash = b._hash "
+          "AND {}",
+          NewerThan(shape, "f", "b"), base, delta, KeyEquals(shape, "f", "b")),
+      "CREATE TEMP TABLE replaced AS SELECT r, _hash FROM temp.met WHERE older",
+      "DELETE FROM temp.newest WHERE r IN (SELECT f FROM temp.met WHERE NOT older)", "DROP TABLE temp.met"};
 }
+
+std::string HasOrdinalsSql(const TableShape& shape) {
+  return fmt::format("SELECT count(*) FROM (SELECT 1 FROM {} WHERE _ordinal > 0 LIMIT 1)",
+                     PartName(shape, shape.folding));
+}
+
+std::string ForgetDeletesSql(const TableShape& shape) {
+  return fmt::format("DELETE FROM temp.newest WHERE r IN (SELECT rowid FROM {} WHERE _deleted)",
+                     PartName(shape, shape.folding));
+}
+
+namespace {
+
+/// What goes into the base: of upsert the newest rows, of aggregate the sums of delta and base.
+std::string Incoming(const TableShape& shape, const std::string& range) {
+  std::string base = PartName(shape, shape.base), delta = PartName(shape, shape.folding);
+  std::string stored = StoredList(shape);
+  if (shape.upsert())
+    return fmt::format("SELECT {} FROM {} WHERE rowid IN (SELECT r FROM temp.newest) AND {}", stored, delta,
+                       range);
+  return Combined(
+      shape, fmt::format("SELECT {0} FROM {1} UNION ALL SELECT {0} FROM {2} WHERE rowid IN (SELECT r FROM "
+                         "temp.replaced)",
+                         stored, delta, base));
+}
+
+}  // namespace
 
 std::vector<std::string> FoldInPlaceSql(const TableShape& shape) {
   std::string base = PartName(shape, shape.base);
-  return {fmt::format("DELETE FROM {} WHERE rowid IN (SELECT r FROM temp.replaced)", base),
-          fmt::format("INSERT INTO {0} ({1}) SELECT {1} FROM temp.folded", base, StoredList(shape))};
+  return {
+      fmt::format("INSERT INTO {} ({}) {} ORDER BY _hash", base, StoredList(shape), Incoming(shape, "true")),
+      fmt::format("DELETE FROM {} WHERE rowid IN (SELECT r FROM temp.replaced)", base)};
 }
 
 std::vector<std::string> FoldRewriteSql(const TableShape& shape, int64_t new_base, uint32_t ranges) {
+  std::string base = PartName(shape, shape.base), delta = PartName(shape, shape.folding);
+  std::string stored = StoredList(shape);
   std::vector<std::string> statements = {CreatePartSql(shape, new_base)};
-  for (uint32_t i = 0; i < ranges; ++i)
-    statements.push_back(fmt::format(
-        "INSERT INTO {0} ({1}) SELECT {1} FROM (SELECT {1} FROM (SELECT {1}, rowid AS _row FROM {2} WHERE "
-        "{3}) b "
-        "ANTI JOIN temp.replaced x ON b._row = x.r UNION ALL SELECT {1} FROM temp.folded WHERE {3}) ORDER BY "
-        "_hash",
-        PartName(shape, new_base), StoredList(shape), PartName(shape, shape.base),
-        InRange("_hash", i, ranges)));
+  for (uint32_t i = 0; i < ranges; ++i) {
+    std::string range = InRange("_hash", i, ranges);
+    std::string rows =
+        shape.aggregate()
+            ? Combined(shape,
+                       fmt::format("SELECT {0} FROM {1} WHERE {3} UNION ALL SELECT {0} FROM {2} WHERE {3}",
+                                   stored, base, delta, range))
+            : fmt::format(
+                  "SELECT {0} FROM (SELECT {0}, rowid AS _row FROM {1} WHERE {2}) b ANTI JOIN (SELECT r FROM "
+                  "temp.replaced WHERE {2}) x ON b._row = x.r UNION ALL {3}",
+                  stored, base, range, Incoming(shape, range));
+    statements.push_back(fmt::format("INSERT INTO {0} ({1}) SELECT {1} FROM ({2}) ORDER BY _hash",
+                                     PartName(shape, new_base), stored, rows));
+  }
   return statements;
 }
 

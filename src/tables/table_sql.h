@@ -1,8 +1,9 @@
 // TableShape and its SQL: the statements by which a table is made, written, read and folded.
 //
-// Place: floor 3, inside tables/. A table N of the file has parts `_millstream.tN_G`: a base, the delta that
-// deliveries append to, and while a fold runs the finished delta that it folds; readers see the view
-// `main.NAME` over them. Pure functions of a shape: no database, no threads.
+// Place: floor 3, inside tables/. A table N has parts: a base `_millstream.tN_G` in the file; of a keyed
+// table in memory the delta `_recent.main.tN_G` that deliveries append to, and while a fold runs the finished
+// delta that it folds. Readers see the view `main.NAME` over them. Pure functions of a shape: no database, no
+// threads.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +28,8 @@ struct TableShape {
   std::vector<Aggregate> aggregates;  // of spec.values, bound
   int64_t id = 0;
   int64_t base = 0;             // part numbers; 0 = none
-  int64_t delta = 0;            // keyed tables: deliveries append here
-  int64_t folding = 0;          // keyed tables: finished, to be folded
+  int64_t delta = 0;            // keyed tables: deliveries append here; in memory
+  int64_t folding = 0;          // keyed tables: finished, to be folded; in memory
   bool forgot_deletes = false;  // a fold has dropped tombstones: older rows must not come any more
 
   bool keyed() const { return !spec.key.empty(); }
@@ -41,7 +42,10 @@ struct TableShape {
 
 bool SameName(std::string_view a, std::string_view b);
 
-/// "_millstream.t5_3".
+/// The database in memory that holds the deltas.
+inline constexpr const char* kAttachRecentSql = "ATTACH IF NOT EXISTS ':memory:' AS _recent";
+
+/// "_millstream.t5_3", or "_recent.main.t5_3" for a delta.
 std::string PartName(const TableShape& shape, int64_t part);
 std::string CreatePartSql(const TableShape& shape, int64_t part);
 std::string CreateViewSql(const TableShape& shape);
@@ -49,24 +53,27 @@ std::string CreateViewSql(const TableShape& shape);
 /// what the rows have. Reserved ones may be missing, `_partition`, `_offset`, `_ordinal` excepted.
 std::string InsertSql(const TableShape& shape, const std::vector<ColumnInfo>& row_columns,
                       const std::string& from);
-/// SELECT of the hash of a key given as $1, $2, ….
+/// SELECT of the hash of a key given as $1, $2, …; the same for a table's whole life.
 std::string KeyHashSql(const TableShape& shape);
 /// The row of one key ($1, $2, …) whose hash is known: reads each part by its hash column.
-std::string LookupSql(const TableShape& shape, const std::string& hash);
+std::string LookupSql(const TableShape& shape, uint64_t hash);
 /// The pipeline's number in rows and ties: 32 bits of its name, the same on every machine.
 uint32_t PipelineNumber(std::string_view pipeline);
 
 /// The fold of part `folding` into the base, as statements for one transaction. First the temporary tables
-/// `folded` (what goes into the base, in hash order) and `replaced` (row ids of base rows that go).
-std::vector<std::string> FoldPrepareSql(const TableShape& shape);
-/// Drops the tombstones of `folded`: where nothing older can come they have nothing to hide any more.
-inline constexpr const char* kForgetDeletesSql = "DELETE FROM temp.folded WHERE _deleted";
-/// Then either in place …
+/// `replaced` (row ids and hashes of base rows that go) and, of upsert, `newest` (row ids of the delta's rows
+/// that stay). `one_row_an_event`: no event gave the delta two rows, so that the offset alone is their order.
+std::vector<std::string> FoldPrepareSql(const TableShape& shape, bool one_row_an_event);
+/// Upsert: SELECT of 1 if an event gave the delta several rows, else of 0.
+std::string HasOrdinalsSql(const TableShape& shape);
+/// Upsert: drops tombstones from `newest`: where nothing older can come they have nothing to hide any more.
+std::string ForgetDeletesSql(const TableShape& shape);
+/// Then either in place, first the rows that come, then those that go …
 std::vector<std::string> FoldInPlaceSql(const TableShape& shape);
 /// … or as a new base, one statement a range of hashes, so that a base larger than memory is sorted too.
 std::vector<std::string> FoldRewriteSql(const TableShape& shape, int64_t new_base, uint32_t ranges);
 /// Drops the temporary tables; also before a fold, for one that failed.
 inline constexpr const char* kFoldCleanSql =
-    "DROP TABLE IF EXISTS temp.folded; DROP TABLE IF EXISTS temp.replaced";
+    "DROP TABLE IF EXISTS temp.newest; DROP TABLE IF EXISTS temp.met; DROP TABLE IF EXISTS temp.replaced";
 
 }  // namespace millstream

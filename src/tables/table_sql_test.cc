@@ -45,13 +45,14 @@ TEST_P(RewriteTest, RangesCoverEveryRowOnceInHashOrder) {
       Status status = connection.Run(sql);
       ASSERT_TRUE(status.ok()) << status.ToString() << "\n" << sql;
     };
+    run(kAttachRecentSql);
     for (int64_t part : {1, 2, 3}) run(CreatePartSql(shape, part));
     run(fmt::format("INSERT INTO {} SELECT i, 1{}, hash(i::BIGINT){} FROM range(5000) r(i)",
                     PartName(shape, 1), hidden, last));
     run(fmt::format("INSERT INTO {} SELECT i, 10{}, hash(i::BIGINT){} FROM range(4000, 7000) r(i)",
                     PartName(shape, 2), hidden, last));
     run("UPDATE " + PartName(shape, 2) + (aggregate ? " SET n = 10" : " SET _offset = _offset + 10000"));
-    for (const std::string& sql : FoldPrepareSql(shape)) run(sql);
+    for (const std::string& sql : FoldPrepareSql(shape, true)) run(sql);
     for (const std::string& sql : FoldRewriteSql(shape, 4, GetParam())) run(sql);
     run(kFoldCleanSql);
     EXPECT_EQ(test.One("SELECT count(*), count(DISTINCT id), sum(n) FROM " + PartName(shape, 4)),

@@ -59,6 +59,7 @@ struct Writer {
 struct StoredOffset {
   uint64_t next = 0;
   uint32_t epoch = 0;
+  bool operator==(const StoredOffset&) const = default;
 };
 
 class TableStore {

@@ -225,6 +225,53 @@ TEST_F(TableStoreTest, OffsetsWithoutRowsAreStoredAndSurvive) {
   EXPECT_TRUE(test_.store().Offsets(kWriter).empty());
 }
 
+// Retention deletes events below the checkpointed offsets: rows that are only in memory still need theirs.
+TEST_F(TableStoreTest, OnlyAFoldMakesAKeyedTablesOffsetsDurable) {
+  for (Mode mode : {Mode::kUpsert, Mode::kAggregate}) {
+    Ensure(mode);
+    ASSERT_TRUE(Deliver({Row("a", "x", 1, 0), Row("b", "x", 1, 1)}).ok());
+    ASSERT_TRUE(test_.store().Checkpoint().ok());
+    EXPECT_EQ(test_.store().Offsets(kWriter).at(0).next, 2u);
+    EXPECT_TRUE(test_.store().CheckpointedOffsets(kWriter).empty());
+    ASSERT_TRUE(test_.store().FoldAll().ok());
+    EXPECT_TRUE(test_.store().CheckpointedOffsets(kWriter).empty());
+    ASSERT_TRUE(test_.store().Checkpoint().ok());
+    EXPECT_EQ(test_.store().CheckpointedOffsets(kWriter).at(0).next, 2u);
+    // More rows, and an offset that no row belongs to: neither is in the file yet.
+    ASSERT_TRUE(Deliver({Row("c", "x", 1, 5)}).ok());
+    RowBatch empty = MakeBatch(test_.connection(), {}, 1);
+    empty.next_offset = 9;
+    ASSERT_TRUE(test_.store().Deliver(kWriter, "orders", empty).ok());
+    ASSERT_TRUE(test_.store().Checkpoint().ok());
+    EXPECT_EQ(test_.store().Offsets(kWriter).at(1).next, 9u);
+    EXPECT_EQ(test_.store().CheckpointedOffsets(kWriter).at(0).next, 2u);
+    EXPECT_FALSE(test_.store().CheckpointedOffsets(kWriter).contains(1));
+    ASSERT_TRUE(test_.store().FoldAll().ok());
+    // An offset alone, with nothing to fold.
+    empty.next_offset = 12;
+    ASSERT_TRUE(test_.store().Deliver(kWriter, "orders", empty).ok());
+    ASSERT_TRUE(test_.store().FoldAll().ok());
+    ASSERT_TRUE(test_.store().Checkpoint().ok());
+    EXPECT_EQ(test_.store().CheckpointedOffsets(kWriter).at(0).next, 6u);
+    EXPECT_EQ(test_.store().CheckpointedOffsets(kWriter).at(1).next, 12u);
+    ASSERT_TRUE(test_.store().Drop("orders").ok());
+  }
+}
+
+TEST_F(TableStoreTest, AForgottenWritersRowsStay) {
+  Ensure(Mode::kUpsert);
+  ASSERT_TRUE(Deliver({Row("a", "x", 1, 0)}).ok());
+  test_.store().ForgetWriter(kWriter);  // nobody would deliver the row again
+  ASSERT_TRUE(test_.store().Checkpoint().ok());
+  EXPECT_EQ(test_.One("SELECT count(*) FROM duckdb_tables() WHERE schema_name = '_millstream' AND "
+                      "regexp_matches(table_name, '^t[0-9]') AND estimated_size = 1"),
+            "1");
+  EXPECT_TRUE(test_.store().Offsets(kWriter).empty());
+  test_.Reopen();
+  EXPECT_EQ(LookupLine("a"), "a|x|0.01|0|0|0|");
+  EXPECT_TRUE(test_.store().Offsets(kWriter).empty());
+}
+
 TEST_F(TableStoreTest, EnsureAddsColumnsAndRefusesOtherTypes) {
   for (Mode mode : {Mode::kAppend, Mode::kUpsert}) {
     Ensure(mode);
@@ -336,8 +383,8 @@ TEST_F(TableStoreTest, AnotherHashIsNoticedAndWrittenAnew) {
   ASSERT_TRUE(Deliver({Row("a", "x", 1, 0), Row("b", "y", 1, 1)}).ok());
   ASSERT_TRUE(test_.store().FoldAll().ok());
   std::string base = test_.One(
-      "SELECT '_millstream.' || table_name FROM duckdb_tables() WHERE table_name LIKE 't%' AND "
-      "estimated_size = 2");
+      "SELECT '_millstream.' || table_name FROM duckdb_tables() WHERE schema_name = '_millstream' AND "
+      "table_name LIKE 't%' AND estimated_size = 2");
   ASSERT_TRUE(test_.connection().Run("UPDATE " + base + " SET _hash = 7").ok());
   EXPECT_EQ(LookupLine("a"), "");
   ASSERT_TRUE(test_.connection().Run("UPDATE _millstream.meta SET value = 'another'").ok());
@@ -351,7 +398,8 @@ TEST_F(TableStoreTest, TwoKeysOfOneHashStayTwo) {
   ASSERT_TRUE(test_.store().FoldAll().ok());
   ASSERT_TRUE(Deliver({Row("a", "new", 1, 3)}).ok());
   std::vector<std::string> parts = test_.Lines(
-      "SELECT '_millstream.' || table_name FROM duckdb_tables() WHERE regexp_matches(table_name, '^t[0-9]')");
+      "SELECT database_name || '.' || schema_name || '.' || table_name FROM duckdb_tables() WHERE "
+      "regexp_matches(table_name, '^t[0-9]')");
   for (const std::string& part : parts)
     ASSERT_TRUE(test_.connection().Run("UPDATE " + part + " SET _hash = 7").ok()) << part;
   std::vector<std::string> expected = {"a|new", "b|y", "c|z"};
