@@ -73,6 +73,8 @@ struct Engine::State {
     auto it = ingests.find(stream);
     return it == ingests.end() ? nullptr : it->second.get();
   }
+  /// kNotFound names the nearest stream.
+  Result<StreamIngest*> IngestNamed(const std::string& stream);
   PipelineRuntime* FindPipeline(const std::string& name) {
     std::shared_lock lock(mutex);
     auto it = pipelines.find(name);

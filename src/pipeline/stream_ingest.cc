@@ -133,7 +133,9 @@ void StreamIngest::Lay(Gatherer& gatherer, bool reject) {
     return;
   }
   gatherer.SkipCovered();
-  if (!dedupe_) Encode(prepared);
+  if (dedupe_) return;
+  Encode(prepared);
+  ReturnAssembler(std::move(prepared.assembler));
 }
 
 bool StreamIngest::ReceiptsDue(const std::string& origin, const std::string& part, size_t bytes) {
@@ -148,13 +150,15 @@ bool StreamIngest::ReceiptsDue(const std::string& origin, const std::string& par
 void StreamIngest::Split(const IngestRequest& request, Gatherer& gatherer) {
   PreparedIngest& prepared = gatherer.prepared();
   const uint64_t first = request.origin ? request.origin->first : 0;
+  const bool in_bytes = request.origin && request.origin->in_bytes;
+  std::string_view body = request.body;
   auto add = [&](const Envelope& envelope, std::string_view data, uint64_t line) {
-    Gatherer::Place place{prepared.events, line, request.origin ? first + prepared.events + 1 : 0, {}};
+    uint64_t reached = in_bytes ? request.body.size() - body.size() : prepared.events + 1;
+    Gatherer::Place place{prepared.events, line, request.origin ? first + reached : 0, {}};
     if (auto rejection = gatherer.Add(envelope, data, place))
       gatherer.Quarantine(place, data, std::move(*rejection));
   };
   auto refuse = [&](Status status) { prepared.refusal = IngestRefusal{std::move(status), {}}; };
-  std::string_view body = request.body;
   switch (request.format) {
     case BodyFormat::kNdjson: {
       uint64_t line = request.first_line;
@@ -163,7 +167,7 @@ void StreamIngest::Split(const IngestRequest& request, Gatherer& gatherer) {
         std::string_view text = body.substr(0, end);
         body.remove_prefix(end == std::string_view::npos ? body.size() : end + 1);
         if (!text.empty() && text.back() == '\r') text.remove_suffix(1);
-        if (text.find_first_not_of(" \t") != std::string_view::npos) add(request.envelope, text, line);
+        if (text.find_first_not_of(" \t\r") != std::string_view::npos) add(request.envelope, text, line);
         ++line;
       }
       return;

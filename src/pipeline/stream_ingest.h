@@ -31,7 +31,6 @@ class StreamIngest;
 class PreparedIngest {
  public:
   ~PreparedIngest();
-  StreamIngest* ingest() const { return stream; }
 
  private:
   friend class StreamIngest;
