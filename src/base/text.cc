@@ -298,12 +298,16 @@ LineCount CountLines(std::string_view text) {
   };
   while (at < text.size()) {
     if (line_is_full && at + 17 <= text.size()) {
-      __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(text.data() + at));
+      __m128i end = _mm_cmpeq_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(text.data() + at)), ends);
+      auto mask = static_cast<unsigned>(_mm_movemask_epi8(end));
+      if (mask == 0) {
+        at += 16;
+        continue;
+      }
       __m128i next = _mm_loadu_si128(reinterpret_cast<const __m128i*>(text.data() + at + 1));
-      __m128i end = _mm_cmpeq_epi8(bytes, ends);
-      __m128i then_space = _mm_and_si128(end, _mm_cmpeq_epi8(_mm_min_epu8(next, spaces), next));
-      if (_mm_movemask_epi8(then_space) == 0) {
-        auto found = static_cast<unsigned>(__builtin_popcount(static_cast<unsigned>(_mm_movemask_epi8(end))));
+      __m128i spaces_next = _mm_cmpeq_epi8(_mm_min_epu8(next, spaces), next);
+      if ((mask & static_cast<unsigned>(_mm_movemask_epi8(spaces_next))) == 0) {
+        auto found = static_cast<unsigned>(__builtin_popcount(mask));
         count.lines += found;
         count.full += found;
         at += 16;

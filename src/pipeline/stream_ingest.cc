@@ -158,6 +158,14 @@ void StreamIngest::Split(const IngestRequest& request, Gatherer& gatherer) {
     if (auto rejection = gatherer.Add(envelope, data, place))
       gatherer.Quarantine(place, data, std::move(*rejection));
   };
+  // An event of a file has the file as its subject and its place as its id where nothing else is given.
+  Envelope own = request.envelope;
+  const bool id_is_place = !request.subject.empty() && !own.id;
+  if (!request.subject.empty() && !own.subject) own.subject = request.subject;
+  auto add_own = [&](std::string_view data, uint64_t line) {
+    if (id_is_place) own.id = gatherer.IdOf(line);
+    add(own, data, line);
+  };
   auto refuse = [&](Status status) { prepared.refusal = IngestRefusal{std::move(status), {}}; };
   switch (request.format) {
     case BodyFormat::kNdjson: {
@@ -167,18 +175,18 @@ void StreamIngest::Split(const IngestRequest& request, Gatherer& gatherer) {
         std::string_view text = body.substr(0, end);
         body.remove_prefix(end == std::string_view::npos ? body.size() : end + 1);
         if (!text.empty() && text.back() == '\r') text.remove_suffix(1);
-        if (text.find_first_not_of(" \t\r") != std::string_view::npos) add(request.envelope, text, line);
+        if (text.find_first_not_of(" \t\r") != std::string_view::npos) add_own(text, line);
         ++line;
       }
       return;
     }
     case BodyFormat::kCloudEventBinary:
-      add(request.envelope, body, 0);
+      add_own(body, 0);
       return;
     case BodyFormat::kJson: {
       size_t begin = body.find_first_not_of(" \t\r\n");
       if (begin == std::string_view::npos || body[begin] != '[') {
-        if (begin != std::string_view::npos) add(request.envelope, body, 0);
+        if (begin != std::string_view::npos) add_own(body, 0);
         return;
       }
       if (auto error = ValidateJson(body, config_.shape.max_depth + 1))
@@ -187,7 +195,7 @@ void StreamIngest::Split(const IngestRequest& request, Gatherer& gatherer) {
       uint64_t line = request.subject.empty() ? 0 : request.first_line;
       std::vector<std::string_view> elements = JsonElements(body).value_or(std::vector<std::string_view>{});
       for (std::string_view element : elements) {
-        add(request.envelope, element, line);
+        add_own(element, line);
         if (line > 0) ++line;
       }
       return;
