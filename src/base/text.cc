@@ -1,5 +1,7 @@
 #include "base/text.h"
 
+#include <emmintrin.h>
+
 #include <cmath>
 #include <limits>
 
@@ -276,6 +278,46 @@ std::vector<std::string_view> Split(std::string_view text, char separator) {
   }
   parts.push_back(text.substr(start));
   return parts;
+}
+
+LineCount CountLines(std::string_view text) {
+  // A line end before a byte that is no white space, as nearly all are, is one full line.
+  const __m128i ends = _mm_set1_epi8('\n');
+  const __m128i spaces = _mm_set1_epi8(' ');
+  LineCount count;
+  bool line_is_full = false;
+  size_t at = 0;
+  auto one = [&](char c) {
+    if (c == '\n') {
+      ++count.lines;
+      count.full += line_is_full;
+      line_is_full = false;
+    } else {
+      line_is_full |= c != ' ' && c != '\t' && c != '\r';
+    }
+  };
+  while (at < text.size()) {
+    if (line_is_full && at + 17 <= text.size()) {
+      __m128i end = _mm_cmpeq_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(text.data() + at)), ends);
+      auto mask = static_cast<unsigned>(_mm_movemask_epi8(end));
+      if (mask == 0) {
+        at += 16;
+        continue;
+      }
+      __m128i next = _mm_loadu_si128(reinterpret_cast<const __m128i*>(text.data() + at + 1));
+      __m128i spaces_next = _mm_cmpeq_epi8(_mm_min_epu8(next, spaces), next);
+      if ((mask & static_cast<unsigned>(_mm_movemask_epi8(spaces_next))) == 0) {
+        auto found = static_cast<unsigned>(__builtin_popcount(mask));
+        count.lines += found;
+        count.full += found;
+        at += 16;
+        continue;
+      }
+    }
+    one(text[at++]);
+  }
+  if (!text.empty() && text.back() != '\n') one('\n');
+  return count;
 }
 
 std::string_view Trim(std::string_view text) {

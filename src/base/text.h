@@ -35,6 +35,12 @@ Status CheckName(std::string_view name);
 
 std::vector<std::string_view> Split(std::string_view text, char separator);
 std::string_view Trim(std::string_view text);
+struct LineCount {
+  uint64_t lines = 0;  // a last one without its end counts
+  uint64_t full = 0;   // that hold more than spaces, tabs and returns
+};
+/// Of NDJSON.
+LineCount CountLines(std::string_view text);
 std::string Hex(std::string_view bytes);
 /// Appends `text` as a JSON string with its quotes. Each byte that is not part of valid UTF-8 becomes U+FFFD.
 void AppendJsonString(std::string& out, std::string_view text);

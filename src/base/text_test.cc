@@ -4,6 +4,8 @@
 
 #include <limits>
 
+#include "base/random.h"
+
 namespace millstream {
 namespace {
 
@@ -141,6 +143,29 @@ TEST(TextTest, JsonStrings) {
     EXPECT_EQ(out.size(), 2 + 3 * std::string_view(bad).size());
   }
   EXPECT_EQ(json("\xe2\x82z"), "\"\xEF\xBF\xBD\xEF\xBF\xBDz\"");
+}
+
+TEST(TextTest, CountsLinesAsALoopWould) {
+  SeededRandom random(7);
+  for (int round = 0; round < 2000; ++round) {
+    // Long lines and short ones, many of them blank.
+    std::string text;
+    for (uint64_t size = random.Below(120); text.size() < size;) {
+      text.append(random.Below(40), 'x');
+      text += "\n\n\n \t\r\x01"[random.Below(8)];
+    }
+    LineCount expected;
+    std::string_view rest = text;
+    while (!rest.empty()) {
+      std::string_view line = rest.substr(0, rest.find('\n'));
+      rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+      ++expected.lines;
+      expected.full += line.find_first_not_of(" \t\r") != std::string_view::npos;
+    }
+    LineCount count = CountLines(text);
+    ASSERT_EQ(count.lines, expected.lines) << text;
+    ASSERT_EQ(count.full, expected.full) << text;
+  }
 }
 
 }  // namespace

@@ -21,10 +21,10 @@ Status SampleFile(Machine& machine, const std::string& path, uint64_t most, Cont
   while (inference.samples() < most) {
     ASSIGN_OR_RETURN(std::optional<FeedPiece> piece, feed->Next());
     if (!piece) return OkStatus();
-    std::string_view body(piece->body.data(), piece->size);
-    std::vector<std::string_view> events = piece->format == BodyFormat::kNdjson
-                                               ? Split(body, '\n')
-                                               : JsonElements(body).value_or(std::vector<std::string_view>{});
+    std::vector<std::string_view> events =
+        piece->format == BodyFormat::kNdjson
+            ? Split(piece->body, '\n')
+            : JsonElements(piece->body).value_or(std::vector<std::string_view>{});
     for (std::string_view event : events) {
       if (inference.samples() >= most) break;
       // What is no JSON object says nothing about the fields; `ingest` will quarantine it.

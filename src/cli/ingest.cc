@@ -1,10 +1,7 @@
 // millstream ingest: files and stdin into a stream, through a server or straight into the data folder.
 #include <boost/json.hpp>
-#include <condition_variable>
 #include <cstdio>
-#include <future>
 #include <memory>
-#include <mutex>
 
 #include "base/text.h"
 #include "cli/input_feed.h"
@@ -13,12 +10,11 @@
 #include "cli/terminal.h"
 #include "cli/verbs.h"
 #include "event/json_scan.h"
+#include "pipeline/parallel_ingest.h"
 
 namespace millstream {
 namespace {
 
-constexpr size_t kMaxPieces = 4;   // prepared or being prepared at once
-constexpr size_t kMaxCommits = 8;  // queued in the log at once
 constexpr int64_t kProgressNs = 100'000'000;
 
 struct IngestOptions {
@@ -27,18 +23,7 @@ struct IngestOptions {
   bool strict = false, again = false, no_deliver = false;
 };
 
-/// What came of a file.
-struct Totals {
-  uint64_t read = 0, accepted = 0, quarantined = 0, duplicates = 0;
-  Position position;
-  void Add(const IngestAnswer& answer) {
-    accepted += answer.accepted;
-    quarantined += answer.quarantined;
-    duplicates += answer.duplicates;
-    if (!answer.position.stream.empty()) position.stream = answer.position.stream;
-    for (const auto& [partition, offset] : answer.position.offsets) position.offsets[partition] = offset;
-  }
-};
+using Totals = ParallelIngest::Totals;
 
 /// Where pieces go: an Engine here or a server.
 class Destination {
@@ -48,16 +33,18 @@ class Destination {
   virtual Result<std::string> Stored(const std::string& stream, const std::string& part) = 0;
   /// The stream's contract, for CSV.
   virtual Result<Contract> ContractOf(const std::string& stream) = 0;
-  /// Hands a piece over; pieces are appended in this order. Earlier failures come out here.
-  virtual Status Send(IngestRequest request, std::shared_ptr<FeedPiece> piece, Totals& totals) = 0;
+  /// Hands a piece over; pieces are appended in this order. `body` keeps request.body alive. Earlier failures
+  /// come out here.
+  virtual Status Send(IngestRequest request, std::shared_ptr<const void> body) = 0;
   /// Waits until all is durable.
   virtual Status Finish() = 0;
+  /// Waits too; what came of all that was sent since the last call.
+  virtual Totals TakeTotals() = 0;
 };
 
 class EngineDestination final : public Destination {
  public:
   explicit EngineDestination(Engine& engine) : engine_(engine) {}
-  ~EngineDestination() override { (void)Finish(); }
 
   Result<std::string> Stored(const std::string& stream, const std::string& part) override {
     ASSIGN_OR_FAIL(auto found, engine_.FindOrigin(stream, "file/" + stream, part));
@@ -74,52 +61,25 @@ class EngineDestination final : public Destination {
                          nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest)));
   }
 
-  Status Send(IngestRequest request, std::shared_ptr<FeedPiece> piece, Totals& totals) override {
-    totals_ = &totals;
-    preparing_.push_back(std::async(std::launch::async, [this, request = std::move(request), piece] {
-      return engine_.Prepare(request);
-    }));
-    while (preparing_.size() >= kMaxPieces) CommitFirst();
-    std::lock_guard lock(mutex_);
-    return failure_;
+  Status Send(IngestRequest request, std::shared_ptr<const void> body) override {
+    if (!ingest_) {
+      ASSIGN_OR_RETURN(ingest_, engine_.OpenIngest(request.stream));
+    }
+    return ingest_->Send(std::move(request), std::move(body));
   }
 
-  Status Finish() override {
-    while (!preparing_.empty()) CommitFirst();
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return commits_ == 0; });
-    return failure_;
+  Status Finish() override { return ingest_ ? ingest_->Finish() : OkStatus(); }
+  Totals TakeTotals() override {
+    if (!ingest_) return {};
+    (void)Finish();
+    Totals totals = ingest_->totals();
+    ingest_.reset();
+    return totals;
   }
 
  private:
-  void CommitFirst() {
-    auto prepared = preparing_.front().get();
-    preparing_.pop_front();
-    {
-      std::unique_lock lock(mutex_);
-      changed_.wait(lock, [&] { return commits_ < kMaxCommits; });
-      if (!failure_.ok()) return;
-      ++commits_;
-    }
-    engine_.Commit(std::move(prepared), [this](tl::expected<IngestAnswer, IngestRefusal> answer) {
-      std::lock_guard lock(mutex_);
-      --commits_;
-      if (answer) {
-        totals_->Add(*answer);
-      } else if (failure_.ok()) {
-        failure_ = answer.error().status;
-      }
-      changed_.notify_all();
-    });
-  }
-
   Engine& engine_;
-  std::deque<std::future<std::shared_ptr<PreparedIngest>>> preparing_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  size_t commits_ = 0;
-  Status failure_;
-  Totals* totals_ = nullptr;
+  std::unique_ptr<ParallelIngest> ingest_;
 };
 
 class ServerDestination final : public Destination {
@@ -156,7 +116,7 @@ class ServerDestination final : public Destination {
     return contract;
   }
 
-  Status Send(IngestRequest request, std::shared_ptr<FeedPiece> piece, Totals& totals) override {
+  Status Send(IngestRequest request, std::shared_ptr<const void>) override {
     HttpClient::Request http;
     http.method = "POST";
     http.path = fmt::format("/v1/streams/{}/events", UrlEncode(request.stream));
@@ -173,7 +133,6 @@ class ServerDestination final : public Destination {
     http.body = request.body;
     ASSIGN_OR_RETURN(HttpAnswer answer, server_.Send(http));
     if (answer.status != 200) return StatusOfProblem(answer);
-    (void)piece;
     IngestAnswer counted;
     for (auto [name, to] :
          {std::pair("accepted", &counted.accepted), std::pair("quarantined", &counted.quarantined),
@@ -181,11 +140,12 @@ class ServerDestination final : public Destination {
       *to = std::strtoull(Member(answer.body, name).c_str(), nullptr, 10);
     if (auto position = ParsePosition(Member(answer.body, "position")))
       counted.position = std::move(*position);
-    totals.Add(counted);
+    totals_.Add(counted);
     return OkStatus();
   }
 
   Status Finish() override { return OkStatus(); }
+  Totals TakeTotals() override { return std::exchange(totals_, Totals()); }
 
  private:
   static std::string Member(const std::string& json, std::string_view name) {
@@ -202,6 +162,7 @@ class ServerDestination final : public Destination {
     return "";
   }
   HttpClient& server_;
+  Totals totals_;
 };
 
 std::string RateText(uint64_t events, double seconds) {
@@ -212,7 +173,8 @@ std::string RateText(uint64_t events, double seconds) {
 
 /// One file, or stdin as "-".
 Status IngestFile(const Everywhere& everywhere, const IngestOptions& given, Machine& machine,
-                  Destination& destination, const std::string& path, StopSignals& signals, Totals& sum) {
+                  Destination& destination, const std::string& path, StopSignals& signals,
+                  uint64_t& quarantined) {
   FeedOptions options;
   options.path = path;
   options.format = given.format;
@@ -241,7 +203,7 @@ Status IngestFile(const Everywhere& everywhere, const IngestOptions& given, Mach
   }
   ASSIGN_OR_RETURN(auto feed, InputFeed::Open(machine.fs, options, resume));
   ProgressLine progress(everywhere.quiet);
-  Totals totals;
+  uint64_t read = 0;
   int64_t begun_ns = machine.clock.MonotonicNs(), shown_ns = begun_ns;
   uint64_t first_bytes = 0;
   std::string position = resume;
@@ -249,7 +211,7 @@ Status IngestFile(const Everywhere& everywhere, const IngestOptions& given, Mach
     IngestRequest request;
     request.stream = given.stream;
     request.format = piece.format;
-    request.body = std::string_view(piece.body.data(), piece.size);
+    request.body = piece.body;
     request.first_line = piece.first_line;
     request.reject = false;
     if (path != "-") {
@@ -266,12 +228,11 @@ Status IngestFile(const Everywhere& everywhere, const IngestOptions& given, Mach
       break;
     }
     if (!*piece) break;
-    auto shared = std::make_shared<FeedPiece>(std::move(**piece));
-    totals.read += shared->events;
-    position = shared->position;
-    if (first_bytes == 0) first_bytes = shared->bytes_read - shared->size;
-    uint64_t bytes = shared->bytes_read;
-    status = destination.Send(request_of(*shared), shared, totals);
+    read += (*piece)->events;
+    position = (*piece)->position;
+    if (first_bytes == 0) first_bytes = (*piece)->bytes_read - (*piece)->body.size();
+    uint64_t bytes = (*piece)->bytes_read;
+    status = destination.Send(request_of(**piece), std::move((*piece)->owner));
     int64_t now_ns = machine.clock.MonotonicNs();
     if (now_ns - shown_ns < kProgressNs) continue;
     shown_ns = now_ns;
@@ -284,8 +245,7 @@ Status IngestFile(const Everywhere& everywhere, const IngestOptions& given, Mach
                          100.0 * static_cast<double>(bytes) / static_cast<double>(feed->total_bytes()),
                          FormatDuration(static_cast<int64_t>(seconds * (all - done) / done * 1e6)));
     }
-    progress.Show(fmt::format("{}: {} events  {}{}", path, FormatCount(totals.read),
-                              RateText(totals.read, seconds), left));
+    progress.Show(fmt::format("{}: {} events  {}{}", path, FormatCount(read), RateText(read, seconds), left));
   }
   if (status.ok()) status = destination.Finish();
   if (status.ok() && !signals.received() && !given.records.empty() && position.empty())
@@ -295,34 +255,35 @@ Status IngestFile(const Everywhere& everywhere, const IngestOptions& given, Mach
     FeedPiece last;
     last.first_event = std::strtoull(position.c_str(), nullptr, 10);
     last.position = (position.empty() ? "0" : position) + " done";
-    last.body.resize(64);
-    auto shared = std::make_shared<FeedPiece>(std::move(last));
-    status = destination.Send(request_of(*shared), shared, totals);
+    static constexpr char kReadable[64] = {};
+    last.body = std::string_view(kReadable, 0);
+    status = destination.Send(request_of(last), nullptr);
     Status finished = destination.Finish();
     if (status.ok()) status = finished;
   }
   progress.Clear();
+  const Totals totals = destination.TakeTotals();
+  quarantined += totals.quarantined;
   double seconds = static_cast<double>(machine.clock.MonotonicNs() - begun_ns) / 1e9;
   if (everywhere.json) {
     std::printf(
         "{\"file\":\"%s\",\"read\":%llu,\"accepted\":%llu,\"quarantined\":%llu,\"duplicates\":%llu,"
         "\"position\":\"%s\"}\n",
-        path.c_str(), static_cast<unsigned long long>(totals.read),
-        static_cast<unsigned long long>(totals.accepted), static_cast<unsigned long long>(totals.quarantined),
+        path.c_str(), static_cast<unsigned long long>(read), static_cast<unsigned long long>(totals.accepted),
+        static_cast<unsigned long long>(totals.quarantined),
         static_cast<unsigned long long>(totals.duplicates),
         totals.position.offsets.empty() ? "" : totals.position.ToString().c_str());
   } else if (!everywhere.quiet) {
     std::string line = fmt::format("{}: {} read, {} accepted", path == "-" ? "stdin" : path,
-                                   FormatCount(totals.read), FormatCount(totals.accepted));
+                                   FormatCount(read), FormatCount(totals.accepted));
     if (totals.quarantined > 0)
       line += fmt::format(", {} quarantined ({} dead list {})", FormatCount(totals.quarantined),
                           Command(everywhere), given.stream);
     if (totals.duplicates > 0) line += fmt::format(", {} duplicates", FormatCount(totals.duplicates));
-    line += fmt::format(", {:.1f} s, {}", seconds, RateText(totals.read, seconds));
+    line += fmt::format(", {:.1f} s, {}", seconds, RateText(read, seconds));
     if (!totals.position.offsets.empty()) line += ", durable at " + totals.position.ToString();
     std::fprintf(stderr, "%s\n", line.c_str());
   }
-  sum.quarantined += totals.quarantined;
   return status;
 }
 
@@ -344,13 +305,14 @@ int Ingest(const Everywhere& everywhere, const IngestOptions& given) {
     auto opened = OpenEngine(everywhere, machine, logger, target->project_directory, false);
     if (!opened) return Complain(opened.error());
     engine = std::move(*opened);
+    if (!given.no_deliver) engine->StartDelivery();
     destination = std::make_unique<EngineDestination>(*engine);
   }
-  Totals sum;
+  uint64_t quarantined = 0;
   Status status;
   std::vector<std::string> files = given.files.empty() ? std::vector<std::string>{"-"} : given.files;
   for (const std::string& file : files) {
-    status = IngestFile(everywhere, given, machine, *destination, file, signals, sum);
+    status = IngestFile(everywhere, given, machine, *destination, file, signals, quarantined);
     if (!status.ok() || signals.received()) break;
   }
   destination.reset();
@@ -365,7 +327,7 @@ int Ingest(const Everywhere& everywhere, const IngestOptions& given) {
   }
   if (!status.ok()) return Complain(status);
   if (signals.received()) return kExitInterrupted;
-  return given.strict && sum.quarantined > 0 ? kExitNo : kExitDone;
+  return given.strict && quarantined > 0 ? kExitNo : kExitDone;
 }
 
 }  // namespace
@@ -385,7 +347,7 @@ Verb IngestVerb() {
       .About(
           "A file is known by its path, its size and a hash of its beginning: one that was interrupted goes "
           "on where it stopped, one that is "
-          "done is not taken twice. Without a server the events are appended and then delivered, as `run "
+          "done is not taken twice. Without a server the events are appended and delivered too, as `run "
           "--once` does.")
       .Example("millstream ingest orders orders.ndjson", "a file")
       .Example("kcat -C -b localhost -t orders -e | millstream ingest orders -", "from Kafka, today")

@@ -12,7 +12,7 @@
 namespace millstream {
 namespace {
 
-constexpr size_t kPieceBytes = 4 << 20;
+constexpr size_t kPieceBytes = 1 << 20;
 constexpr size_t kReadablePast = 64;
 constexpr size_t kIdentityBytes = 64 << 10;
 constexpr size_t kMaxLineBytes = 64 << 20;  // a line beyond it ends the ingest: it is no NDJSON
@@ -29,48 +29,60 @@ class LineFeed final : public InputFeed {
     for (auto [text, to] :
          {std::pair(numbers[0], &events_), std::pair(numbers[1], &offset_), std::pair(numbers[2], &lines_)})
       std::from_chars(text.data(), text.data() + text.size(), *to);
+    read_ = offset_;
     return OkStatus();
   }
 
   uint64_t total_bytes() const override { return total_; }
 
   Result<std::optional<FeedPiece>> Next() override {
-    FeedPiece piece;
-    piece.body = std::move(rest_);
-    rest_.clear();
-    size_t cut = std::string::npos;
-    while (!at_end_ && cut == std::string::npos) {
-      size_t held = piece.body.size();
-      if (held > kMaxLineBytes)
-        return Fail(Invalid("{}: line {} has more than {}; is it NDJSON?", name_, lines_ + 1,
-                            FormatBytes(kMaxLineBytes)));
-      piece.body.resize(held + kPieceBytes);
-      ASSIGN_OR_FAIL(size_t got, Read(piece.body.data() + held, kPieceBytes));
-      piece.body.resize(held + got);
+    Buffer buffer = MakeBuffer(rest_.size() + kPieceBytes);
+    std::memcpy(buffer.get(), rest_.data(), rest_.size());
+    size_t held = rest_.size(), room = held + kPieceBytes, taken = 0;
+    while (!at_end_ && taken == 0) {
+      if (held == room) {
+        if (held > kMaxLineBytes)
+          return Fail(Invalid("{}: line {} has more than {}; is it NDJSON?", name_, lines_ + 1,
+                              FormatBytes(kMaxLineBytes)));
+        Buffer larger = MakeBuffer(room *= 2);
+        std::memcpy(larger.get(), buffer.get(), held);
+        buffer = std::move(larger);
+      }
+      ASSIGN_OR_FAIL(size_t got, Read(buffer.get() + held, room - held));
       at_end_ = got == 0;
-      cut = piece.body.rfind('\n');
+      size_t newline = std::string_view(buffer.get() + held, got).rfind('\n');
+      if (newline != std::string_view::npos) taken = held + newline + 1;
+      held += got;
     }
-    // The last line may have no end.
-    size_t size = cut == std::string::npos ? piece.body.size() : cut + 1;
-    if (size == 0) return std::optional<FeedPiece>();
-    rest_ = piece.body.substr(size);
-    piece.size = size;
+    if (taken == 0) taken = held;  // the last line may have no end
+    if (taken == 0) return std::optional<FeedPiece>();
+    rest_.assign(buffer.get() + taken, held - taken);
+    std::memset(buffer.get() + held, 0, kReadablePast);
+    FeedPiece piece;
+    piece.body = std::string_view(buffer.get(), taken);
+    piece.owner = std::move(buffer);
     piece.first_event = events_;
     piece.first_line = lines_ + 1;
-    Count(std::string_view(piece.body).substr(0, size));
-    piece.events = events_ - piece.first_event;
-    offset_ += size;
+    LineCount count = CountLines(piece.body);
+    piece.events = count.full;
+    events_ += count.full;
+    lines_ += count.lines;
+    offset_ += taken;
     piece.position = fmt::format("{} {} {}", events_, offset_, lines_);
     piece.bytes_read = offset_;
-    piece.body.resize(size + kReadablePast);
     return std::optional(std::move(piece));
   }
 
  private:
+  using Buffer = std::shared_ptr<char[]>;
+  static Buffer MakeBuffer(size_t size) {
+    return std::make_shared_for_overwrite<char[]>(size + kReadablePast);
+  }
+
   Result<size_t> Read(char* to, size_t size) {
     if (file_) {
-      ASSIGN_OR_FAIL(size_t got, file_->ReadAt(offset_ + static_cast<uint64_t>(read_ahead_), to, size));
-      read_ahead_ += got;
+      ASSIGN_OR_FAIL(size_t got, file_->ReadAt(read_, to, size));
+      read_ += got;
       return got;
     }
     while (true) {
@@ -80,23 +92,12 @@ class LineFeed final : public InputFeed {
     }
   }
 
-  void Count(std::string_view text) {
-    while (!text.empty()) {
-      size_t end = text.find('\n');
-      std::string_view line = text.substr(0, end);
-      if (line.find_first_not_of(" \t\r") != std::string_view::npos) ++events_;
-      ++lines_;
-      text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
-    }
-    read_ahead_ = rest_.size();
-  }
-
   std::unique_ptr<File> file_;  // null: stdin
   const uint64_t total_;
   const std::string name_;
-  std::string rest_;
-  size_t read_ahead_ = 0;  // bytes after offset_ that lie in rest_ or in the piece
-  uint64_t events_ = 0, offset_ = 0, lines_ = 0;
+  std::string rest_;                              // read, but not handed out
+  uint64_t read_ = 0;                             // bytes of the file
+  uint64_t events_ = 0, offset_ = 0, lines_ = 0;  // handed out
   bool at_end_ = false;
 };
 

@@ -29,9 +29,9 @@ struct FeedOptions {
 
 struct FeedPiece {
   BodyFormat format = BodyFormat::kNdjson;
-  std::string body;          // followed by 64 readable bytes
-  size_t size = 0;           // of the events in body
-  uint64_t first_event = 0;  // events of the file before it
+  std::string_view body;              // followed by 64 readable bytes
+  std::shared_ptr<const void> owner;  // keeps `body` alive
+  uint64_t first_event = 0;           // events of the file before it
   uint64_t events = 0;
   uint64_t first_line = 1;
   std::string

@@ -12,7 +12,7 @@ namespace millstream {
 namespace {
 
 constexpr size_t kReadBytes = 1 << 20;
-constexpr size_t kPieceBytes = 4 << 20;
+constexpr size_t kPieceBytes = 1 << 20;
 constexpr size_t kReadablePast = 64;
 
 class SplitterFeed final : public InputFeed {
@@ -29,15 +29,18 @@ class SplitterFeed final : public InputFeed {
   uint64_t total_bytes() const override { return total_; }
 
   Result<std::optional<FeedPiece>> Next() override {
+    if (held_) {
+      FeedPiece alone = std::move(held_->piece);
+      std::string body = std::move(held_->body);
+      held_.reset();
+      return Close(std::move(alone), std::move(body));
+    }
     FeedPiece piece;
     piece.format = lines_ ? BodyFormat::kNdjson : BodyFormat::kJson;
-    if (held_) {
-      piece = std::move(*held_);
-      held_.reset();
-      return Close(std::move(piece));
-    }
-    piece.body = lines_ ? "" : "[";
-    while (piece.body.size() < kPieceBytes) {
+    std::string body;
+    body.reserve(kPieceBytes + kReadBytes);
+    if (!lines_) body = "[";
+    while (body.size() < kPieceBytes) {
       ASSIGN_OR_FAIL(std::optional<Record> record, splitter_.Next());
       if (!record) {
         if (at_end_) break;
@@ -53,38 +56,46 @@ class SplitterFeed final : public InputFeed {
       // One that is no JSON would spoil the array around it: it travels alone, as a line.
       if (!lines_ && (!record->fault.empty() || !Sound(record->text))) {
         FeedPiece alone;
-        alone.body = record->text;
-        std::replace(alone.body.begin(), alone.body.end(), '\n', ' ');
+        std::string text(record->text);
+        std::replace(text.begin(), text.end(), '\n', ' ');
         alone.first_event = index;
         alone.first_line = record->line;
         alone.events = 1;
-        if (piece.events == 0) return Close(std::move(alone));
+        if (piece.events == 0) return Close(std::move(alone), std::move(text));
         --taken_;
-        auto closed = Close(std::move(piece));
+        auto closed = Close(std::move(piece), std::move(body));
         ++taken_;
-        held_ = std::move(alone);
+        held_ = Held{std::move(alone), std::move(text)};
         return closed;
       }
-      if (!lines_ && piece.events > 0) piece.body += ',';
-      piece.body += record->text;
-      if (lines_) piece.body += '\n';
+      if (!lines_ && piece.events > 0) body += ',';
+      body += record->text;
+      if (lines_) body += '\n';
       ++piece.events;
     }
     if (piece.events == 0) return std::optional<FeedPiece>();
-    return Close(std::move(piece));
+    return Close(std::move(piece), std::move(body));
   }
 
  private:
+  struct Held {
+    FeedPiece piece;
+    std::string body;
+  };
+
   bool Sound(std::string_view text) {
     padded_.assign(text);
     padded_.append(kReadablePast, '\0');
     return !ValidateJson(std::string_view(padded_.data(), text.size()));
   }
 
-  Result<std::optional<FeedPiece>> Close(FeedPiece piece) {
-    if (piece.format == BodyFormat::kJson) piece.body += ']';
-    piece.size = piece.body.size();
-    piece.body.append(kReadablePast, '\0');
+  Result<std::optional<FeedPiece>> Close(FeedPiece piece, std::string body) {
+    if (piece.format == BodyFormat::kJson) body += ']';
+    size_t size = body.size();
+    body.append(kReadablePast, '\0');
+    auto owner = std::make_shared<const std::string>(std::move(body));
+    piece.body = std::string_view(*owner).substr(0, size);
+    piece.owner = std::move(owner);
     piece.position = fmt::format("{}", taken_);
     piece.bytes_read = read_;
     return std::optional(std::move(piece));
@@ -130,7 +141,7 @@ class SplitterFeed final : public InputFeed {
   std::unique_ptr<Inflater> inflater_;
   const uint64_t skip_;
   std::string buffer_, padded_;
-  std::optional<FeedPiece> held_;
+  std::optional<Held> held_;
   uint64_t taken_ = 0, read_ = 0;
   bool at_end_ = false;
 };

@@ -12,7 +12,9 @@
 // Readers use pread and see durable offsets only.
 // Concurrency. All public functions are thread-safe, but a Reader belongs to one thread.
 // Failure. A failed sync is fatal: waiters get kIo, the partition refuses further appends, and on_fatal is
-// called (the process exits 74). Limitations. One process a data folder (its lock file is pipeline/'s).
+// called (the process exits 74). A write that fails (disk full) fails every append queued behind it too, so
+// that who appends in order may have many under way. Limitations. One process a data folder (its lock file is
+// pipeline/'s).
 #pragma once
 
 #include <cstdint>

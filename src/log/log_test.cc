@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <condition_variable>
 #include <future>
+#include <mutex>
 #include <thread>
 
 #include "log/log_test_support.h"
@@ -42,6 +44,44 @@ TEST_F(LogTest, AfterAnUncleanStopTheEpochGoesUpAndTellsWhereTheOldOneEnded) {
       partition_->EpochEnds(),
       (std::vector<EpochEnd>{{1, 0, 100}, {.epoch = 2, .first_offset = 100, .end_offset = UINT64_MAX}}));
   ExpectNumbered(0, 110);
+}
+
+TEST_F(LogTest, NothingIsAppendedBehindAFailedWrite) {
+  options_.segment_bytes = 256 << 20;
+  ASSERT_TRUE(Open().ok());
+  std::mutex mutex;
+  std::condition_variable told;
+  std::map<int, Code> codes;
+  auto answer = [&](int number) {
+    return [&, number](Result<Appended> result) {
+      std::lock_guard lock(mutex);
+      codes[number] = result ? Code::kOk : result.error().code();
+      told.notify_all();
+    };
+  };
+  // From an answer, on the writer's thread, so that both wait together; the first fills a write of its own.
+  partition_->Append(NumberedBatch(0, 1), AckMode::kDurable, [&](Result<Appended>) {
+    fs_.FailAt(FileCall::kWrite, 1, Exhausted("the disk is full"));
+    partition_->Append(NumberedBatch(1, 10, 1000 << 10), AckMode::kDurable, [&](Result<Appended> result) {
+      partition_->Append(NumberedBatch(12, 1), AckMode::kDurable, answer(3));
+      answer(1)(std::move(result));
+    });
+    partition_->Append(NumberedBatch(11, 1), AckMode::kDurable, answer(2));
+  });
+  {
+    std::unique_lock lock(mutex);
+    ASSERT_TRUE(told.wait_for(lock, std::chrono::seconds(30), [&] { return codes.size() == 3; }));
+    for (int number : {1, 2, 3}) EXPECT_EQ(codes[number], Code::kExhausted) << number;
+  }
+  // The disk has room again: once all have been told, appends are taken.
+  Result<Appended> placed = partition_->AppendAndWait(NumberedBatch(1, 1));
+  for (int tries = 0; tries < 1000 && !placed; ++tries) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    placed = partition_->AppendAndWait(NumberedBatch(1, 1));
+  }
+  ASSERT_TRUE(placed.has_value()) << placed.error().ToString();
+  EXPECT_EQ(placed->first_offset, 1u);
+  ExpectNumbered(0, 2);
 }
 
 TEST_F(LogTest, SegmentsAreSealedAndReadAcross) {

@@ -76,6 +76,8 @@ void DiskPartition::Append(EncodedBatch batch, AckMode mode, Done done) {
     const uint64_t bytes = batch.payload.size();
     if (!failure_.ok()) {
       refusal = failure_;
+    } else if (!refusing_.ok()) {
+      refusal = refusing_;
     } else if (closing_) {
       refusal = Cancelled("the log is closed");
     } else if (!queue_.empty() && queued_bytes_ + bytes > context_.options.max_queued_bytes) {
@@ -142,7 +144,11 @@ void DiskPartition::Commit(std::vector<Entry>& group) {
       bytes += group[to++].batch.payload.size() + kBatchHeaderBytes;
       if (writer_ && writer_->position() + bytes >= segment_bytes_) break;
     }
-    Write(std::span(group).subspan(from, to - from));
+    Status written = Write(std::span(group).subspan(from, to - from));
+    if (!written.ok()) {
+      Refuse(std::span(group).subspan(from), written);
+      break;
+    }
     from = to;
   }
   const bool late = !unsynced_.empty() && context_.clock.MonotonicNs() - unsynced_since_ns_ >=
@@ -150,7 +156,25 @@ void DiskPartition::Commit(std::vector<Entry>& group) {
   if (unsynced_waiting_ > 0 || late || group.empty()) Sync();
 }
 
-void DiskPartition::Write(std::span<Entry> entries) {
+// Whoever appends in order relies on it that nothing is appended behind what failed: all that is queued
+// fails, and so does what comes before everybody was told.
+void DiskPartition::Refuse(std::span<Entry> entries, const Status& status) {
+  std::vector<Entry> behind;
+  {
+    std::lock_guard lock(queue_mutex_);
+    refusing_ = status;
+    behind.swap(queue_);
+  }
+  for (Entry& entry : entries) Answer(entry.done, millstream::Fail(status));
+  for (Entry& entry : behind) {
+    queued_bytes_ -= entry.batch.payload.size();
+    Answer(entry.done, millstream::Fail(status));
+  }
+  std::lock_guard lock(queue_mutex_);
+  refusing_ = OkStatus();
+}
+
+Status DiskPartition::Write(std::span<Entry> entries) {
   const int64_t now_us = context_.stamper.StampUs();
   const uint32_t epoch = state_.epochs.back().epoch;
   std::vector<StampedBatch> batches;
@@ -176,10 +200,7 @@ void DiskPartition::Write(std::span<Entry> entries) {
   }
   Status status = WriteOnce(batches);
   if (status.code() == Code::kIo) Fail(status);
-  if (!status.ok()) {
-    for (Entry& entry : entries) Answer(entry.done, millstream::Fail(status));
-    return;
-  }
+  RETURN_IF_ERROR(status);
   max_us_ = max_us;
   next_offset_ = next;
   view_.PublishWritten(next_offset_, writer_->position());
@@ -198,6 +219,7 @@ void DiskPartition::Write(std::span<Entry> entries) {
     written.receipts.clear();
     Answer(written.done, written.place);
   }
+  return OkStatus();
 }
 
 Status DiskPartition::WriteOnce(std::span<StampedBatch> batches) {

@@ -75,8 +75,10 @@ class DiskPartition final : public Partition {
 
   void Run();
   void Commit(std::vector<Entry>& group);
-  // Writes entries [from, to) in one call; answers those that wait for no sync, or that failed.
-  void Write(std::span<Entry> entries);
+  // Writes entries in one call; answers those that wait for no sync. After a failure none is answered.
+  Status Write(std::span<Entry> entries);
+  // Answers entries that were not written, and all that is queued behind them.
+  void Refuse(std::span<Entry> entries, const Status& status);
   Status WriteOnce(std::span<StampedBatch> batches);
   void Sync();
   Status RollNow();
@@ -113,6 +115,7 @@ class DiskPartition final : public Partition {
   bool closing_ = false;    // no more appends
   bool abandoned_ = false;  // nor is the queue written
   Status failure_;          // why appends are refused
+  Status refusing_;         // the same, while a failed write is being told
   std::thread thread_;
 };
 

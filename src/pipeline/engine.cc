@@ -75,6 +75,8 @@ Status Engine::RunOnce(std::stop_token stop, std::function<void(const EngineStat
   return first;
 }
 
+void Engine::StartDelivery() { state_->StartPipelines(); }
+
 Status Engine::DeliverAll(std::stop_token stop, std::function<void(const EngineStatus&)> progress) {
   State& s = *state_;
   s.StartPipelines();
@@ -134,24 +136,22 @@ Status Engine::Announce(const std::string& url) {
   return state_->folder->Describe(data_uuid(), url);
 }
 
-std::shared_ptr<PreparedIngest> Engine::Prepare(const IngestRequest& request) {
-  std::shared_ptr<StreamIngest> ingest = state_->FindIngest(request.stream);
-  return ingest == nullptr ? nullptr : ingest->Prepare(request);
-}
-
-void Engine::Commit(std::shared_ptr<PreparedIngest> prepared, IngestDone done) {
-  std::shared_ptr<StreamIngest> ingest = prepared->ingest();
-  ingest->Commit(std::move(prepared), std::move(done));
+Result<std::shared_ptr<StreamIngest>> Engine::State::IngestNamed(const std::string& stream) {
+  if (std::shared_ptr<StreamIngest> ingest = FindIngest(stream)) return ingest;
+  std::string nearest = Nearest(stream, StreamNames());
+  return Fail(NotFound("no stream '{}'{}", stream,
+                       nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest)));
 }
 
 void Engine::Ingest(const IngestRequest& request, IngestDone done) {
-  std::shared_ptr<StreamIngest> ingest = state_->FindIngest(request.stream);
-  if (ingest == nullptr) {
-    std::string nearest = Nearest(request.stream, state_->StreamNames());
-    std::string hint = nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest);
-    return done(tl::unexpected(IngestRefusal{NotFound("no stream '{}'{}", request.stream, hint), {}}));
-  }
-  ingest->Commit(ingest->Prepare(request), std::move(done));
+  auto ingest = state_->IngestNamed(request.stream);
+  if (!ingest) return done(tl::unexpected(IngestRefusal{ingest.error(), {}}));
+  (*ingest)->Commit((*ingest)->Prepare(request), std::move(done));
+}
+
+Result<std::unique_ptr<ParallelIngest>> Engine::OpenIngest(const std::string& stream) {
+  ASSIGN_OR_FAIL(std::shared_ptr<StreamIngest> ingest, state_->IngestNamed(stream));
+  return std::make_unique<ParallelIngest>(std::move(ingest));
 }
 
 tl::expected<IngestAnswer, IngestRefusal> Engine::IngestAndWait(const IngestRequest& request) {

@@ -32,6 +32,7 @@
 namespace millstream {
 
 class Logger;
+class ParallelIngest;
 
 struct EngineOptions {
   FileSystem* fs = nullptr;
@@ -62,7 +63,9 @@ class Engine {
   /// Reads every source to its present end, delivers everything, returns (`run --once`). `progress` is called
   /// now and then with the status.
   Status RunOnce(std::stop_token stop, std::function<void(const EngineStatus&)> progress);
-  /// Delivers what is in the log up to now, without sources (`ingest` without a server).
+  /// Starts delivery alone, without sources (`ingest` without a server).
+  void StartDelivery();
+  /// Delivers what is in the log up to now, without sources.
   Status DeliverAll(std::stop_token stop, std::function<void(const EngineStatus&)> progress);
   /// Interrupts filters that run, commits what is delivered, syncs, closes. Waits for a commit or a
   /// checkpoint under way; who must end by a time watches it.
@@ -71,11 +74,10 @@ class Engine {
   Status Announce(const std::string& url);
 
   // Ingest (pipeline/ingest.h)
-  std::shared_ptr<PreparedIngest> Prepare(const IngestRequest& request);
-  void Commit(std::shared_ptr<PreparedIngest> prepared, IngestDone done);
-  /// Prepare and Commit.
   void Ingest(const IngestRequest& request, IngestDone done);
   tl::expected<IngestAnswer, IngestRefusal> IngestAndWait(const IngestRequest& request);
+  /// A way in for whole files. kNotFound: no such stream.
+  Result<std::unique_ptr<ParallelIngest>> OpenIngest(const std::string& stream);
   /// Stored position of an origin's part in a stream: events that every partition's receipts cover, and the
   /// position as it was given.
   struct OriginPosition {

@@ -96,6 +96,8 @@ struct Engine::State {
     auto it = ingests.find(stream);
     return it == ingests.end() ? nullptr : it->second;
   }
+  /// kNotFound names the nearest stream.
+  Result<std::shared_ptr<StreamIngest>> IngestNamed(const std::string& stream);
   std::shared_ptr<PipelineRuntime> FindPipeline(const std::string& name) {
     std::shared_lock lock(mutex);
     auto it = pipelines.find(name);

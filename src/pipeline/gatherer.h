@@ -60,14 +60,9 @@ class StreamIngest::Gatherer {
   };
 
   std::optional<Rejection> Add(const Envelope& envelope, std::string_view data, const Place& place) {
-    Envelope filled = envelope;
-    if (!subject_.empty()) {
-      if (!filled.subject) filled.subject = subject_;
-      if (!filled.id) filled.id = IdOf(place.line);
-    }
     ++prepared_->events;
     uint32_t partition = 0;
-    auto rejection = prepared_->assembler->Add(filled, data, &partition);
+    auto rejection = prepared_->assembler->Add(envelope, data, &partition);
     if (rejection) return rejection;
     where_[partition].push_back({place.index, place.line, place.sequence, {}});
     if (!place.at.empty()) ats_[partition].emplace_back(place.at);
@@ -153,7 +148,6 @@ class StreamIngest::Gatherer {
     prepared.letter_faults = std::move(letter_faults);
   }
 
- private:
   /// "SUBJECT#LINE", valid until the next call.
   std::string_view IdOf(uint64_t line) {
     char digits[20];
@@ -163,6 +157,7 @@ class StreamIngest::Gatherer {
     return id_.append(digits, end);
   }
 
+ private:
   template <typename IndexOf>
   static std::vector<size_t> Ascending(size_t count, IndexOf index_of) {
     std::vector<size_t> order(count);

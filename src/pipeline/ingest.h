@@ -42,6 +42,8 @@ struct OriginRange {
   uint64_t first = 0;    // position of the piece's first event, counted in events of the part
   std::string position;  // resume position after the piece, as the origin wants it back; begins with the
                          // decimal count of events so far
+  bool in_bytes =
+      false;  // NDJSON: `first` and `position` count bytes; an event is at the byte after its line
 };
 
 struct IngestRequest {

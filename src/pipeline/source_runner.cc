@@ -30,7 +30,8 @@ Status SourceRunner::Open(const Registry& registry, FileSystem& fs, const std::s
 
 SourceStatus SourceRunner::status() const {
   std::lock_guard lock(mutex_);
-  return {config_.name, config_.kind, config_.stream, paused_ ? "paused" : state_, reason_, events_, 0};
+  uint64_t events = events_ + (lines_ ? lines_->totals().accepted : 0);
+  return {config_.name, config_.kind, config_.stream, paused_ ? "paused" : state_, reason_, events, 0};
 }
 
 void SourceRunner::SetState(const std::string& state, const std::string& reason) {
@@ -61,6 +62,7 @@ void SourceRunner::Run(std::stop_token stop) {
       continue;
     }
     writer_.Drop();
+    (void)FinishLines();  // its failure is the one that is told here, or comes of it
     marked_ = false;
     Code code = worked.error().code();
     if (code == Code::kCancelled) break;
@@ -81,6 +83,7 @@ Status SourceRunner::RunToEnd(std::stop_token stop) {
     auto worked = source_->Poll(stop);
     if (worked && !*worked) worked = source_->Finish(stop);
     if (!worked) {
+      (void)FinishLines();
       SetState("failed", worked.error().message());
       return worked.error().Within("source " + config_.name);
     }
@@ -89,7 +92,30 @@ Status SourceRunner::RunToEnd(std::stop_token stop) {
   return OkStatus();
 }
 
+Status SourceRunner::FinishLines() { return lines_ ? lines_->Finish() : OkStatus(); }
+
+Status SourceRunner::TakeLines(SourceLines lines) {
+  RETURN_IF_ERROR(CommitPart(true));
+  if (!lines_) {
+    std::lock_guard lock(mutex_);
+    lines_ = std::make_unique<ParallelIngest>(ingest_);
+  }
+  part_ = lines.part;
+  IngestRequest request;
+  request.stream = config_.stream;
+  request.format = BodyFormat::kNdjson;
+  request.body = lines.text;
+  request.envelope.source = config_.name;
+  request.origin =
+      OriginRange{origin_, std::move(lines.part), lines.first_byte, std::move(lines.position), true};
+  request.subject = std::move(lines.path);
+  request.first_line = lines.first_line;
+  request.reject = false;
+  return lines_->Send(std::move(request), std::move(lines.owner));
+}
+
 Status SourceRunner::Take(const SourceEvent& event) {
+  RETURN_IF_ERROR(FinishLines());
   if (event.part != part_) {
     RETURN_IF_ERROR(CommitPart(true));
     part_ = event.part;
@@ -111,7 +137,10 @@ Status SourceRunner::Mark(const std::string& part, const std::string& position) 
   return OkStatus();
 }
 
-Status SourceRunner::Commit() { return CommitPart(false); }
+Status SourceRunner::Commit() {
+  RETURN_IF_ERROR(FinishLines());
+  return CommitPart(false);
+}
 
 Status SourceRunner::CommitPart(bool everywhere) {
   if (!marked_) return OkStatus();

@@ -13,6 +13,7 @@
 
 #include "base/random.h"
 #include "catalog/project.h"
+#include "pipeline/parallel_ingest.h"
 #include "pipeline/status.h"
 #include "pipeline/stream_ingest.h"
 #include "stage/stage.h"
@@ -32,12 +33,14 @@ class SourceRunner final : public EventTaker {
   SourceStatus status() const;
 
   Status Take(const SourceEvent& event) override;
+  Status TakeLines(SourceLines lines) override;
   Status Commit() override;
   Status Mark(const std::string& part, const std::string& position) override;
   std::optional<std::string> Position(const std::string& part) override;
 
  private:
   Status CommitPart(bool everywhere);
+  Status FinishLines();
   void SetState(const std::string& state, const std::string& reason);
   void Sleep(int64_t us, std::stop_token stop);
 
@@ -47,11 +50,12 @@ class SourceRunner final : public EventTaker {
   Random& random_;
   const std::string origin_;
   OriginWriter writer_;
+  std::unique_ptr<ParallelIngest> lines_;  // from the first TakeLines on
   std::unique_ptr<Source> source_;
   std::string part_, position_;
   bool marked_ = false;  // position_ is not stored yet
   std::atomic<bool> paused_{false};
-  std::atomic<uint64_t> events_{0};
+  std::atomic<uint64_t> events_{0};  // of Take
   mutable std::mutex mutex_;
   std::string state_ = "starting", reason_;
 };

@@ -156,7 +156,9 @@ void StreamIngest::Lay(Gatherer& gatherer, bool reject) {
     return;
   }
   gatherer.SkipCovered();
-  if (!commits_->dedupe) Encode(prepared);
+  if (commits_->dedupe) return;
+  Encode(prepared);
+  ReturnAssembler(std::move(prepared.assembler));
 }
 
 bool StreamIngest::ReceiptsDue(const std::string& origin, const std::string& part, size_t bytes) {

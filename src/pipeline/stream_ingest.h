@@ -31,7 +31,6 @@ class StreamIngest;
 class PreparedIngest {
  public:
   ~PreparedIngest();
-  const std::shared_ptr<StreamIngest>& ingest() const { return stream; }
 
  private:
   friend class StreamIngest;

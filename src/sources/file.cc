@@ -237,31 +237,41 @@ class FileSourceStage final : public Source {
 
   Result<bool> ReadLines(Followed& file, bool ending, std::stop_token stop) {
     bool worked = false;
-    auto take = [&](const LineReader::Line& line) { return TakeOne(file, line.text, line.number, line.end); };
-    while (left_bytes_ > 0 && !stop.stop_requested()) {
-      uint64_t before = file.place.sequence;
-      Result<bool> moved =
-          lines_.Read(*file.file, file.size, ending, file.place.sequence, file.place.line, take);
-      if (!moved) return Forget(file, moved.error());
-      if (!*moved) {
-        file.at_end = true;
-        break;
-      }
+    file.at_end = false;
+    while (left_bytes_ > 0 && !file.at_end && !stop.stop_requested()) {
+      auto piece = LineReader::Read(*file.file, file.size, ending, file.place.sequence, file.place.line);
+      if (!piece) return Forget(file, piece.error());
+      file.at_end = !*piece;
+      if (file.at_end) break;
       worked = true;
-      left_bytes_ -= std::min(left_bytes_, file.place.sequence - before);
-      file.at_end = file.place.sequence >= file.size;
-      Status marked = Mark(file, file.place.sequence, file.at_end && !options_.follow);
-      if (!marked.ok()) return Forget(file, marked);
+      left_bytes_ -= std::min(left_bytes_, (*piece)->end - file.place.sequence);
+      Status taken = TakeLines(file, std::move(**piece));
+      if (!taken.ok()) return Forget(file, taken);
     }
-    Status committed = worked ? taker_.Commit() : OkStatus();
+    // In the middle of a file nothing need be waited for: it goes on at the next look.
+    Status committed = worked && file.at_end ? taker_.Commit() : OkStatus();
     if (!committed.ok()) return Forget(file, committed);
     return worked;
   }
 
-  /// Stores the place; `read`: how much of the file it speaks for.
-  Status Mark(Followed& file, uint64_t read, bool done) {
+  Status TakeLines(Followed& file, LinePiece piece) {
+    file.place.sequence = piece.end;
+    file.place.line = piece.lines;
+    file.at_end = piece.end >= file.size;
+    RETURN_IF_ERROR(SetPlace(file, piece.end, file.at_end && !options_.follow));
+    return taker_.TakeLines({std::move(piece.bytes), piece.text, file.part, file.path, piece.first_line,
+                             piece.begin, file.place.ToText()});
+  }
+
+  /// `read`: how much of the file the place speaks for.
+  static Status SetPlace(Followed& file, uint64_t read, bool done) {
     ASSIGN_OR_RETURN(file.place.tail, HashTail(*file.file, read));
     file.place.done = done;
+    return OkStatus();
+  }
+
+  Status Mark(Followed& file, uint64_t read, bool done) {
+    RETURN_IF_ERROR(SetPlace(file, read, done));
     return taker_.Mark(file.part, file.place.ToText());
   }
 
@@ -348,7 +358,6 @@ class FileSourceStage final : public Source {
   FileSystem& fs_;
   Clock& clock_;
   EventTaker& taker_;
-  LineReader lines_;
   std::map<uint64_t, Followed> followed_;  // by inode
   uint64_t pass_ = 0;
   uint64_t left_bytes_ = 0;

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "base/memory_file_system.h"
+#include "base/text.h"
 #include "sources/sources.h"
 
 namespace millstream {
@@ -18,6 +19,24 @@ class MemoryTaker final : public EventTaker {
     gathered.push_back(fmt::format("{} {}", event.at, event.data));
     subjects.push_back(std::string(event.envelope.subject.value_or("")));
     return OkStatus();
+  }
+  Status TakeLines(SourceLines lines) override {
+    std::string_view text = lines.text;
+    for (uint64_t number = lines.first_line; !text.empty(); ++number) {
+      size_t end = std::min(text.find('\n'), text.size() - 1) + 1;
+      std::string_view line = Trim(text.substr(0, end));
+      text.remove_prefix(end);
+      if (line.empty()) continue;
+      std::string at = fmt::format("{}#{}", lines.path, number);
+      SourceEvent event;
+      event.envelope.subject = lines.path;
+      event.data = line;
+      event.part = lines.part;
+      event.at = at;
+      event.sequence = lines.first_byte + lines.text.size() - text.size();
+      RETURN_IF_ERROR(Take(event));
+    }
+    return Mark(lines.part, lines.position);
   }
   Status Mark(const std::string& part, const std::string& position) override {
     marked[part] = position;

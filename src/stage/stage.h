@@ -41,6 +41,19 @@ struct SourceEvent {
                           // 1: after a crash the taker skips what is stored already
 };
 
+/// Whole lines of NDJSON that a source hands over at once: a file's next stretch. Empty lines are no events.
+/// An event's ce_id, and its place in a dead letter, is PATH#LINE; its ce_subject PATH; its sequence the byte
+/// after its line.
+struct SourceLines {
+  std::shared_ptr<const void> owner;  // keeps `text` alive
+  std::string_view text;              // 64 readable bytes follow; the last line may lack its end
+  std::string part;                   // as in SourceEvent
+  std::string path;
+  uint64_t first_line = 1;  // of `text`
+  uint64_t first_byte = 0;  // of `text`
+  std::string position;     // resume position after it, as of EventTaker::Mark
+};
+
 /// Takes what a source reads. Implemented by pipeline/ingest.
 class EventTaker {
  public:
@@ -48,6 +61,9 @@ class EventTaker {
   /// Checks and gathers one event; another part than before commits what was gathered. A bad one becomes a
   /// dead letter (or is counted as refused) and is no error of the source.
   virtual Status Take(const SourceEvent& event) = 0;
+  /// Takes lines with their position. They are checked on several threads and appended by themselves in the
+  /// order of the calls; an error is that of earlier ones, and Commit tells what became of all.
+  virtual Status TakeLines(SourceLines lines) = 0;
   /// Appends what was gathered, with the position last given by Mark: durable on return. Called by the source
   /// when it has no more for now; the taker also appends by itself when its buffer is full.
   virtual Status Commit() = 0;
