@@ -76,6 +76,7 @@ void SourceRunner::Run(std::stop_token stop) {
                                      static_cast<double>(wait_us) / 1e6));
     Sleep(wait_us, stop);
   }
+  (void)FinishLines();  // before the log is closed
 }
 
 Status SourceRunner::RunToEnd(std::stop_token stop) {
@@ -89,7 +90,7 @@ Status SourceRunner::RunToEnd(std::stop_token stop) {
     }
     if (!*worked) return CommitPart(true);
   }
-  return OkStatus();
+  return FinishLines();
 }
 
 Status SourceRunner::FinishLines() { return lines_ ? lines_->Finish() : OkStatus(); }
