@@ -375,7 +375,7 @@ Status DeliveryLoop::DeliverPiece(const Piece& piece, std::stop_token stop) {
   rows->next_offset = piece.next;
   rows->events = piece.events;
   if (!letters.empty()) RETURN_IF_ERROR(WriteLetters(std::move(letters), piece.next));
-  Status status = context_.sink->Deliver(*rows);
+  Status status = context_.sink->Deliver(*rows, version_->number);
   if (status.code() == Code::kInvalid) {
     if (piece.events > 1) {
       auto [left, right] = Halve(piece);
@@ -384,7 +384,7 @@ Status DeliveryLoop::DeliverPiece(const Piece& piece, std::stop_token stop) {
     }
     RETURN_IF_ERROR(WriteLetters({LetterOf(piece.ranges[0], {"", "sink", status.message()})}, piece.next));
     rows->chunks.clear();
-    status = context_.sink->Deliver(*rows);
+    status = context_.sink->Deliver(*rows, version_->number);
   }
   RETURN_IF_ERROR(status);
   Count(piece, *rows);  // before waiters are told, who may look at the counts

@@ -9,9 +9,7 @@ bool IsRetried(Code code) {
          code == Code::kConflict;
 }
 
-bool IsRetriedAtOpen(Code code) {
-  return IsRetried(code) || code == Code::kNotFound || code == Code::kIo;
-}
+bool IsRetriedAtOpen(Code code) { return IsRetried(code) || code == Code::kNotFound || code == Code::kIo; }
 
 SharedSink::SharedSink(Context context, std::unique_ptr<Sink> sink, Layout layout)
     : context_(std::move(context)), sink_(std::move(sink)), layout_(std::move(layout)) {}
@@ -50,9 +48,15 @@ Status SharedSink::Prepare(const Layout& layout) {
   return OkStatus();
 }
 
-Status SharedSink::Deliver(const RowBatch& rows) {
+Status SharedSink::Deliver(const RowBatch& rows, uint64_t version) {
   if (sink_->concurrent()) return sink_->Deliver(rows);
   std::lock_guard lock(mutex_);
+  if (prepared_version_ != version) {  // another loop has delivered rows of another version
+    Status status = sink_->SetColumns(rows.columns, rows.visible);
+    if (status.code() == Code::kInvalid) return Conflict("{}", status.message());  // no fault of an event
+    RETURN_IF_ERROR(status);
+    prepared_version_ = version;
+  }
   return sink_->Deliver(rows);
 }
 

@@ -1,8 +1,9 @@
 // SharedSink: a sink of a running pipeline and what its delivery loops share: opening it, its health.
 //
-// Place: floor 5; owned by the PipelineRuntime, used by the loops of its partitions. A sink that cannot be opened
-// is tried again with back-off, by whichever loop comes first; the others learn how that went. Health is the
-// worst that a loop told; a change of it is one line in the log. Threads: all functions are thread-safe.
+// Place: floor 5; owned by the PipelineRuntime, used by the loops of its partitions. A sink that cannot be
+// opened is tried again with back-off, by whichever loop comes first; the others learn how that went. Health
+// is the worst that a loop told; a change of it is one line in the log. Threads: all functions are
+// thread-safe.
 #pragma once
 
 #include <atomic>
@@ -60,10 +61,11 @@ class SharedSink {
 
   /// Adapts it to a version's columns.
   Status Prepare(const Layout& layout);
-  Status Deliver(const RowBatch& rows);
+  /// Rows of that version.
+  Status Deliver(const RowBatch& rows, uint64_t version);
   std::vector<RefusedEvent> Refuse(const RowBatch& rows) const { return sink_->Refuse(rows); }
-  /// What survives a power cut; nothing if that is what was delivered. Never waits for a delivery: meanwhile it
-  /// answers as before.
+  /// What survives a power cut; nothing if that is what was delivered. Never waits for a delivery: meanwhile
+  /// it answers as before.
   std::optional<uint64_t> DurableOffset(uint32_t partition);
   /// A stop: what runs in the sink ends soon.
   void Interrupt() { sink_->Interrupt(); }
