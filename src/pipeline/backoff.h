@@ -1,7 +1,8 @@
 // Backoff: how long to wait before the next attempt.
 //
-// Place: floor 5; one for each thing that is tried again. 100 ms, doubled up to 30 s, each with up to a quarter
-// more by chance, so that many who failed together do not come back together. Threads: one. Cannot fail.
+// Place: floor 5; one for each thing that is tried again. 100 ms, doubled up to 30 s, each with up to a
+// quarter more by chance, so that many who failed together do not come back together. Threads: one. Cannot
+// fail.
 #pragma once
 
 #include <algorithm>

@@ -57,6 +57,7 @@ SinkContext PipelineRuntime::MakeSinkContext(const SinkConfig& config) {
   SinkContext context;
   context.pipeline = this->config().name;
   context.generation = generation_;
+  context.data_uuid = context_.data_uuid;
   context.id = config.id;
   context.stream = this->config().stream;
   context.partitions = stream_->partitions();
