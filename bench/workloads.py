@@ -11,11 +11,17 @@ from pathlib import Path
 
 import orders
 from measure import CONTRACT, DUCKDB_MEMORY_MIB, Project, project_text
+from postgres_server import BINARIES, PostgresServer
 
 ONLY_PLACED = """
       - placed: SELECT id, customer, amount FROM input WHERE type = 'order.placed'"""
 ALL_ROWS = """
       - rows: SELECT id, customer, amount, ts FROM input"""
+WHOLE_CONTRACT = CONTRACT + """
+      currency: varchar
+      note: varchar"""
+WHOLE_ROWS = """
+      - rows: SELECT * FROM input"""
 NO_CONTRACT_FILTERS = """
       - placed: SELECT * FROM input WHERE data->>'$.type' = 'order.placed'
       - gross: "SELECT data->>'$.id' AS id, data->>'$.customer' AS customer, round((data->>'$.amount')::decimal(12,2) * 1.1, 2) AS gross FROM input WHERE (data->>'$.amount')::decimal(12,2) > 50"
@@ -111,6 +117,21 @@ def keyed_tables(bench):
             results.append(bench.delivered(f"log → {kind} table, {keys // 1_000_000} M keys", sink, goal, events, keys,
                                            filters=ALL_ROWS))
             results.append(look_ups(bench, kind, sink, events, keys))
+    return results
+
+
+def postgres(bench):
+    """Into PostgreSQL as Debian sets it up, on the same cores: its CPU time is not counted, its wall time is."""
+    if BINARIES is None:
+        return []
+    results = []
+    with PostgresServer() as server:
+        os.environ["BENCH_POSTGRES"] = server.url()
+        for name, sink in (("append", 'postgres: {table: kept, url: "${env:BENCH_POSTGRES}"}'),
+                           ("upsert, 100,000 keys", 'postgres: {table: kept, key: customer, url: "${env:BENCH_POSTGRES}"}')):
+            server.query("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+            results.append(bench.delivered(f"log → PostgreSQL, {name}", sink, "100,000/s", bench.events // 5, filters=WHOLE_ROWS,
+                                           contract=WHOLE_CONTRACT))
     return results
 
 
@@ -214,5 +235,5 @@ def without_contract(bench):
 
 
 WORKLOADS = {f.__name__: f for f in
-             (ingest, log_to_drop, log_to_table, keyed_tables, both_ends, http_batches, http_latency, without_contract)}
+             (ingest, log_to_drop, log_to_table, keyed_tables, postgres, both_ends, http_batches, http_latency, without_contract)}
 QUICK = ("ingest", "log_to_drop", "log_to_table")

@@ -7,7 +7,7 @@ room(stage    USES log sql LIBRARIES PkgConfig::YAML)                           
 room(tables   USES sql)                                                                             # floor 3
 room(sources  USES stage)                                                                           # floor 4
 room(filters  USES stage)                                                                           # floor 4
-room(sinks    USES stage tables)                                                                    # floor 4
+room(sinks    USES stage tables LIBRARIES PkgConfig::LIBPQ)                                                               # floor 4
 room(catalog  USES stage tables LIBRARIES OpenSSL::Crypto)                                       # floor 4
 room(pipeline USES catalog tables)                                                                  # floor 5
 room(query    USES pipeline)                                                                        # floor 6
@@ -21,7 +21,7 @@ set_source_files_properties(src/cli/demo_files.cc PROPERTIES OBJECT_DEPENDS "${d
 
 # These libraries do not say their version themselves.
 set_source_files_properties(src/cli/help.cc PROPERTIES
-  COMPILE_DEFINITIONS "YAML_CPP_VERSION=\"${YAML_VERSION}\";PROMETHEUS_CPP_VERSION=\"${PROMETHEUS_VERSION}\"")
+  COMPILE_DEFINITIONS "YAML_CPP_VERSION=\"${YAML_VERSION}\";PROMETHEUS_CPP_VERSION=\"${PROMETHEUS_VERSION}\";LIBPQ_VERSION=\"${LIBPQ_VERSION}\"")
 
 # The inner loops of ingest and delivery: -O2 costs ingest a twelfth more CPU (docs/decisions/0008-intake.md).
 if(NOT MILLSTREAM_SANITIZE AND NOT MILLSTREAM_FUZZ)

@@ -26,10 +26,6 @@ constexpr LaterKind kLaterKinds[] = {
     {StageKind::kSource, "dynamodb",
      "use instead: aws dynamodb scan --table-name T --output json | millstream ingest STREAM - --records "
      "/Items/*"},
-    {StageKind::kSink, "postgres",
-     "use instead a table, then: millstream query 'SELECT * FROM T' --format csv | psql URL -c '\\copy T "
-     "FROM "
-     "STDIN CSV HEADER'; or a 'file' sink"},
     {StageKind::kSink, "parquet",
      "use instead a 'file' sink, then: duckdb -c \"COPY (FROM 'out.ndjson') TO 'out.parquet'\""},
     {StageKind::kSink, "http",

@@ -36,6 +36,7 @@ int PrintVersion(const Everywhere& everywhere) {
       {"zlib", zlibVersion()},
       {"xxhash", three(XXH_VERSION_MAJOR, XXH_VERSION_MINOR, XXH_VERSION_RELEASE)},
       {"yaml-cpp", YAML_CPP_VERSION},
+      {"libpq", LIBPQ_VERSION},
       {"prometheus-cpp", PROMETHEUS_CPP_VERSION},
       {"openssl", OpenSSL_version(OPENSSL_VERSION_STRING)},
       {"curl", curl_version_info(CURLVERSION_NOW)->version},

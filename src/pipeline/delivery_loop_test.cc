@@ -309,6 +309,19 @@ TEST_F(DeliveryLoopTest, LoopsOfOneSinkShareItsAttempts) {
   EXPECT_EQ(sink_->opens, 2);
 }
 
+// Loops of one sink may stand in different versions for a while.
+TEST_F(DeliveryLoopTest, ASinkIsToldOfTheColumnsOfEachBatch) {
+  ASSERT_TRUE(shared_->EnsureOpen().status.ok());
+  RowBatch older, newer;
+  older.columns = {{"n", "BIGINT"}}, older.visible = 1;
+  newer.columns = {{"n", "BIGINT"}, {"m", "BIGINT"}}, newer.visible = 2;
+  ASSERT_TRUE(shared_->Prepare({2, newer.columns, newer.visible}).ok());
+  ASSERT_TRUE(shared_->Deliver(older, 1).ok());
+  EXPECT_EQ(sink_->columns.size(), 1u);
+  ASSERT_TRUE(shared_->Deliver(newer, 2).ok());
+  EXPECT_EQ(sink_->columns.size(), 2u);
+}
+
 TEST_F(DeliveryLoopTest, AStopInterruptsTheFilters) {
   Append(0, 2);
   Start("SELECT n, (SELECT sum(a.range * b.range) FROM range(300000) a, range(300000) b) AS m FROM input");

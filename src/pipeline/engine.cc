@@ -8,6 +8,7 @@
 
 #include "base/logging.h"
 #include "base/text.h"
+#include "event/literals.h"
 #include "pipeline/engine_state.h"
 
 namespace millstream {
@@ -187,10 +188,7 @@ Clock& Engine::clock() { return *state_->options.clock; }
 const Registry& Engine::registry() const { return *state_->options.registry; }
 
 std::string Engine::data_uuid() const {
-  const Uuid& uuid = state_->log->uuid();
-  std::string hex = Hex({reinterpret_cast<const char*>(uuid.data()), uuid.size()});
-  for (size_t at : {20, 16, 12, 8}) hex.insert(at, "-");
-  return hex;
+  return FormatUuid(reinterpret_cast<const char*>(state_->log->uuid().data()));
 }
 
 Status Engine::SetPipelinePaused(const std::string& name, bool paused, const std::string& who) {

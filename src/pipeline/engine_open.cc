@@ -1,6 +1,7 @@
 // The steps of a start (SEMANTICS, "Start"): lock → `_control` → streams → DuckDB → stored offsets → loops.
 #include "base/logging.h"
 #include "base/text.h"
+#include "event/literals.h"
 #include "pipeline/engine_state.h"
 
 namespace millstream {
@@ -179,6 +180,7 @@ RuntimeContext Engine::State::MakeRuntimeContext() {
   context.registry = options.registry;
   context.logger = options.logger;
   context.project_directory = options.project.directory;
+  context.data_uuid = FormatUuid(reinterpret_cast<const char*>(log->uuid().data()));
   context.sinks_directory = folder->sinks_path();
   context.limits = options.project.server.limits;
   context.find_stream = [this](const std::string& name) { return FindIngest(name); };

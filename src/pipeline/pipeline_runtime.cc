@@ -55,6 +55,7 @@ Status PipelineRuntime::AddSink(const SinkConfig& config, const PipelineVersion&
   SinkContext context;
   context.pipeline = name_;
   context.generation = generation_;
+  context.data_uuid = context_.data_uuid;
   context.id = config.id;
   context.stream = stream_name_;
   context.partitions = stream_->partitions();

@@ -38,7 +38,7 @@ struct RuntimeContext {
   Progress* progress = nullptr;
   const Registry* registry = nullptr;
   const Logger* logger = nullptr;  // may be null
-  std::string project_directory, sinks_directory;
+  std::string project_directory, sinks_directory, data_uuid;
   LimitsConfig limits;
   std::function<std::shared_ptr<StreamIngest>(const std::string&)> find_stream;
   std::function<std::vector<std::string>()> stream_names;

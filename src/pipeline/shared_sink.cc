@@ -61,8 +61,10 @@ Status SharedSink::Prepare(const Layout& layout) {
 Status SharedSink::Deliver(const RowBatch& rows, uint64_t version) {
   if (sink_->concurrent()) return sink_->Deliver(rows);
   std::lock_guard lock(mutex_);
-  if (prepared_version_ != version) {
-    RETURN_IF_ERROR(sink_->SetColumns(rows.columns, rows.visible));
+  if (prepared_version_ != version) {  // another loop has delivered rows of another version
+    Status status = sink_->SetColumns(rows.columns, rows.visible);
+    if (status.code() == Code::kInvalid) return Conflict("{}", status.message());  // no fault of an event
+    RETURN_IF_ERROR(status);
     prepared_version_ = version;
   }
   return sink_->Deliver(rows);

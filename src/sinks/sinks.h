@@ -5,12 +5,13 @@
 
 #include "stage/stage.h"
 
-#define MILLSTREAM_SINKS(SINK)                                 \
-  SINK(DropSink)   /* drop.cc: counts rows and lets them go */ \
-  SINK(FileSink)   /* file.cc: NDJSON or CSV, exactly once */  \
-  SINK(StdoutSink) /* stdout.cc: rows as lines */              \
-  SINK(StreamSink) /* stream.cc: rows as events of a stream */ \
-  SINK(TableSink)  /* table.cc: rows of a table for queries */
+#define MILLSTREAM_SINKS(SINK)                                        \
+  SINK(DropSink)     /* drop.cc: counts rows and lets them go */      \
+  SINK(FileSink)     /* file.cc: NDJSON or CSV, exactly once */       \
+  SINK(PostgresSink) /* postgres.cc: rows of a table in PostgreSQL */ \
+  SINK(StdoutSink)   /* stdout.cc: rows as lines */                   \
+  SINK(StreamSink)   /* stream.cc: rows as events of a stream */      \
+  SINK(TableSink)    /* table.cc: rows of a table for queries */
 
 namespace millstream {
 

@@ -1,9 +1,8 @@
 // The `table` sink: rows of a table that queries read: every row, the newest row of a key, or aggregates of a
 // key. Rows and offset are one transaction of the TableStore. Loops of several partitions deliver at once;
 // the store commits what gathers together.
-#include "base/text.h"
+#include "sinks/null_keys.h"
 #include "sinks/sinks.h"
-#include "sql/sql_tree.h"
 #include "stage/make_kind.h"
 #include "stage/table_options.h"
 #include "tables/table_store.h"
@@ -48,11 +47,8 @@ class TableSinkStage final : public Sink {
 
   // A row whose key is NULL says of no row of the table what it is.
   std::vector<RefusedEvent> Refuse(const RowBatch& rows) const override {
-    std::vector<RefusedEvent> refused;
-    if (!spec_.values.empty()) return refused;  // an aggregate counts NULL as a key like another
-    for (const std::string& name : spec_.key) AddNulls(rows, name, refused);
-    std::stable_sort(refused.begin(), refused.end(), [](auto& a, auto& b) { return a.offset < b.offset; });
-    return refused;
+    if (!spec_.values.empty()) return {};  // an aggregate counts NULL as a key like another
+    return RefuseNullKeys(rows, spec_.name, spec_.key);
   }
 
   Status Deliver(const RowBatch& rows) override { return tables_.Deliver(writer_, spec_.name, rows); }
@@ -72,21 +68,6 @@ class TableSinkStage final : public Sink {
   }
 
  private:
-  void AddNulls(const RowBatch& rows, const std::string& key, std::vector<RefusedEvent>& refused) const {
-    int column = -1;
-    for (uint32_t i = 0; i < rows.visible; ++i)
-      if (Lower(rows.columns[i].name) == Lower(key)) column = static_cast<int>(i);
-    int offset = rows.Find("_offset");
-    if (column < 0 || offset < 0) return;  // Deliver says so
-    for (const Chunk& chunk : rows.chunks) {
-      if (chunk.AllValid(static_cast<uint32_t>(column))) continue;
-      for (uint32_t row = 0; row < chunk.rows(); ++row)
-        if (chunk.IsNull(static_cast<uint32_t>(column), row))
-          refused.push_back({static_cast<uint64_t>(chunk.Int64(static_cast<uint32_t>(offset), row)),
-                             fmt::format("table {}: the key column {} is NULL", spec_.name, key)});
-    }
-  }
-
   TableStore& tables_;
   Writer writer_;
   TableSpec spec_;

@@ -117,8 +117,9 @@ class Filter {
 struct SinkContext {
   std::string pipeline;
   uint64_t generation = 0;
-  std::string id;      // sink id: KIND:TARGET or its name
-  std::string stream;  // that the pipeline reads
+  std::string data_uuid;  // of the data folder: what a sink keeps elsewhere belongs to it
+  std::string id;         // sink id: KIND:TARGET or its name
+  std::string stream;     // that the pipeline reads
   uint32_t partitions = 1;
   std::string project_directory;
   std::string data_directory;
