@@ -54,6 +54,7 @@ Status ParallelIngest::Send(IngestRequest request, std::shared_ptr<const void> b
 Status ParallelIngest::Finish() {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [&] { return pieces_.empty() && commits_ == 0; });
+  if (!failure_.ok()) order_ = std::make_shared<IngestOrder>();
   return std::exchange(failure_, OkStatus());
 }
 
@@ -86,6 +87,7 @@ void ParallelIngest::CommitReady(std::unique_lock<std::mutex>& lock) {
       continue;
     }
     ++commits_;
+    piece->prepared->order = order_;
     lock.unlock();
     ingest_->Commit(std::move(piece->prepared),
                     [this, bytes = piece->bytes](tl::expected<IngestAnswer, IngestRefusal> answer) {

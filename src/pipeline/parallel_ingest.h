@@ -62,7 +62,8 @@ class ParallelIngest {
   size_t taken_ = 0;                           // of pieces_, from the front, by threads that prepare
   size_t commits_ = 0;                         // under way
   size_t bytes_ = 0;                           // of pieces that are not durable yet
-  bool committing_ = false;                    // one thread at a time commits
+  std::shared_ptr<IngestOrder> order_ = std::make_shared<IngestOrder>();
+  bool committing_ = false;  // one thread at a time commits
   bool closing_ = false;
   Status failure_;
   Totals totals_;

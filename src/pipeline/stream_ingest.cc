@@ -319,7 +319,12 @@ void StreamIngest::AppendEvents(const std::shared_ptr<Commitment>& commitment) {
       commitment->in_flight = true;
       commits_->in_flight.emplace(commitment->sequence, commitment);
     }
-    for (uint32_t p = 0; p < prepared.batches.size() && commitment->failure.ok(); ++p) {
+    std::shared_ptr<IngestOrder> order = prepared.order;
+    std::unique_lock<std::recursive_mutex> in_order;
+    if (order) in_order = std::unique_lock(order->mutex);
+    if (order) commitment->failure = order->Note(commitment->failure);
+    const bool taken = commitment->failure.ok();
+    for (uint32_t p = 0; p < prepared.batches.size() && taken; ++p) {
       EncodedBatch& batch = prepared.batches[p];
       if (batch.payload.empty()) continue;
       {
@@ -328,7 +333,8 @@ void StreamIngest::AppendEvents(const std::shared_ptr<Commitment>& commitment) {
       }
       bytes_in_.fetch_add(batch.data_bytes, std::memory_order_relaxed);
       stream_.partition(p).Append(
-          std::move(batch), config_.ack, [this, commitment, p](Result<Appended> appended) {
+          std::move(batch), config_.ack, [this, commitment, p, order](Result<Appended> appended) {
+            if (order && !appended) (void)order->Note(appended.error());
             {
               std::lock_guard inner(commitment->mutex);
               if (!appended) {

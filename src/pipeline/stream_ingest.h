@@ -27,6 +27,20 @@ namespace millstream {
 
 class StreamIngest;
 
+/// Requests of which none is appended once one before it has failed. Held while a request's batches are
+/// queued, and taken by the answer of one that failed, which the log gives before it takes appends again
+/// (log.h): so nothing slips between. Recursive, for a refusal may be answered while they are queued.
+struct IngestOrder {
+  std::recursive_mutex mutex;
+  Status failure;
+  /// Keeps the first failure and answers it.
+  Status Note(const Status& status) {
+    std::lock_guard lock(mutex);
+    if (failure.ok()) failure = status;
+    return failure;
+  }
+};
+
 /// A request that was checked and laid out, not yet appended.
 class PreparedIngest {
  public:
@@ -35,7 +49,9 @@ class PreparedIngest {
  private:
   friend class StreamIngest;
   friend class OriginWriter;
+  friend class ParallelIngest;
   std::shared_ptr<StreamIngest> stream;
+  std::shared_ptr<IngestOrder> order;    // null: it stands alone
   std::unique_ptr<Assembler> assembler;  // returned to the pool
   std::optional<IngestRefusal> refusal;  // of the whole request
   std::vector<EncodedBatch> batches;     // by partition; count 0 and no payload = nothing to append
