@@ -311,6 +311,20 @@ TEST_F(PostgresSinkTest, AnInterruptEndsAWait) {
   EXPECT_EQ(Read("SELECT count(*) FROM kept")[0], "10");
 }
 
+TEST_F(PostgresSinkTest, AStatementHasADeadline) {
+  ManualClock clock;
+  std::atomic<bool> never{false};
+  auto session = PostgresSession::Connect(server_->url(), clock, never);
+  ASSERT_TRUE(session);
+  std::jthread later([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    clock.AdvanceUs(PostgresSession::kStatementUs);
+  });
+  auto answer = (*session)->Run("SELECT pg_sleep(30)");
+  ASSERT_FALSE(answer);
+  Expect(answer.error(), Code::kUnavailable, "no answer in time");
+}
+
 TEST(PostgresUrlTest, IsCheckedWithoutAWordOfIt) {
   EXPECT_TRUE(CheckPostgresUrl("postgresql://u:p%40ss@localhost:5432/shop?sslmode=require").ok());
   EXPECT_TRUE(CheckPostgresUrl("host=/run/postgresql dbname=shop").ok());
