@@ -1,8 +1,6 @@
-// EngineTest: an Engine over a folder of its own, with a project of one pipeline into two sinks that keep what they
-// are given.
+// EngineTest: an Engine over a folder of its own, with a project of one pipeline into two sinks that keep
+// what they are given.
 #pragma once
-
-#include "pipeline/engine.h"
 
 #include <gtest/gtest.h>
 
@@ -12,6 +10,7 @@
 #include <thread>
 
 #include "pipeline/data_folder.h"
+#include "pipeline/engine.h"
 #include "stage/make_kind.h"
 
 namespace millstream {
