@@ -71,11 +71,13 @@ Result<Node> EditItem(const Node& root, const std::string& section, const std::s
 Result<Node> EditFilter(const Node& root, const FilterEdit& edit) {
   Node edited = root;
   Node* filters = FiltersOf(edited, edit.pipeline);
-  if (filters == nullptr) return Fail(NotThere("pipeline", edit.pipeline, MemberNames(root.Find("pipelines"))));
+  if (filters == nullptr)
+    return Fail(NotThere("pipeline", edit.pipeline, MemberNames(root.Find("pipelines"))));
   auto found = FindEntry(*filters, edit.filter);
   bool is_new = found == filters->items.end();
   if (!is_new && edit.must_be_new)
-    return Fail(Conflict("pipeline {} has a filter '{}' already; `filter set` changes it", edit.pipeline, edit.filter));
+    return Fail(Conflict("pipeline {} has a filter '{}' already; `filter set` changes it", edit.pipeline,
+                         edit.filter));
   if (is_new && !edit.value) return Fail(NotThere("filter", edit.filter, NamesOf(*filters)));
   Node entry;
   if (is_new) {

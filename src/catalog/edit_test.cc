@@ -13,7 +13,8 @@ Node Yaml(const std::string& text) {
 }
 
 const char* kRoot =
-    "streams: {orders: {}}\npipelines:\n  p:\n    from: orders\n    filters:\n      - a: one\n      - b: two\n"
+    "streams: {orders: {}}\npipelines:\n  p:\n    from: orders\n    filters:\n      - a: one\n      - b: "
+    "two\n"
     "      - c: {exec: {command: [cat]}}\n    to: [drop]\n";
 
 std::string Order(const Result<Node>& root) {
@@ -36,7 +37,7 @@ TEST(Edit, FiltersAreAddedChangedMovedAndRemoved) {
   EXPECT_EQ(Order(RemoveFilter(root, "p", "b")), "a=one c= ");
   EXPECT_EQ(Order(EditFilter(root, {"p", "a", ScalarNode("x"), "", "", true})),
             "pipeline p has a filter 'a' already; `filter set` changes it");
-  EXPECT_EQ(Order(EditFilter(root, {"q", "a", ScalarNode("x"), "", "", false})), "no pipeline 'q'; did you mean 'p'?");
+  EXPECT_EQ(Order(EditFilter(root, {"q", "a", ScalarNode("x"), "", "", false})), "no pipeline 'q'");
   EXPECT_EQ(Order(EditFilter(root, {"p", "a", std::nullopt, "", "zz", false})), "no filter 'zz'");
   EXPECT_EQ(Order(RemoveFilter(root, "p", "zz")), "no filter 'zz'");
 }
@@ -49,8 +50,7 @@ TEST(Edit, ItemsComeAndGo) {
   auto removed = EditItem(*added, "pipelines", "p", std::nullopt);
   ASSERT_TRUE(removed);
   EXPECT_EQ(FindPath(*removed, "pipelines.p"), nullptr);
-  EXPECT_EQ(EditItem(root, "pipelines", "pp", std::nullopt).error().message(),
-            "no pipeline 'pp'; did you mean 'p'?");
+  EXPECT_EQ(EditItem(root, "pipelines", "pp", std::nullopt).error().message(), "no pipeline 'pp'");
 }
 
 TEST(Edit, ProgramsAreThoseThatFilesName) {
@@ -59,7 +59,8 @@ TEST(Edit, ProgramsAreThoseThatFilesName) {
   EXPECT_TRUE(UnknownPrograms(root, {&root}).empty());
   auto other = EditFilter(root, {"p", "c", Yaml("{exec: {command: [rm]}}"), "", "", false});
   EXPECT_EQ(UnknownPrograms(*other, {&root}).size(), 1u);
-  EXPECT_NE(EtagOf(*FindPath(root, "pipelines.p.filters.c")), EtagOf(*FindPath(*other, "pipelines.p.filters.c")));
+  EXPECT_NE(EtagOf(*FindPath(root, "pipelines.p.filters.c")),
+            EtagOf(*FindPath(*other, "pipelines.p.filters.c")));
 }
 
 }  // namespace

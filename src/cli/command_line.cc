@@ -135,8 +135,10 @@ int RunCommandLine(int argc, char** argv, const Registry& registry) {
     std::vector<std::string> names;
     for (const Verb& each : verb->below()) names.push_back(each.name());
     std::string expected = fmt::format("{}", fmt::join(names, ", "));
+    const Verb* below = at < arguments.size() ? FindVerb(verb->below(), arguments[at]) : nullptr;
+    if (below == nullptr && verb->run())  // `history`, and `history diff`
+      return ParseAndRun(*verb, words, everywhere_parameters, everywhere, std::move(arguments));
     if (at == arguments.size()) return Misused(fmt::format("{}: expected {}", words, expected), words);
-    const Verb* below = FindVerb(verb->below(), arguments[at]);
     if (below == nullptr)
       return Misused(fmt::format("no verb '{} {}'; expected {}", words, arguments[at], expected), words);
     words += " " + arguments[at];

@@ -162,6 +162,8 @@ Verb NounVerb(const Noun& noun) {
                      }));
     }
   }
+  if (kind == "filter")
+    for (Verb& change : FilterChangeVerbs()) verb.Below(std::move(change));
   if (kind == "table") {
     verb.Below(Verb("drop", "drop a table that no pipeline writes")
                    .Argument("NAME", name.get(), "its name")

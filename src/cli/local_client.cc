@@ -83,11 +83,12 @@ LocalClient::~LocalClient() {
 }
 
 Result<std::unique_ptr<HttpClient>> LocalClient::Open(const Everywhere& everywhere,
-                                                      const std::string& project_directory, bool read_only) {
+                                                      const std::string& project_directory, bool read_only,
+                                                      bool applies_files) {
   auto client = std::unique_ptr<LocalClient>(new LocalClient());
   State& state = *client->state_;
-  ASSIGN_OR_FAIL(state.engine,
-                 OpenEngine(everywhere, state.machine, state.logger, project_directory, read_only));
+  ASSIGN_OR_FAIL(state.engine, OpenEngine(everywhere, state.machine, state.logger, project_directory,
+                                          read_only, applies_files));
   state.queries = std::make_unique<QueryRunner>(*state.engine);
   state.services = std::make_unique<Services>(Services{*state.engine, *state.queries});
   ASSIGN_OR_FAIL(Access access, Access::Make("127.0.0.1:0", {}));

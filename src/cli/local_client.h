@@ -15,7 +15,8 @@ namespace millstream {
 class LocalClient final : public HttpClient {
  public:
   static Result<std::unique_ptr<HttpClient>> Open(const Everywhere& everywhere,
-                                                  const std::string& project_directory, bool read_only);
+                                                  const std::string& project_directory, bool read_only,
+                                                  bool applies_files = true);
   ~LocalClient() override;
   Result<HttpAnswer> Send(const Request& request) override;
   const Engine& engine() const;

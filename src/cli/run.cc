@@ -9,6 +9,7 @@
 #include "cli/target.h"
 #include "cli/terminal.h"
 #include "cli/verbs.h"
+#include "cli/watch.h"
 #include "server/server.h"
 
 namespace millstream {
@@ -18,7 +19,7 @@ constexpr int64_t kStopDeadlineUs = 4'000'000;  // then requests in flight are d
 
 struct RunOptions {
   std::string directory, listen;
-  bool once = false;
+  bool once = false, watch = false;
 };
 
 Logger MakeLogger(const Everywhere& everywhere, const ServerConfig& config) {
@@ -64,7 +65,11 @@ int Serve(Engine& engine, const ServerConfig& config, const RunOptions& given, c
   std::shared_ptr<const Project> project = engine.project();
   logger.Info("ready",
               {{"url", (*server)->url()}, {"project", Summary(*project).substr(4)}});  // without "ok: "
+  std::unique_ptr<Watcher> watcher;
+  if (given.watch)
+    watcher = std::make_unique<Watcher>(engine, engine.registry(), logger, project->directory, WhoAmI());
   signals.Wait();
+  watcher.reset();
   logger.Info("stopping", {{"again", "a second signal ends at once"}});
   signals.ExitOnNext();
   (*server)->Stop(kStopDeadlineUs);
@@ -81,6 +86,7 @@ Verb RunVerb() {
   verb.Argument("DIR", &given->directory, "project folder (default: here or above)", false)
       .Option("--listen", &given->listen, "ADDRESS",
               "address and port (default: server.listen, 127.0.0.1:8410)")
+      .Flag("--watch", &given->watch, "apply the files whenever they are saved; broken ones change nothing")
       .Flag("--once", &given->once, "read every source to its present end, deliver, exit; no listener")
       .About(
           "Applies the files of the project if they changed since the last time, then runs until SIGINT or "

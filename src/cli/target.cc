@@ -154,7 +154,7 @@ std::string WhoAmI() {
 
 Result<std::unique_ptr<Engine>> OpenEngine(const Everywhere& everywhere, Machine& machine,
                                            const Logger& logger, const std::string& project_directory,
-                                           bool read_only) {
+                                           bool read_only, bool applies_files) {
   ASSIGN_OR_FAIL(Project project, LoadProjectOrComplain(everywhere, machine, project_directory, !read_only));
   EngineOptions options;
   options.fs = &machine.fs;
@@ -166,6 +166,7 @@ Result<std::unique_ptr<Engine>> OpenEngine(const Everywhere& everywhere, Machine
   options.project = std::move(project);
   options.who = WhoAmI();
   options.read_only = read_only;
+  options.applies_files = applies_files;
   options.on_fatal = [](Status status) {
     std::fprintf(stderr, "millstream: %s; ending, so that nothing is acknowledged that is not durable\n",
                  status.message().c_str());

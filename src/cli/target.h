@@ -53,10 +53,11 @@ std::string DataDirectory(const Everywhere& everywhere, const Project& project);
 /// "USER@HOST".
 std::string WhoAmI();
 
-/// An Engine in this process over the project's data folder.
+/// An Engine in this process over the project's data folder. `applies_files`: what they changed since the
+/// last time is applied first.
 Result<std::unique_ptr<Engine>> OpenEngine(const Everywhere& everywhere, Machine& machine,
                                            const Logger& logger, const std::string& project_directory,
-                                           bool read_only);
+                                           bool read_only, bool applies_files = true);
 
 /// Calls a JSON route of the server; a problem document becomes a Status with its detail and faults.
 Result<std::string> CallServer(HttpClient& server, const std::string& method, const std::string& path,

@@ -21,6 +21,11 @@ Verb TapVerb();
 Verb TopVerb();
 /// stream, source, pipeline, table, filter
 std::vector<Verb> NounVerbs();
+Verb PlanVerb();
+Verb ApplyVerb();
+/// Below `filter`: add, set, move, remove.
+std::vector<Verb> FilterChangeVerbs();
+Verb HistoryVerb();
 Verb ContractVerb();
 Verb DeadVerb();
 Verb LogVerb();

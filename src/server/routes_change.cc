@@ -1,4 +1,5 @@
-// Changes of what runs: plan, apply, PUT and DELETE of definitions, and what `_control` tells of earlier ones.
+// Changes of what runs: plan, apply, PUT and DELETE of definitions, and what `_control` tells of earlier
+// ones.
 #include <charconv>
 
 #include "base/memory_file_system.h"
@@ -58,7 +59,8 @@ std::optional<HttpResponse> ReadChange(Engine& engine, const HttpRequest& reques
   if (const Node* purge = body.Find("purge"))
     for (const Node& stream : purge->items) change.options.purge.insert(stream.scalar);
   if (const Node* rebuild = body.Find("rebuild"); rebuild != nullptr && !rebuild->items.empty())
-    return Problem(422, "invalid", "rebuild: this version makes no table anew in place; give it another name");
+    return Problem(422, "invalid",
+                   "rebuild: this version makes no table anew in place; give it another name");
   if (const Node* version = body.Find("at_version")) {
     uint64_t number = std::strtoull(version->scalar.c_str(), nullptr, 10);
     auto root = engine.DefinitionsOf(number);
@@ -80,7 +82,8 @@ std::optional<HttpResponse> ReadChange(Engine& engine, const HttpRequest& reques
   }
   change.files = LoadProject(texts, directory, engine.registry(), faults);
   if (!faults.empty())
-    return Problem(422, "invalid", fmt::format("{} fault{} in the files", faults.size(), faults.size() == 1 ? "" : "s"),
+    return Problem(422, "invalid",
+                   fmt::format("{} fault{} in the files", faults.size(), faults.size() == 1 ? "" : "s"),
                    faults);
   if (Status status = OnlyKnownPrograms(engine, change.files.root); !status.ok()) return Problem(status);
   return std::nullopt;
@@ -159,8 +162,7 @@ void AddEdits(Router& router, Engine& engine, const char* kind) {
                      [&](const Node& root) { return EditItem(root, section, name, value); });
               }});
   std::vector<Parameter> parameters{kDryRun, kIfMatch};
-  if (section == "streams")
-    parameters.push_back({"purge", "query", "true: with the events that it holds"});
+  if (section == "streams") parameters.push_back({"purge", "query", "true: with the events that it holds"});
   router.Add({"DELETE",
               path,
               Role::kAdmin,
@@ -239,9 +241,9 @@ void AddFilterEdits(Router& router, Engine& engine) {
               }});
 }
 
-constexpr const char* kKindNames[] = {"apply",         "activated",     "pipeline_paused",
-                                      "pipeline_resumed", "source_paused", "source_resumed",
-                                      "table_dropped", "started",       "stopped"};
+constexpr const char* kKindNames[] = {
+    "apply",          "activated",     "pipeline_paused", "pipeline_resumed", "source_paused",
+    "source_resumed", "table_dropped", "started",         "stopped"};
 
 bool Concerns(const ControlEvent& event, const std::string& item) {
   if (item.empty()) return true;
