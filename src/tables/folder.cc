@@ -281,7 +281,7 @@ Status Folder::RunFold(Table& table, const TableShape& shape) {
   }
   // A look-up passes the rows that are not in order; and where most sums change, all are made anew.
   bool rewrite = scattered_rows > std::max(base_rows / 8, kScatteredRows) ||
-                 (shape.aggregate() && delta_rows > base_rows);
+                 (shape.aggregate() && delta_rows > base_rows / 4);
   TableShape next = shape;
   if (shape.upsert() || !rewrite) {
     uint64_t ordinals = 0;

@@ -107,6 +107,14 @@ bool IsKey(const TableShape& shape, const ColumnInfo& column) {
                      [&](auto& key) { return SameName(key, column.name); });
 }
 
+/// A number of 128 bits: sums of decimals and of large integers.
+bool IsWide(const std::string& type) {
+  constexpr int kDigitsOf64Bits = 18;
+  int digits = 0;
+  bool is_decimal = std::sscanf(type.c_str(), "DECIMAL(%d,", &digits) == 1;
+  return type == "HUGEINT" || (is_decimal && digits > kDigitsOf64Bits);
+}
+
 bool IsDelta(const TableShape& shape, int64_t part) {
   return part != 0 && (part == shape.delta || part == shape.folding);
 }
@@ -189,11 +197,13 @@ std::string PartName(const TableShape& shape, int64_t part) {
 
 std::string CreatePartSql(const TableShape& shape, int64_t part) {
   // A base is written again and again: to try all ways to compress its texts would be most of a fold's cost.
-  // Keys and hashes are read by each fold and look-up, which would have to decompress them.
+  // Keys and hashes are read by each fold and look-up, which would have to decompress them; numbers of
+  // 128 bits DuckDB unpacks bit by bit.
   auto compression = [&](const ColumnInfo& column) {
     if (!shape.keyed() || IsDelta(shape, part)) return "";
     bool is_text = column.type == "VARCHAR";
-    if (column.name == "_hash" || (is_text && IsKey(shape, column))) return " USING COMPRESSION uncompressed";
+    if (column.name == "_hash" || (is_text && IsKey(shape, column)) || IsWide(column.type))
+      return " USING COMPRESSION uncompressed";
     return is_text ? " USING COMPRESSION fsst" : "";
   };
   std::vector<std::string> columns;
