@@ -3,12 +3,14 @@
 import http.client
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import hot_change
 import orders
 from measure import CONTRACT, DUCKDB_MEMORY_MIB, Project, project_text
 from postgres_server import BINARIES, PostgresServer
@@ -234,6 +236,22 @@ def without_contract(bench):
                             contract="", note="beside “log → drop, two filters”")]
 
 
-WORKLOADS = {f.__name__: f for f in
-             (ingest, log_to_drop, log_to_table, keyed_tables, postgres, both_ends, http_batches, http_latency, without_contract)}
+def changes_under_load(bench):
+    """Filters are changed at 60,000 events/s; fails if a row is lost, doubled or of the wrong version."""
+    folder = bench.folder / "hot_change"
+    outcome = hot_change.run(bench.binary, folder, 2000 if bench.full else 100, 60_000)
+    shutil.rmtree(folder, ignore_errors=True)
+    if outcome.lost or outcome.doubled or outcome.wrong or outcome.stdout_wrong:
+        raise AssertionError(f"lost {outcome.lost}, doubled {outcome.doubled}, of the wrong version {outcome.wrong} and {outcome.stdout_wrong}")
+    values = {name: round(of, 1) for name, of in (
+        ("pause_p50_ms", hot_change.percentile(outcome.held_ms, 0.5)), ("pause_p99_ms", hot_change.percentile(outcome.held_ms, 0.99)),
+        ("pause_max_ms", max(outcome.held_ms)), ("answer_p50_ms", hot_change.percentile(outcome.answer_ms, 0.5)),
+        ("answer_p99_ms", hot_change.percentile(outcome.answer_ms, 0.99)))}
+    note = (f"{outcome.changes} changes and {outcome.invalid} invalid ones at {outcome.events / outcome.seconds:,.0f} events/s; "
+            f"of {outcome.events:,} rows 0 lost, 0 doubled, 0 of the wrong version")
+    return [Result("hot change", outcome.events, goal="pause p99 10 ms", note=note, values=values)]
+
+
+WORKLOADS = {f.__name__: f for f in (ingest, log_to_drop, log_to_table, keyed_tables, postgres, both_ends, http_batches, http_latency,
+                                     without_contract, changes_under_load)}
 QUICK = ("ingest", "log_to_drop", "log_to_table")

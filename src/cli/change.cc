@@ -42,8 +42,9 @@ Result<std::string> BodyOf(const Everywhere& everywhere, const ChangeOptionsGive
     body += "\"files\":{";
     std::string_view separator;
     for (const std::string& file : project.files) {
-      ASSIGN_OR_FAIL(std::string text, ReadFile(machine.fs, file.starts_with('/') ? file : directory + "/" + file,
-                                                uint64_t{16} << 20));
+      ASSIGN_OR_FAIL(
+          std::string text,
+          ReadFile(machine.fs, file.starts_with('/') ? file : directory + "/" + file, uint64_t{16} << 20));
       body += std::exchange(separator, ",");
       AppendJsonString(body, file);
       body += ':';
@@ -88,24 +89,31 @@ void PrintChanges(const JsonView& plan) {
   std::vector<std::vector<std::string>> lines;
   size_t paths = 0, hows = 0;
   for (const JsonView& change : plan["changes"].items()) {
-    std::string sign = change["change"].text() == "add" ? "+" : change["change"].text() == "remove" ? "-" : "~";
+    std::string sign = change["change"].text() == "add"      ? "+"
+                       : change["change"].text() == "remove" ? "-"
+                                                             : "~";
     std::string note = CostOf(change);
     std::string_view separator = note.empty() ? "" : "; ";
     if (!change["note"].text().empty()) note += std::string(separator) + change["note"].text();
     if (!change["from"].missing())
-      note = fmt::format("from {} on, commits held {:.1f} ms", change["from"].text(), change["held_us"].real() / 1000);
+      note = fmt::format("from {} on, commits held {:.1f} ms", change["from"].text(),
+                         change["held_us"].real() / 1000);
     lines.push_back({sign + " " + change["path"].text(), change["how"].text(), note});
     paths = std::max(paths, lines.back()[0].size());
     hows = std::max(hows, lines.back()[1].size());
   }
   for (const auto& line : lines)
-    std::printf("%s\n", EndTrimmed(fmt::format("{:<{}}  {:<{}}  {}", line[0], paths, line[1], hows, line[2])).c_str());
+    std::printf(
+        "%s\n",
+        EndTrimmed(fmt::format("{:<{}}  {:<{}}  {}", line[0], paths, line[1], hows, line[2])).c_str());
 }
 
 /// True if something in it cannot be done as it is asked.
 bool HasRefused(const JsonView& plan) {
   for (const JsonView& change : plan["changes"].items())
-    if (change["how"].text() == "refused" || change["how"].text() == "conflict" || change["how"].text() == "rebuild") return true;
+    if (change["how"].text() == "refused" || change["how"].text() == "conflict" ||
+        change["how"].text() == "rebuild")
+      return true;
   return false;
 }
 
@@ -130,7 +138,7 @@ std::string Totals(const JsonView& plan) {
   std::string text;
   for (const auto& [count, word] : {std::pair(added, "add"), {changed, "change"}, {removed, "remove"}})
     if (count > 0) text += fmt::format("{}{} to {}", text.empty() ? "" : ", ", count, word);
-  return text.empty() ? "nothing to do" : text;
+  return text;
 }
 
 int Plan(const Everywhere& everywhere, const ChangeOptionsGiven& given) {
@@ -148,8 +156,12 @@ int Plan(const Everywhere& everywhere, const ChangeOptionsGiven& given) {
     std::printf("no changes\n");
   } else {
     PrintChanges(plan);
-    std::printf("%s. Nothing is changed yet: %s apply --plan %s\n", Totals(plan).c_str(),
-                Command(everywhere).c_str(), plan["plan"].text().c_str());
+    std::string totals = Totals(plan);
+    if (totals.empty())
+      std::printf("nothing of it can be done in place\n");
+    else
+      std::printf("%s. Nothing is changed yet: %s apply --plan %s\n", totals.c_str(),
+                  Command(everywhere).c_str(), plan["plan"].text().c_str());
   }
   return given.expect_same && !is_same ? kExitNo : kExitDone;
 }
@@ -257,9 +269,12 @@ std::string WhatOf(const JsonView& event) {
   std::string kind = event["kind"].text(), what;
   if (kind == "apply") {
     for (const JsonView& change : event["changes"].items()) {
-      std::string sign = change["change"].text() == "add" ? "+" : change["change"].text() == "remove" ? "-" : "~";
+      std::string sign = change["change"].text() == "add"      ? "+"
+                         : change["change"].text() == "remove" ? "-"
+                                                               : "~";
       what += (what.empty() ? "" : ", ") + sign + " " + change["path"].text();
-      if (change["how"].text() == "kept" || change["how"].text() == "refused" || change["how"].text() == "conflict")
+      if (change["how"].text() == "kept" || change["how"].text() == "refused" ||
+          change["how"].text() == "conflict")
         what += " (" + change["how"].text() + ")";
     }
     return what.empty() ? "nothing that runs" : what;
@@ -286,7 +301,8 @@ int History(const Everywhere& everywhere, const std::string& item, const std::st
   }
   std::vector<std::vector<std::string>> lines;
   for (const JsonView& event : JsonView(*answer).items())
-    lines.push_back({event["version"].text(), event["when"].text(), event["who"].text(), event["kind"].text(), WhatOf(event)});
+    lines.push_back({event["version"].text(), event["when"].text().substr(0, 19) + "Z", event["who"].text(),
+                     event["kind"].text(), WhatOf(event)});
   std::fputs(LayOut({"VERSION", "WHEN", "WHO", "EVENT", "WHAT"}, lines).c_str(), stdout);
   return kExitDone;
 }
@@ -294,7 +310,8 @@ int History(const Everywhere& everywhere, const std::string& item, const std::st
 int HistoryDiff(const Everywhere& everywhere, const std::string& from, const std::string& to) {
   auto api = OpenLive(everywhere, true);
   if (!api) return Complain(api.error());
-  auto answer = CallServer(**api, "GET", "/v1/history/diff?from=" + UrlEncode(from) + "&to=" + UrlEncode(to), "", "");
+  auto answer =
+      CallServer(**api, "GET", "/v1/history/diff?from=" + UrlEncode(from) + "&to=" + UrlEncode(to), "", "");
   if (!answer) return Complain(answer.error());
   if (everywhere.json) {
     std::printf("%s\n", answer->c_str());
@@ -322,8 +339,10 @@ Verb PlanVerb() {
       .Option("--purge", &given->purge, "STREAM", "with this stream removed although it holds events")
       .Flag("--force", &given->force, "with the files' side taken in conflicts")
       .About(
-          "live: from the next batch on, rows already made stay. backfill: new, catches up from its start. kept: not "
-          "in the files, goes on. rebuild, refused: cannot be changed in place. conflict: changed in the files and live.")
+          "live: from the next batch on, rows already made stay. backfill: new, catches up from its start. "
+          "kept: not "
+          "in the files, goes on. rebuild, refused: cannot be changed in place. conflict: changed in the "
+          "files and live.")
       .Example("millstream plan", "before apply")
       .Example("millstream plan --expect-same", "in CI: does what runs match the files?")
       .Run([given](const Everywhere& everywhere) {
@@ -361,17 +380,22 @@ std::vector<Verb> FilterChangeVerbs() {
   };
   static constexpr Action kActions[] = {
       {"add", "add a filter while events flow",
-       "millstream filter add revenue big \"SELECT * FROM input WHERE amount > 100\" --before gross", "SQL, or @FILE, or -"},
-      {"set", "change a filter while events flow", "millstream filter set revenue gross @gross.sql", "from the next batch on"},
-      {"move", "move a filter before or after another", "millstream filter move revenue big --after gross", "while events flow"},
-      {"remove", "remove a filter while events flow", "millstream filter remove revenue big", "rows already made stay"},
+       "millstream filter add revenue big \"SELECT * FROM input WHERE amount > 100\" --before gross",
+       "SQL, or @FILE, or -"},
+      {"set", "change a filter while events flow", "millstream filter set revenue gross @gross.sql",
+       "from the next batch on"},
+      {"move", "move a filter before or after another", "millstream filter move revenue big --after gross",
+       "while events flow"},
+      {"remove", "remove a filter while events flow", "millstream filter remove revenue big",
+       "rows already made stay"},
   };
   std::vector<Verb> verbs;
   for (const Action& action : kActions) {
     auto given = std::make_shared<FilterGiven>();
     std::string name = action.name;
     Verb verb(name, action.summary);
-    verb.Argument("PIPELINE", &given->pipeline, "the pipeline").Argument("NAME", &given->filter, "the filter");
+    verb.Argument("PIPELINE", &given->pipeline, "the pipeline")
+        .Argument("NAME", &given->filter, "the filter");
     if (name == "add" || name == "set")
       verb.Argument("VALUE", &given->value, "SQL, @FILE, - for standard input, or {KIND: …}");
     if (name == "add" || name == "move")
@@ -393,11 +417,12 @@ Verb HistoryVerb() {
       .Option("--since", since.get(), "TIME", "a time, or a duration ago")
       .Example("millstream history --item pipelines.revenue", "one pipeline's")
       .Run([item, since](const Everywhere& everywhere) { return History(everywhere, *item, *since); })
-      .Below(Verb("diff", "what differs between two versions")
-                 .Argument("A", from.get(), "version")
-                 .Argument("B", to.get(), "version")
-                 .Example("millstream history diff 41 42", "texts before and after")
-                 .Run([from, to](const Everywhere& everywhere) { return HistoryDiff(everywhere, *from, *to); }));
+      .Below(
+          Verb("diff", "what differs between two versions")
+              .Argument("A", from.get(), "version")
+              .Argument("B", to.get(), "version")
+              .Example("millstream history diff 41 42", "texts before and after")
+              .Run([from, to](const Everywhere& everywhere) { return HistoryDiff(everywhere, *from, *to); }));
   return verb;
 }
 

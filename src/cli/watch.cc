@@ -6,7 +6,8 @@
 namespace millstream {
 namespace {
 
-constexpr auto kLook = std::chrono::milliseconds(250);  // files must be the same for one look to count as saved
+constexpr auto kLook =
+    std::chrono::milliseconds(250);  // files must be the same for one look to count as saved
 
 }  // namespace
 
@@ -41,7 +42,8 @@ void Watcher::Run(std::stop_token stop) {
       continue;
     }
     for (const Fault& fault : faults) logger_.Warn(fault.ToString());
-    logger_.Warn("the files are at fault; what ran before runs on", {{"faults", std::to_string(faults.size())}});
+    logger_.Warn("the files are at fault; what ran before runs on",
+                 {{"faults", std::to_string(faults.size())}});
   }
 }
 
@@ -53,11 +55,13 @@ void Watcher::Apply(Project project) {
   auto applied = engine_.Apply(request);
   if (!applied) {
     for (const Fault& fault : applied.error().faults) logger_.Warn(fault.ToString());
-    logger_.Warn("the files are not applied; what ran before runs on", {{"reason", applied.error().status.message()}});
+    logger_.Warn("the files are not applied; what ran before runs on",
+                 {{"reason", applied.error().status.message()}});
     return;
   }
   for (const PlannedChange& change : applied->changes)
-    logger_.Info(change.what.path, {{"change", change.what.change}, {"how", change.what.how}, {"note", change.what.note}});
+    logger_.Info(change.what.path,
+                 {{"change", change.what.change}, {"how", change.what.how}, {"note", change.what.note}});
   logger_.Info("applied", {{"version", std::to_string(applied->version)}});
 }
 

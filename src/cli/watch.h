@@ -1,7 +1,7 @@
 // Watcher: applies the project's files whenever they are saved (`run --watch`).
 //
-// Place: floor 8. A thread of its own from Start to its destruction. Files that are at fault change nothing: the
-// last good version runs on, and the faults are logged once.
+// Place: floor 8. A thread of its own from Start to its destruction. Files that are at fault change nothing:
+// the last good version runs on, and the faults are logged once.
 #pragma once
 
 #include <string>
@@ -15,7 +15,8 @@ namespace millstream {
 class Watcher {
  public:
   /// All of these outlive it. `directory`: the project's.
-  Watcher(Engine& engine, const Registry& registry, const Logger& logger, std::string directory, std::string who);
+  Watcher(Engine& engine, const Registry& registry, const Logger& logger, std::string directory,
+          std::string who);
 
  private:
   void Run(std::stop_token stop);

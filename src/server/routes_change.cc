@@ -1,6 +1,7 @@
 // Changes of what runs: plan, apply, PUT and DELETE of definitions, and what `_control` tells of earlier
 // ones.
 #include <charconv>
+#include <set>
 
 #include "base/memory_file_system.h"
 #include "base/text.h"
@@ -245,14 +246,19 @@ constexpr const char* kKindNames[] = {
     "apply",          "activated",     "pipeline_paused", "pipeline_resumed", "source_paused",
     "source_resumed", "table_dropped", "started",         "stopped"};
 
-bool Concerns(const ControlEvent& event, const std::string& item) {
+/// `versions`: those whose apply concerned the item, so far.
+bool Concerns(const ControlEvent& event, const std::string& item, std::set<uint64_t>& versions) {
   if (item.empty()) return true;
   auto is_in = [&](const std::string& path) {
     return path == item || path.starts_with(item + ".") || item.starts_with(path + ".");
   };
-  if (event.kind == ControlKind::kApply)
-    return std::any_of(event.changes.begin(), event.changes.end(),
-                       [&](const Change& change) { return is_in(change.path); });
+  if (event.kind == ControlKind::kApply) {
+    bool concerns = std::any_of(event.changes.begin(), event.changes.end(),
+                                [&](const Change& change) { return is_in(change.path); });
+    if (concerns) versions.insert(event.version);
+    return concerns;
+  }
+  if (event.kind == ControlKind::kActivated && !versions.contains(event.version)) return false;
   bool is_source = event.kind == ControlKind::kSourcePaused || event.kind == ControlKind::kSourceResumed;
   return !event.name.empty() && is_in((is_source ? "sources." : "pipelines.") + event.name);
 }
@@ -273,12 +279,13 @@ void GetHistory(Engine& engine, const HttpRequest& request, Responder responder)
   auto events = engine.History();
   if (!events) return responder.Send(Problem(events.error()));
   const std::string* item = request.Query("item");
+  std::set<uint64_t> versions;
   HttpResponse response;
   std::string& out = response.body;
   out = "[";
   for (size_t i = 0; i < events->size(); ++i) {
     const ControlEvent& event = (*events)[i];
-    if (event.when_us < since_us || !Concerns(event, item == nullptr ? "" : *item)) continue;
+    if (event.when_us < since_us || !Concerns(event, item == nullptr ? "" : *item, versions)) continue;
     if (out.size() > 1) out += ',';
     JsonObject object(out);
     object.Number("event", i).Text("kind", kKindNames[static_cast<size_t>(event.kind)]);
@@ -319,8 +326,9 @@ void GetHistoryDiff(Engine& engine, const HttpRequest& request, Responder respon
     object.Array("changes", DiffProjects(before, after), [&](const Change& change) {
       JsonObject each(response.body);
       each.Text("path", change.path).Text("change", change.change);
-      if (const Node* was = FindPath(*from, change.path)) each.Text("before", ToYaml(*was));
-      if (const Node* is = FindPath(*to, change.path)) each.Text("after", ToYaml(*is));
+      auto text = [](const Node& node) { return node.IsScalar() ? node.scalar : ToYaml(node); };
+      if (const Node* was = FindPath(*from, change.path)) each.Text("before", text(*was));
+      if (const Node* is = FindPath(*to, change.path)) each.Text("after", text(*is));
     });
   }
   responder.Send(std::move(response));
