@@ -1,0 +1,110 @@
+"""Changes of what runs as a user makes them: plan, apply, filter, PUT and DELETE, files that are watched, with and without a server."""
+
+import harness
+
+PROJECT = """
+streams:
+  orders: {contract: {id: varchar not null, n: bigint}}
+pipelines:
+  p:
+    from: orders
+    filters:
+      - small: SELECT id, n FROM input WHERE n < 100
+      - even: SELECT id, n FROM input WHERE n % 2 = 0
+    to:
+      - table: kept
+"""
+SQL = {"Content-Type": "application/sql"}
+
+
+def ids(server, position):
+    return sorted(row["id"] for row in server.query("SELECT id FROM kept", wait=position))
+
+
+def send(server, *numbers):
+    return server.ingest("orders", [{"id": f"o{n}", "n": n} for n in numbers])["position"]
+
+
+def test_definitions_over_http(project):
+    shop = project({"millstream.yaml": PROJECT})
+    with shop.server() as server:
+        assert ids(server, send(server, 1, 2)) == ["o2"]
+        path = "/v1/pipelines/p/filters/even"
+        etag = server.http("GET", path).headers["ETag"]
+        planned = server.http("PUT", path + "?dry_run=true", b"SELECT id, n FROM input WHERE n % 3 = 0", SQL).json()
+        assert [change["how"] for change in planned["changes"]] == ["live"] and "version" not in planned
+        changed = server.http("PUT", path, b"SELECT id, n FROM input WHERE n % 3 = 0", {**SQL, "If-Match": etag}).json()
+        assert changed["version"] == 2 and changed["changes"][0]["from"] == "orders/0:2"
+        assert server.http("PUT", path, b"SELECT 1 AS n FROM input", {**SQL, "If-Match": etag}).status == 412
+        assert ids(server, send(server, 3, 4)) == ["o2", "o3"]
+        refused = server.http("PUT", path, b"SELECT nothing FROM input", SQL)
+        assert refused.status == 422 and "nothing" in refused.json()["faults"][0]["message"]
+        assert server.http("PUT", path + "?new=true", b"SELECT id, n FROM input", SQL).status == 409
+        assert server.http("DELETE", "/v1/pipelines/p/filters/nothing").status == 404
+        answer = server.http("PUT", "/v1/pipelines/p/filters/run", {"exec": {"command": ["cat"]}})
+        assert answer.status == 422 and "only files" in answer.json()["detail"], answer.body
+        assert server.http("PUT", "/v1/streams/more", {"contract": {"id": "varchar"}}).status == 200
+        assert server.http("PUT", "/v1/pipelines/q", {"from": "more", "to": [{"table": "other"}]}).status == 200
+        position = server.ingest("more", [{"id": "x"}])["position"]
+        assert server.query("SELECT id FROM other", wait=position) == [{"id": "x"}]
+        assert server.http("DELETE", "/v1/streams/more").status == 422, "q reads it"
+        assert server.http("DELETE", "/v1/pipelines/q").status == 200
+        assert server.http("DELETE", "/v1/streams/more").json()["changes"][0]["how"] == "kept", "it holds an event"
+        assert server.http("DELETE", "/v1/streams/more?purge=true").json()["changes"][0]["how"] == "live"
+        assert server.http("GET", "/v1/streams/more").status == 404
+        server.kill()
+        server.start()
+        assert ids(server, send(server, 6, 8)) == ["o2", "o3", "o6"], "what was changed live survives a kill"
+
+
+def test_a_stale_plan_and_a_conflict(project):
+    shop = project({"millstream.yaml": PROJECT})
+    with shop.server() as server:
+        shop.write({"millstream.yaml": PROJECT.replace("n < 100", "n < 50")})
+        plan = shop.verb("plan", "--json").json()["plan"]
+        shop.verb("filter", "set", "p", "even", "SELECT id, n FROM input")
+        stale = shop.verb("apply", "--plan", plan, expect=1)
+        assert "stale" in stale.stderr
+        # The files change `small` only, and have `even` as it was: the files win, as plan says.
+        assert "filters.even" in shop.verb("plan").stdout
+        shop.write({"millstream.yaml": PROJECT.replace("n % 2 = 0", "n % 5 = 0")})
+        planned = shop.verb("plan").stdout
+        assert "pipelines.p.filters.even  conflict" in planned
+        assert "conflict" in shop.verb("apply", expect=1).stdout
+        assert ids(server, send(server, 5, 7)) == ["o5", "o7"], "it stays as it is live"
+        shop.verb("apply", "--force")
+        assert ids(server, send(server, 9, 10)) == ["o10", "o5", "o7"]
+        assert shop.verb("plan", "--expect-same").stdout == "no changes\n"
+        shop.verb("apply", "--at-version", "1")
+        shop.verb("plan", "--expect-same", expect=1)
+        assert ids(server, send(server, 11, 12)) == ["o10", "o12", "o5", "o7"]
+
+
+def test_files_that_are_watched(project):
+    shop = project({"millstream.yaml": PROJECT})
+    with shop.server("--watch") as server:
+        version = lambda: server.http("GET", "/v1/status").json()["catalog_version"]  # noqa: E731
+        shop.write({"millstream.yaml": PROJECT.replace("n % 2 = 0", "n % 3 = 0")})
+        harness.eventually(lambda: version() == 2)
+        for broken in (PROJECT + "streams: {", PROJECT.replace("n % 2", "nothing % 2")):
+            before = server.stderr().count("runs on")
+            shop.write({"millstream.yaml": broken})
+            harness.eventually(lambda: server.stderr().count("runs on") > before)  # noqa: B023
+        assert version() == 2
+        assert ids(server, send(server, 2, 3)) == ["o3"]
+        shop.write({"millstream.yaml": PROJECT})
+        harness.eventually(lambda: version() == 3)
+
+
+def test_without_a_server(project):
+    shop = project({"millstream.yaml": PROJECT})
+    shop.verb("ingest", "orders", "-", stdin='{"id":"a","n":1}\n{"id":"b","n":2}\n')
+    shop.verb("filter", "set", "p", "even", "SELECT id, n FROM input")
+    shop.verb("ingest", "orders", "-", stdin='{"id":"c","n":3}\n{"id":"d","n":400}\n')
+    assert sorted(row["id"] for row in shop.verb("query", "SELECT id FROM kept", "--json").json()["rows"]) == ["b", "c"]
+    shop.write({"millstream.yaml": PROJECT.replace("  p:", "  q:")})
+    assert "kept" in shop.verb("plan").stdout
+    assert shop.verb("apply", "--prune", expect=1).stderr.count("--yes") == 1
+    shop.verb("apply", "--prune", "--yes")
+    assert [event["kind"] for event in shop.verb("history", "--json", "--item", "pipelines.q").json()] == ["apply", "activated"]
+    assert shop.verb("history", "diff", "2", "3").stdout.startswith("pipelines.q add\n")
