@@ -74,7 +74,7 @@ streams: {orders: {}}
 pipelines:
   scores:
     from: orders
-    filters: [{score: {exec: {command: ["false"], timeout: 1s}}}]
+    filters: [{score: {exec: {command: ["false"], timeout: 1s, output: {id: varchar}}}}]
     to: [{table: scores}]
 """
     with project({"millstream.yaml": yaml}).server() as server:
