@@ -239,7 +239,7 @@ def without_contract(bench):
 def changes_under_load(bench):
     """Filters are changed at 60,000 events/s; fails if a row is lost, doubled or of the wrong version."""
     folder = bench.folder / "hot_change"
-    outcome = hot_change.run(bench.binary, folder, 2000 if bench.full else 100, 60_000)
+    outcome = hot_change.run(bench.binary, folder, 500 if bench.full else 100, 60_000)
     shutil.rmtree(folder, ignore_errors=True)
     if outcome.lost or outcome.doubled or outcome.wrong or outcome.stdout_wrong:
         raise AssertionError(f"lost {outcome.lost}, doubled {outcome.doubled}, of the wrong version {outcome.wrong} and {outcome.stdout_wrong}")
