@@ -189,3 +189,27 @@ def test_a_feed_ends_before_a_gap_at_the_end(original, tmp_path):
     with shop.server() as server:
         answer = server.http("GET", "/v1/streams/orders/events?from=earliest", timeout=10)
         assert len([event for event in answer.lines() if "data" in event]) == last.base
+
+
+@pytest.mark.parametrize("kind", ["flip", "cut", "gone"])
+@pytest.mark.parametrize("name", ["log.id", "orders/stream.id", "orders/0/state", "_control/stream.id", "_control/0/state", "_control/0/00000000000000000000.seg",
+                                  "orders/0/last.seg"])
+def test_damage_beside_batches_is_named_and_no_start_goes_on_with_it(original, tmp_path, name, kind):
+    """Headers of segments, what a stop stored, identities, the control log: each byte of the small ones counts."""
+    rng = random.Random(f"{SEED} {name} {kind}")
+    shop = copy_of(original[0], tmp_path / "project")
+    path = segments(shop)[-1] if name == "orders/0/last.seg" else shop.data / "log" / name
+    if kind == "gone":
+        path.unlink()
+    elif kind == "cut":
+        os.truncate(path, rng.randrange(path.stat().st_size))
+    else:
+        damage(path, "flip", rng, (0, struct.unpack_from("<I", path.read_bytes(), 8)[0] if name.endswith(".seg") else path.stat().st_size))
+    plain = shop.verb("verify", "--log", expect=1)
+    assert name.rsplit("/", 1)[0] in plain.stdout + plain.stderr, plain
+    started = shop.verb("run", "--once", expect=None)
+    if name.endswith("/stream.id") and kind == "gone":  # made anew from the partitions beside it
+        assert started.code == 0
+        return
+    assert started.code == 1 and "log repair" in started.stderr, started
+    assert name.split("/")[0] in started.stderr or name == "log.id", started

@@ -174,7 +174,14 @@ Result<std::unique_ptr<Engine>> OpenEngine(const Everywhere& everywhere, Machine
   };
   if (auto holder = FindLockHolder(options.data_directory); holder && holder->pid > 0 && !everywhere.quiet)
     TellOfWait(*holder, options.data_directory);
-  return Engine::Open(std::move(options));
+  auto engine = Engine::Open(std::move(options));
+  if (engine || engine.error().code() != Code::kCorrupt ||
+      engine.error().message().starts_with("the tables' file"))
+    return engine;
+  return Fail(
+      Corrupt("{}\n  millstream verify names every damaged place; millstream log repair STREAM sets it aside "
+              "and keeps what is sound",
+              engine.error().message()));
 }
 
 Status StatusOfProblem(const HttpAnswer& answer) {
