@@ -108,17 +108,19 @@ TEST_P(FoldTest, AColumnIsAddedWhileFoldsRun) {
   });
   std::vector<ColumnInfo> columns = TestColumns(false);
   uint64_t next = 0;
-  for (int i = 0; i < 20; ++i) {
+  Status status;
+  for (int i = 0; i < 20 && status.ok(); ++i) {
     auto rows = RandomRows(random, mode, 0, next, 200, 500);
     next = rows.back().offset + 1;
-    ASSERT_TRUE(test.store().Deliver({"shop", 1, "t"}, "orders", MakeBatch(test.connection(), rows, 0)).ok());
+    status = test.store().Deliver({"shop", 1, "t"}, "orders", MakeBatch(test.connection(), rows, 0));
+    if (!status.ok()) break;
     for (const TestRow& row : rows) oracle.Add(row, "shop");
     columns.push_back({fmt::format("extra{}", i), "INTEGER"});
-    Status status = test.store().Ensure(SpecOf(mode), columns);
-    ASSERT_TRUE(status.ok()) << status.ToString();
+    status = test.store().Ensure(SpecOf(mode), columns);
   }
   stop = true;
   folder.join();
+  ASSERT_TRUE(status.ok()) << status.ToString();
   EXPECT_EQ(test.Lines(oracle.Query("orders")), oracle.Lines());
   EXPECT_EQ(test.store().Find("orders")->columns.size(), 4u + 20 + 2);
 }

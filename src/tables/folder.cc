@@ -139,13 +139,14 @@ Status Folder::Fold(Table& table) {
     current_ = &table;
   }
   Status status = rows > 0 ? RunFold(table, state_.ShapeOf(table)) : SaveOffsets(table);
-  state_.database.NoteDamage(status);
-  if (!status.ok()) (void)connection_->Run("ROLLBACK");
-  (void)connection_->Run(kFoldCleanSql);
   {
+    // From here on nobody interrupts: a rollback that is cut off would leave its locks behind.
     std::lock_guard lock(mutex_);
     current_ = nullptr;
   }
+  state_.database.NoteDamage(status);
+  if (!status.ok()) (void)connection_->Run("ROLLBACK");
+  (void)connection_->Run(kFoldCleanSql);
   {
     std::lock_guard lock(state_.mutex);
     table.last_fold_ns = state_.clock.MonotonicNs() - begin;
