@@ -168,7 +168,7 @@ def test_damage_in_batches(original, tmp_path, which, kind, number):
     assert list(path.parent.glob("*.damaged-*")), "nothing was put aside"
     try:
         with shop.server() as server:
-            # First one more: a feed over a gap at the very end does not end (the skipped test below).
+            # First one more, so that the gap lies within.
             server.ingest("orders", [{"id": "new", "n": 0, "note": ""}])
             events = read_back(server)
             assert events.pop(max(events))["id"] == "new"

@@ -84,21 +84,23 @@ std::string EndTrimmed(std::string text) {
   return text;
 }
 
+const char* SignOf(const JsonView& change) {
+  std::string what = change["change"].text();
+  return what == "add" ? "+" : what == "remove" ? "-" : "~";
+}
+
 /// A line each: "~ pipelines.revenue.filters.gross  live  note".
 void PrintChanges(const JsonView& plan) {
   std::vector<std::vector<std::string>> lines;
   size_t paths = 0, hows = 0;
   for (const JsonView& change : plan["changes"].items()) {
-    std::string sign = change["change"].text() == "add"      ? "+"
-                       : change["change"].text() == "remove" ? "-"
-                                                             : "~";
     std::string note = CostOf(change);
     std::string_view separator = note.empty() ? "" : "; ";
     if (!change["note"].text().empty()) note += std::string(separator) + change["note"].text();
     if (!change["from"].missing())
       note = fmt::format("from {} on, commits held {:.1f} ms", change["from"].text(),
                          change["held_us"].real() / 1000);
-    lines.push_back({sign + " " + change["path"].text(), change["how"].text(), note});
+    lines.push_back({std::string(SignOf(change)) + " " + change["path"].text(), change["how"].text(), note});
     paths = std::max(paths, lines.back()[0].size());
     hows = std::max(hows, lines.back()[1].size());
   }
@@ -269,10 +271,7 @@ std::string WhatOf(const JsonView& event) {
   std::string kind = event["kind"].text(), what;
   if (kind == "apply") {
     for (const JsonView& change : event["changes"].items()) {
-      std::string sign = change["change"].text() == "add"      ? "+"
-                         : change["change"].text() == "remove" ? "-"
-                                                               : "~";
-      what += (what.empty() ? "" : ", ") + sign + " " + change["path"].text();
+      what += fmt::format("{}{} {}", what.empty() ? "" : ", ", SignOf(change), change["path"].text());
       if (change["how"].text() == "kept" || change["how"].text() == "refused" ||
           change["how"].text() == "conflict")
         what += " (" + change["how"].text() + ")";
@@ -345,11 +344,7 @@ Verb PlanVerb() {
           "files and live.")
       .Example("millstream plan", "before apply")
       .Example("millstream plan --expect-same", "in CI: does what runs match the files?")
-      .Run([given](const Everywhere& everywhere) {
-        Everywhere here = everywhere;
-        if (!given->directory.empty()) here.project = given->directory;
-        return Plan(here, *given);
-      });
+      .Run([given](const Everywhere& everywhere) { return Plan(everywhere.In(given->directory), *given); });
   return verb;
 }
 
@@ -367,8 +362,7 @@ Verb ApplyVerb() {
       .Example("millstream apply --plan 9f2c61d0", "just what plan has shown")
       .Example("millstream apply --at-version 41", "back to what ran then")
       .Run([given](const Everywhere& everywhere) {
-        Everywhere here = everywhere;
-        if (!given->directory.empty()) here.project = given->directory;
+        Everywhere here = everywhere.In(given->directory);
         return Apply(here, *given);
       });
   return verb;

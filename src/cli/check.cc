@@ -75,8 +75,7 @@ Verb CheckVerb() {
       .Flag("--connect", &given->connect, "also ask each peer")
       .Example("millstream check shop", "all faults, each with file, line, column and what to do")
       .Run([given](const Everywhere& everywhere) {
-        Everywhere here = everywhere;
-        if (!given->directory.empty()) here.project = given->directory;
+        Everywhere here = everywhere.In(given->directory);
         return Check(here, given->connect);
       });
   return verb;

@@ -95,8 +95,7 @@ Verb RunVerb() {
       .Example("millstream run shop", "serve the project in the folder shop")
       .Example("millstream run --once", "one round for cron or CI")
       .Run([given](const Everywhere& everywhere) {
-        Everywhere here = everywhere;
-        if (!given->directory.empty()) here.project = given->directory;
+        Everywhere here = everywhere.In(given->directory);
         StopSignals signals;
         Machine machine;
         std::string directory = FindProject(here);

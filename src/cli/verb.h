@@ -32,6 +32,13 @@ struct Everywhere {
   std::string color = "auto";
   bool json = false, quiet = false;
   const Registry* registry = nullptr;
+
+  /// The same with a verb's DIR, if it was given, as the project.
+  Everywhere In(const std::string& directory) const {
+    Everywhere here = *this;
+    if (!directory.empty()) here.project = directory;
+    return here;
+  }
 };
 
 class Verb {

@@ -18,6 +18,9 @@ std::string PipelineOf(const std::string& path) {
 bool IsDone(const Change& change) { return change.how == "live" || change.how == "backfill"; }
 
 ChangeRefusal Refused(Status status) { return {std::move(status), {}, std::nullopt}; }
+ChangeRefusal Refused(const Faults& faults) {
+  return {Invalid("{} fault{}", faults.size(), faults.size() == 1 ? "" : "s"), faults, std::nullopt};
+}
 
 }  // namespace
 
@@ -71,8 +74,7 @@ std::optional<ChangeRefusal> Engine::State::Decide(const ChangeRequest& request,
     if (!root) return Refused(root.error());
     Faults faults;
     decided.proposed = ParseProject(*root, options.project.directory, *options.registry, faults);
-    if (!faults.empty())
-      return ChangeRefusal{Invalid("{} fault{}", faults.size(), faults.size() == 1 ? "" : "s"), faults, {}};
+    if (!faults.empty()) return Refused(faults);
     change.is_edit = change.prune = true;
   } else {
     decided.proposed = request.files;
@@ -90,8 +92,7 @@ std::optional<ChangeRefusal> Engine::State::Decide(const ChangeRequest& request,
         ParseProject(decision.root, options.project.directory, *options.registry, faults));
     if (faults.empty() && !(decision.root == decided.catalog.root()))
       CheckProject(*decided.next, *options.registry, faults, warnings);
-    if (!faults.empty())
-      return ChangeRefusal{Invalid("{} fault{}", faults.size(), faults.size() == 1 ? "" : "s"), faults, {}};
+    if (!faults.empty()) return Refused(faults);
     decided.next->server = options.project.server;
     auto held_back = BindChanged(decided);
     if (!held_back) return Refused(held_back.error());
@@ -117,8 +118,7 @@ Result<bool> Engine::State::BindChanged(Decided& decided) {
     auto bound = running->Bind(version);
     if (bound) {
       decided.bound.emplace(name, std::move(*bound));
-    } else if (bound.error().message().find("table ") != std::string::npos &&
-               bound.error().code() == Code::kInvalid) {
+    } else if (bound.error().code() == Code::kConflict) {
       HoldBack(decision, decided.proposed, decided.catalog,
                {"pipelines." + name, "edit", "rebuild", bound.error().message()});
       return true;

@@ -48,8 +48,7 @@ Status Engine::State::SetTablesAside(const Status& fault) {
   if (!missing.empty())
     return Corrupt(
         "the tables' file is damaged ({}), and the log no longer has all of its events: {}. Put a copy of {} "
-        "back, "
-        "or move it away: tables are then made anew from the events that the log still has",
+        "back, or move it away: tables are then made anew from the events that the log still has",
         fault.message(), fmt::join(missing, ", "), folder->tables_path());
   std::string aside = fmt::format("{}.damaged-{}", folder->tables_path(), options.clock->WallUs());
   for (const char* part : {"", ".wal", ".guard", ".opening", ".damaged"})

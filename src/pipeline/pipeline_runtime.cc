@@ -156,10 +156,11 @@ Result<PipelineRuntime::Bound> PipelineRuntime::Bind(const Version& version) {
     RunnerContext context = RunnerContextOf(sink->shared->sink());
     for (const auto& running : sink->loops) {
       ASSIGN_OR_FAIL(auto runner, PipelineRunner::Make(context, version->config, version->stream));
-      if (running == sink->loops.front() && !reopens)
-        FAIL_IF_ERROR(sink->shared->sink()
-                          .CheckColumns(runner->columns(), runner->visible())
-                          .Within(fmt::format("pipeline {}, sink {}", name_, sink->config.id)));
+      if (running == sink->loops.front() && !reopens) {
+        Status taken = sink->shared->sink().CheckColumns(runner->columns(), runner->visible());
+        if (!taken.ok())
+          return Fail(Conflict("pipeline {}, sink {}: {}", name_, sink->config.id, taken.message()));
+      }
       bound.runners.emplace_back(running->loop.get(), std::move(runner));
     }
   }

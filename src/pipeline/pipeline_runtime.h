@@ -74,8 +74,8 @@ class PipelineRuntime {
     std::vector<std::pair<DeliveryLoop*, std::unique_ptr<PipelineRunner>>> runners;
     std::vector<std::string> reopened;  // sinks whose settings the version changes
   };
-  /// Binds a version while the others run. kInvalid says which filter does not bind, or which sink does not
-  /// take its columns.
+  /// Binds a version while the others run. kInvalid says which filter does not bind, kConflict which sink
+  /// does not take its columns.
   Result<Bound> Bind(const Version& version);
 
   /// Makes the boundary durable before anything is delivered by it.

@@ -129,7 +129,7 @@ void CommitLoop::Loop() {
     lock.unlock();
     CommitGroup(std::move(group));
     lock.lock();
-    if (stop_ && queue_.empty() && !pending_.empty() && !state_.fatal.ok()) return;
+    if (stop_ && queue_.empty() && !pending_.empty() && failed_) return;
   }
 }
 
@@ -166,10 +166,11 @@ void CommitLoop::CommitGroup(std::vector<Job*> group) {
     Code code = outcome.status.code();
     state_.database.NoteDamage(outcome.status);
     if (code == Code::kIo || code == Code::kCorrupt) {
+      failed_ = true;
       std::lock_guard lock(state_.mutex);
       state_.fatal = outcome.status;
     }
-    if (outcome.index >= 0 && !IsPassing(code) && state_.fatal.ok()) {
+    if (outcome.index >= 0 && !IsPassing(code) && !failed_) {
       Finish(*group[outcome.index], outcome.status);
       group.erase(group.begin() + outcome.index);
       continue;
@@ -180,7 +181,7 @@ void CommitLoop::CommitGroup(std::vector<Job*> group) {
       BackOff(tries);
       continue;
     }
-    if (!alone && state_.fatal.ok()) {  // together it does not go: who is at fault?
+    if (!alone && !failed_) {  // together it does not go: who is at fault?
       RestorePending();
       for (Job* job : group) CommitGroup({job});
       return;

@@ -104,6 +104,7 @@ class CommitLoop {
   std::map<size_t, std::unique_ptr<Statement>> offset_statements_;  // by how many offsets
   std::unique_ptr<Statement> begin_, commit_;
   std::map<Writer, WriterRecord> new_writers_;  // stored by the transaction that runs
+  bool failed_ = false;                         // for good: `fatal` of the store
 
   std::mutex mutex_;
   std::condition_variable wake_, done_, room_;

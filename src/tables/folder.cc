@@ -289,7 +289,8 @@ Status Folder::RunFold(Table& table, const TableShape& shape) {
     if (shape.upsert()) {
       ASSIGN_OR_RETURN(ordinals, CountOf(HasOrdinalsSql(shape)));
     }
-    ASSIGN_OR_RETURN(replaced, RunAll(table, FoldPrepareSql(shape, ordinals == 0)));
+    if (auto prepared = RunAll(table, FoldPrepareSql(shape, ordinals == 0)); !prepared)
+      return prepared.error();
     ASSIGN_OR_RETURN(replaced, CountOf("SELECT count(*) FROM temp.replaced"));
   }
   if (shape.upsert() && shape.spec.key_in_one_partition) {
