@@ -4,8 +4,16 @@ JOBS   := $(shell nproc)
 # Debian's own, which sees the packages of tools/debian-packages.txt.
 PYTHON := /usr/bin/python3
 comma  := ,
+# What breaks things on purpose (docs/reliability.md); tests/sizes.py has the sizes.
+FAULTS := tests/crash_test.py tests/power_cut_test.py tests/fault_point_test.py tests/fault_sync_test.py tests/fault_signal_test.py tests/fault_disk_test.py tests/fault_descriptors_test.py tests/fault_memory_test.py \
+          tests/fault_damage_test.py tests/fault_tables_test.py tests/backup_test.py tests/sandbox_test.py tests/golden_folder_test.py tests/poison_test.py tests/abuse_test.py \
+          tests/sql_attack_test.py tests/clock_test.py tests/hot_change_test.py tests/property_test.py tests/model_test.py tests/postgres_test.py
+SOAK_CRASH_STATES := 2000000
+SOAK_SIMULATIONS := 1000000
 # Black-box tests that the sanitizers see too: all examples, SIGKILL under load, the whole HTTP API.
 SANITIZED := tests/test_examples.py tests/crash_test.py tests/delivery_test.py tests/http_ingest_test.py tests/http_query_test.py tests/http_events_test.py
+# The rooms whose threads meet: their tests run under ThreadSanitizer too.
+THREADED := log tables sinks pipeline server
 # ccache sees through the precompiled header, and shares its results between clones.
 export CCACHE_SLOPPINESS = pch_defines,time_macros,include_file_mtime,include_file_ctime
 export CCACHE_BASEDIR = $(CURDIR)
@@ -20,7 +28,7 @@ define build
 endef
 
 .NOTPARALLEL:
-.PHONY: help run build test check floors format lint asan tsan examples bench fuzz docs setup setup-test setup-check clean
+.PHONY: help run build test faults soak teeth check floors format lint asan tsan examples bench fuzz docs setup setup-test setup-check clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -34,6 +42,24 @@ build: setup     ## build the binary, build/millstream
 test: setup-test ## all tests on the release build; ends with one line of totals
 	$(call build,$(BUILD),,all)
 	@$(PYTHON) tools/test.py --build $(BUILD) --jobs $(JOBS) --python tests tools
+
+faults: setup-test ## the suites that break things on purpose, at CI's size; MILLSTREAM_KILLS=1000 and the like set one
+	$(call build,$(BUILD),,millstream log_test pipeline_test)
+	@$(BUILD)/log_test --gtest_brief=1
+	@$(BUILD)/pipeline_test --gtest_brief=1 --gtest_filter='Simulator.*'
+	@$(PYTHON) -m pytest -q -p no:cacheprovider -n $(JOBS) $(FAULTS)
+
+soak: setup-test ## the same at their full size, which takes days; output in build/soak.log
+	$(call build,$(BUILD),,millstream log_test pipeline_test)
+	@bash -o pipefail -c '(failed=0; \
+	  MILLSTREAM_CRASH_STATES=$(SOAK_CRASH_STATES) $(BUILD)/log_test --gtest_brief=1 || failed=1; \
+	  MILLSTREAM_SIMULATIONS=$(SOAK_SIMULATIONS) $(BUILD)/pipeline_test --gtest_brief=1 --gtest_filter='Simulator.*' || failed=1; \
+	  MILLSTREAM_SOAK=1 $(PYTHON) -m pytest -q -s -p no:cacheprovider -n $(JOBS) $(FAULTS) || failed=1; \
+	  exit $$failed) 2>&1 | tee $(BUILD)/soak.log'
+
+teeth: setup-test ## proves that the suites can fail: each planted bug must turn one red; PROGRAMS=1 by test programs alone, in a minute
+	$(call build,$(BUILD),,$(if $(PROGRAMS),,millstream_planted) log_test sinks_test pipeline_test)
+	@$(PYTHON) tools/teeth.py --build $(BUILD) $(if $(PROGRAMS),--programs) $(BUGS)
 
 check: floors format lint asan tsan ## what a change must pass beside `make test`: house rules, lint, sanitizers
 
@@ -54,9 +80,9 @@ asan: setup-check ## tests, examples and engine runs under AddressSanitizer and 
 	$(call build,build-asan,-DMILLSTREAM_SANITIZE=address$(comma)undefined,tests)
 	@$(PYTHON) tools/test.py --build build-asan --jobs $(JOBS) --slowness 5 --python $(SANITIZED)
 
-tsan: setup-check ## the same under ThreadSanitizer
-	$(call build,build-tsan,-DMILLSTREAM_SANITIZE=thread,tests)
-	@$(PYTHON) tools/test.py --build build-tsan --jobs $(JOBS) --slowness 10 --python $(SANITIZED)
+tsan: setup-check ## the rooms whose threads meet, examples and engine runs under ThreadSanitizer
+	$(call build,build-tsan,-DMILLSTREAM_SANITIZE=thread,millstream $(THREADED:%=%_test))
+	@$(PYTHON) tools/test.py --build build-tsan --jobs $(JOBS) --slowness 10 --rooms $(THREADED) --python $(SANITIZED)
 
 bench: setup-check ## benchmarks, about half an hour; QUICK=1 three rates; bench/README.md says what they mean
 	$(call build,$(BUILD),,millstream paced_sender)

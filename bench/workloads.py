@@ -31,6 +31,8 @@ NO_CONTRACT_FILTERS = """
 UPSERT = "table: {name: latest, key: customer}"
 AGGREGATE = "table: {name: sums, key: customer, values: {orders: count(*), total: sum(amount), highest: max(amount)}}"
 WRK_CONNECTIONS = 8
+COMMAND_CLIENTS, COMMAND_ACCOUNTS = 16, 10_000
+AS_OF_EVENTS = 10_000_000
 BATCHES = 200  # different bodies of the HTTP workload
 LATENCY_BATCH_EVENTS, LATENCY_EVENTS_PER_SECOND, LATENCY_SENDERS = 20, 20_000, 4
 LATENCY_SAMPLE_EVERY = 5  # of a sender's requests, one is waited for
@@ -231,6 +233,40 @@ def http_latency(bench):
     return results
 
 
+def replays(bench):
+    """History through two filters by `replay start` without a server, the log filled before; its start and its end included."""
+    results = []
+    for name, into, goal in (("drop", "drop", "4 M/s a core"), ("append table, a fifth passes", "table:again", "2 M/s a core")):
+        def run(into=into):
+            project = bench.project("drop:")
+            project.verb("ingest", "orders", bench.input(bench.events), "--no-deliver")
+            usage = project.verb("replay", "start", "p", "--into", into)
+            project.remove()
+            return usage
+        results.append(bench.median(f"replay → {name}", bench.events, run, goal))
+    return results
+
+
+def as_of(bench):
+    """One question about the past without a server: its table is made for it out of the whole log, and its rows counted."""
+    events, keys = AS_OF_EVENTS if bench.full else bench.events, 1_000_000
+    sinks = {"append": "table: kept", "upsert": UPSERT, "aggregate": AGGREGATE}
+    text = project_text(sinks["append"], filters=ALL_ROWS)
+    begin = text.index("  p:\n")
+    body = text[begin + len("  p:\n"):]
+    text = text[:begin] + "".join(f"  p_{kind}:\n" + body.replace(sinks["append"], sink) for kind, sink in sinks.items())
+    project = Project(bench.binary, bench.folder / "project", text)
+    project.verb("ingest", "orders", bench.input(events, keys), "--no-deliver")
+    results = []
+    for kind, table in (("append", "kept"), ("upsert", "latest"), ("aggregate", "sums")):
+        def run(table=table):
+            return project.verb("query", f"SELECT count(*) AS n FROM {table}", "--as-of", "0s", "--timeout", "30m")
+        name = f"as of → {kind} table" + ("" if kind == "append" else f", {keys // 1_000_000} M keys")
+        results.append(bench.median(name, events, run, "60 s of CPU for 10 M events" if kind == "upsert" else ""))
+    project.remove()
+    return results
+
+
 def without_contract(bench):
     return [bench.delivered("log → drop, two filters, no contract (data->>'$.path')", "drop:", "", filters=NO_CONTRACT_FILTERS,
                             contract="", note="beside “log → drop, two filters”")]
@@ -252,6 +288,35 @@ def changes_under_load(bench):
     return [Result("hot change", outcome.events, goal="pause p99 10 ms", note=note, values=values)]
 
 
+def commands(bench):
+    """wrk sends one command at a time over each of 16 connections, for different accounts and for a single one; a rule reads the table."""
+    text = (Path(__file__).parent.parent / "examples" / "bank" / "millstream.yaml").read_text()
+    text = text[:text.index("sources:")] + text[text.index("pipelines:"):]
+    results = []
+    for accounts in (COMMAND_ACCOUNTS, 1):
+        measured = []
+        for _ in range(bench.runs):
+            project = Project(bench.binary, bench.folder / "project", text)
+            (project.folder / "deposits.ndjson").write_text("".join(
+                f'{{"account":"a{i}","type":"deposited","amount":1000000}}\n' for i in range(accounts)))
+            project.verb("ingest", "accounts", project.folder / "deposits.ndjson")
+            with project.server() as server:
+                before = server.cpu_seconds()
+                out = subprocess.run(["wrk", "-t1", f"-c{COMMAND_CLIENTS}", f"-d{10 if bench.full else 3}s", "-s", Path(__file__).parent / "commands.lua",
+                                      f"http://127.0.0.1:{server.port}"], check=True, capture_output=True, text=True,
+                                     env={**os.environ, "ACCOUNTS": str(accounts), "COMMAND_PATH": "/v1/commands/withdraw"})
+                answer = json.loads(out.stdout.splitlines()[-1])
+                if answer["faults"]:
+                    raise RuntimeError(f"{answer['faults']} of the commands failed")
+                measured.append((answer, server.cpu_seconds() - before, server.peak_mib()))
+            project.remove()
+        answer, cpu, peak = sorted(measured, key=lambda m: m[0]["requests"])[len(measured) // 2]
+        name = f"commands, {COMMAND_CLIENTS} clients, " + (f"{accounts:,} accounts" if accounts > 1 else "one account")
+        results.append(Result(name, answer["requests"], answer["seconds"], cpu, peak, "5,000/s" if accounts > 1 else "",
+                              f"answered after p50 {answer['p50_ms']:.1f}, p99 {answer['p99_ms']:.1f} ms"))
+    return results
+
+
 WORKLOADS = {f.__name__: f for f in (ingest, log_to_drop, log_to_table, keyed_tables, postgres, both_ends, http_batches, http_latency,
-                                     without_contract, changes_under_load)}
+                                     without_contract, changes_under_load, replays, as_of, commands)}
 QUICK = ("ingest", "log_to_drop", "log_to_table")

@@ -51,6 +51,7 @@ def test_definitions_over_http(project):
         assert server.http("DELETE", "/v1/pipelines/q").status == 200
         assert server.http("DELETE", "/v1/streams/more").json()["changes"][0]["how"] == "kept", "it holds an event"
         assert server.http("DELETE", "/v1/streams/more?purge=true").json()["changes"][0]["how"] == "live"
+        harness.eventually(lambda: not list(shop.data.glob("log/*more*")))
         assert server.http("GET", "/v1/streams/more").status == 404
         server.kill()
         server.start()

@@ -97,8 +97,8 @@ def test_usage_errors_name_the_nearest_and_exit_2(project):
         ("inti",): "millstream: no verb 'inti'; did you mean 'init'?\n",
         ("run", "--onc"): "millstream: no option '--onc'; did you mean '--once'?\n`millstream help run` shows its use\n",
         ("query",): "millstream: SQL is required\n",
-        ("pipeline",): "millstream: pipeline: expected list, show, pause, resume\n",
-        ("pipeline", "lst"): "millstream: no verb 'pipeline lst'; expected list, show, pause, resume\n",
+        ("pipeline",): "millstream: pipeline: expected list, show, pause, resume, skip\n",
+        ("pipeline", "lst"): "millstream: no verb 'pipeline lst'; expected list, show, pause, resume, skip\n",
         ("query", "SELECT 1", "--format", "xml"): "millstream: --format xml: expected table, json, ndjson or csv\n",
         ("ingest", "s", "f", "--format", "xml"): "millstream: --format xml: expected ndjson, json or csv\n",
         ("top", "--color", "red"): "millstream: --color red: expected auto, always or never\n",
@@ -190,7 +190,7 @@ def test_ingest_and_query_without_a_server(project):
         "N  TIME  AT      CODE      EVENT            REASON\n"
         '0  TIME  ingest  contract  orders.ndjson#3  /amount: "much" is not decimal(12,2)\n'
         "1 of 1. millstream dead show orders 0\n").replace("TIME  AT", "TIME      AT")
-    assert here.verb("dead", "show", "orders", "0", "--data").stdout == '{"id":"c","amount":"much"}\n'
+    assert here.verb("dead", "show", "orders", "0", "--bytes").stdout == '{"id":"c","amount":"much"}\n'
 
 
 def test_a_file_is_known(shop):
@@ -209,7 +209,7 @@ def test_records_that_are_not_there_do_not_use_up_the_file(project):
 def test_without_a_server_a_query_only_reads_and_says_how_far(shop):
     shop.verb("ingest", "orders", "--no-deliver", stdin='{"id":"d","amount":3}\n')
     done = shop.verb("query", "SELECT count(*) AS n FROM revenue")
-    assert done.stdout == "n\n2\n" and "table revenue is 1 events behind stream orders" in done.stderr
+    assert done.stdout == "n\n2\n" and "table revenue is 1 event behind stream orders" in done.stderr
     late = shop.verb("query", "SELECT 1 FROM revenue", "--wait", "orders/0:2", expect=4)
     assert "no server runs, so nothing is delivered meanwhile; reached orders/0:1" in late.stderr
     assert shop.verb("pipeline", "list").stdout == (
@@ -273,7 +273,7 @@ def test_nouns_list_and_show(shop):
     assert "did you mean 'orders'?" in shop.verb("log", "list", "ordes", expect=1).stderr
     assert shop.verb("log", "read", "orders", "--from", "orders/0:1").lines()[0]["data"] == {"id": "b", "amount": 2}
     assert shop.verb("verify", "--log").stdout == "0 damaged places\n"
-    assert shop.verb("verify", "--json").json() == {"damage": []}
+    assert shop.verb("verify", "--json").json()["damage"] == []
     assert "varchar not null" in shop.verb("contract", "infer", "orders.ndjson").stdout
 
 
@@ -311,6 +311,21 @@ def test_colours_and_progress_only_on_a_terminal(shop):
 
 def test_demo_elsewhere_than_on_a_terminal_ends_with_0(project):
     done = project({}).verb("demo")
-    for part in ("1  Events arrive", "2  Filters work", "3  Tables answer", "4  How it runs", "activity.", "/s"):
-        assert part in done.stdout, part
-    assert done.stderr == "" and "\033" not in done.stdout
+    said = done.stdout
+    for part in ("1  Events arrive", "2  Filters work", "3  Tables answer", "4  A filter changes", "5  History runs", "6  The past answers", "7  How it runs", "/s"):
+        assert part in said, part
+    assert done.stderr == "" and "\033" not in said
+    assert [line for line in said.splitlines() if len(line) > 80] == []
+    assert re.search(r"~ pipelines\.activity\.filters\.named  live  from webhooks/\S+ on\n  commits were held for [\d.]+ ms", said), said
+    # Each row is of the version that owns its offset: the new one's alone have the new column.
+    (old, old_kinds), (new, new_kinds) = [map(int, found) for found in re.findall(r"^ +[12] +(\d+) +(\d+)$", said, re.MULTILINE)]
+    assert old_kinds == 0 and new == new_kinds and old > 0 < new, said
+    # All of history was run again, and before the change there were exactly the rows of the old version.
+    assert len(set(re.search(r"([\d,]+) of ([\d,]+) events", said).groups())) == 1
+    assert [int(count) for count in re.findall(r"events +kinds_of_event\n +(\d+) ", said)] == [old + new, old]
+
+
+def test_demo_on_a_terminal_goes_on_until_ctrl_c(project):
+    code, screen = terminal(["demo"], project({}).folder, until=b"events.desc")
+    assert code == 0 and "It goes on serving until Ctrl-C" in screen and screen.rstrip().endswith("Done."), screen[-2000:]
+    assert "\033[1m6  The past answers\033[0m" in screen and "table activity" in screen, "titles are bold, and one line tells how far it is"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness import Project, Server, eventually
+from sizes import SEED, size
 
 # One partition; a size limit of 6 MiB makes segments of 1.5 MiB, and less than the limit is written.
 PROJECT = """
@@ -26,8 +27,7 @@ pipelines:
       - short: SELECT id, n FROM input
     to: {table: rows}
 """
-SEED = int(os.environ.get("MILLSTREAM_FAULT_SEED", 20261126))
-CASES = int(os.environ.get("MILLSTREAM_DAMAGE_CASES", 3))
+CASES = size("damage_cases")
 KINDS = ["flip", "zero", "noise", "header"]
 
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import pytest
 
+from checker import Checker, line_of
 from faults import PROJECT, Told, check_all, needs_root
 from harness import SLOWNESS, eventually
 
@@ -68,11 +69,11 @@ def test_below_the_floor_events_are_refused_and_all_else_goes_on(project, disk):
             return False
         eventually(is_refused, ROOM_SECONDS_MAX)
 
-        answer = server.http("POST", "/v1/streams/orders/events", {"id": "never", "customer": "c0"})
+        answer = server.http("POST", "/v1/streams/orders/events", {"id": "never-0", "customer": "c0"})
         problem = answer.json()
         assert (answer.status, answer.headers["Content-Type"], problem["code"]) == (507, "application/problem+json", "disk_full")
         assert problem["status"] == 507 and "20%" in problem["detail"]
-        told.unknown["never"] = {"id": "never", "customer": "c0", "amount": None}
+        told.unknown["never-0"] = line_of({"id": "never-0", "customer": "c0"})
 
         acknowledged = len(told.acknowledged)
         eventually(lambda: server.query("SELECT count(*) AS n FROM all_orders")[0]["n"] == acknowledged)
@@ -82,10 +83,10 @@ def test_below_the_floor_events_are_refused_and_all_else_goes_on(project, disk):
 
         (disk / "filler").unlink()
         assert goes_again(server, told, "after") < ROOM_SECONDS_MAX * SLOWNESS
-        check_all(shop, server, told)
+        check_all(shop, server, told, Checker(disk / "data", told))
     with shop.server() as server:
-        log = check_all(shop, server, told)
-        assert {row["id"] for row in log} == set(told.acknowledged), "a refused event is in the log"
+        log = check_all(shop, server, told, Checker(disk / "data", told))
+        assert {event.value()["id"] for event in log} == set(told.acknowledged), "a refused event is in the log"
 
 
 def test_a_disk_filled_to_the_last_byte(project, disk):
@@ -107,8 +108,8 @@ def test_a_disk_filled_to_the_last_byte(project, disk):
     (disk / "filler").unlink()
     assert goes_again(server, told, "after") < ROOM_SECONDS_MAX * SLOWNESS
     eventually(lambda: server.http("GET", "/health/ready").status == 200, 60)
-    check_all(shop, server, told)
+    check_all(shop, server, told, Checker(disk / "data", told))
     server.stop()
     with shop.server() as again:
-        check_all(shop, again, told)
+        check_all(shop, again, told, Checker(disk / "data", told))
     assert shop.verb("verify", "--log").code == 0

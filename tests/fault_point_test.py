@@ -1,17 +1,16 @@
 """Killed inside one system call: at each point nothing acknowledged is lost and nothing is doubled, in the log and in every sink."""
 
-import os
 import random
 
 import pytest
 
 from faults import PROJECT, Producer, Straced, Told, check_all, needs_strace
 from harness import SLOWNESS
+from sizes import SEED, size
 
 pytestmark = needs_strace
-SEED = int(os.environ.get("MILLSTREAM_FAULT_SEED", 20261126))
-POINTS = int(os.environ.get("MILLSTREAM_CRASH_POINTS", 5))  # for each system call
-CALLS = {"fdatasync": 30, "fsync": 25, "pwrite64": 8, "pwritev": 25, "write": 25, "rename": 12, "ftruncate": 10, "unlink": 1}  # call: the last N
+POINTS = size("crash_points")  # for each system call
+CALLS = {"fdatasync": 30, "fsync": 25, "pwrite64": 8, "pwritev": 25, "write": 10, "rename": 12, "ftruncate": 10, "unlink": 1}  # call: the last N
 ROUNDS = 2  # the first in a new folder, the second on what the first left and some events more
 
 
@@ -25,7 +24,7 @@ def points():
 @pytest.mark.parametrize("call,when", points())
 def test_a_kill_at_a_point_loses_and_doubles_nothing(project, call, when):
     shop, told = project({"millstream.yaml": PROJECT}), Told()
-    print(f"seed {SEED}, MILLSTREAM_CRASH_POINTS {POINTS}: SIGKILL at {call} {when}")
+    print(f"seed {SEED}, {POINTS} points: SIGKILL at {call} {when}")
     killed = 0
     for round_number in range(ROUNDS):
         if round_number > 0:

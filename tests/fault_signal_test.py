@@ -1,6 +1,5 @@
 """SIGTERM under load: the end comes in time with code 0, a second one ends at once, and nothing acknowledged is lost."""
 
-import os
 import random
 import signal
 import time
@@ -9,8 +8,8 @@ import pytest
 
 from faults import PROJECT, Producer, Told, check_all
 from harness import SLOWNESS
+from sizes import SEED
 
-SEED = int(os.environ.get("MILLSTREAM_FAULT_SEED", 20261126))
 STOP_SECONDS_MAX = 10
 AT_ONCE_SECONDS_MAX = 2
 

@@ -8,6 +8,7 @@ import pytest
 
 from fault_retention_test import PROJECT as RETAINED, bounds, fill
 from harness import Project, eventually
+from sizes import SEED, size
 
 PROJECT = """
 streams:
@@ -22,8 +23,7 @@ pipelines:
       - table: rows
       - table: {name: latest, key: [id]}
 """
-SEED = int(os.environ.get("MILLSTREAM_FAULT_SEED", 20261126))
-CASES = int(os.environ.get("MILLSTREAM_DAMAGE_CASES", 3))
+CASES = size("damage_cases")
 EVENTS, KEYS = 20_000, 5_000
 COUNTS = "SELECT (SELECT count(*) FROM rows) AS rows, (SELECT sum(n) FROM rows) AS total, (SELECT count(*) FROM latest) AS keys, (SELECT sum(n) FROM latest) AS latest"
 RIGHT = {"rows": EVENTS, "total": EVENTS * (EVENTS - 1) // 2, "keys": KEYS, "latest": sum(range(EVENTS - KEYS, EVENTS))}
@@ -49,6 +49,7 @@ def original(request, tmp_path_factory):
             server.ingest("orders", sent[begin:begin + 2000])
         eventually(lambda: as_numbers(server.query(COUNTS)[0]) == RIGHT)
         if request.param == "killed":
+            eventually((shop.data / "tables.duckdb.wal").exists)  # rows are written after a pause of deliveries
             server.kill()
     shop.close()
     assert (shop.data / "tables.duckdb.wal").exists() == (request.param == "killed")

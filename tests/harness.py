@@ -34,8 +34,15 @@ VERB_SECONDS_MAX = 120 * SLOWNESS
 
 def environment(extra=None):
     """What the binary sees: nothing of the caller's own Millstream settings, no colours."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MILLSTREAM_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MILLSTREAM_") or name == "MILLSTREAM_PLANT"}
     return {**kept, "NO_COLOR": "1", **(extra or {})}
+
+
+def stretch():
+    """By how much a time that is judged is longer than on a machine with nothing else to do: the build's slowness, and who else waits for
+    the cores, over the last minute and now."""
+    minute, _, _, runnable, _ = Path("/proc/loadavg").read_text().split()
+    return SLOWNESS * max(1.0, float(minute) / os.cpu_count(), int(runnable.partition("/")[0]) / os.cpu_count())
 
 
 def free_port():
@@ -92,7 +99,7 @@ class Done:
         return json.loads(self.stdout)
 
     def lines(self):
-        return [json.loads(line) for line in self.stdout.splitlines() if line]
+        return [json.loads(line) for line in self.stdout.split("\n") if line]
 
 
 class Server:
@@ -133,7 +140,9 @@ class Server:
             if self.process.poll() is not None:
                 raise RuntimeError(f"the server ended with code {self.process.returncode}:\n{self.stderr()[-4000:]}")
             with contextlib.suppress(OSError, http.client.HTTPException):
-                return self.http("GET", "/health/ready").status == 200
+                answer = self.http("GET", "/health/ready")
+                assert answer.status == 200, f"not ready: {answer.body.decode()}"
+                return True
         eventually(is_ready, seconds)
 
     def kill(self):

@@ -316,3 +316,51 @@ def test_waits(shop):
     assert shop.http("GET", "/v1/wait?position=nope").status == 400
     assert shop.http("GET", "/v1/wait?position=nope/0:1").status == 404
     assert shop.http("GET", f"/v1/wait?position={position}&table=revenu").status == 404
+
+
+def test_a_query_by_key_answers_what_the_whole_view_does(project):
+    """`id = 'x'` reads the parts of the table by the key's hash; `id || '' = 'x'` cannot, and reads the view."""
+    with project({"millstream.yaml": """
+streams:
+  orders: {partitions: 2, key: id, contract: {id: varchar not null, day: integer, amount: "decimal(12,2)", gone: boolean}}
+pipelines:
+  p:
+    from: orders
+    filters: [{rows: "SELECT id, day, amount, gone FROM input"}]
+    to:
+      - table: {name: latest, key: id, delete_when: gone}
+      - table: {name: pairs, key: [day, id], delete_when: gone}
+      - table: {name: sums, key: day, values: {n: count(*), total: sum(amount), newest: last(id)}}
+"""}).server() as server:
+        def events(step):
+            return [{"id": f"o'{n}", "day": n % 7, "amount": n + step, "gone": n % 11 == step} for n in range(0, 200, step)]
+
+        def compare():
+            for n in (0, 1, 2, 3, 11, 22, 77, 150, 199, 300):
+                who, day = f"o''{n}", n % 7
+                for pushed, whole in (
+                        (f"FROM latest WHERE id = '{who}'", f"FROM latest WHERE id || '' = '{who}'"),
+                        (f"FROM main.latest x WHERE '{who}' = x.id AND amount > 5", f"FROM latest WHERE id || '' = '{who}' AND amount > 5"),
+                        (f"FROM pairs WHERE day = {day} AND id = '{who}'", f"FROM pairs WHERE day + 0 = {day} AND id || '' = '{who}'"),
+                        (f"FROM pairs WHERE id = '{who}'", f"FROM pairs WHERE id || '' = '{who}'"),
+                        (f"FROM sums WHERE day = {day}", f"FROM sums WHERE day + 0 = {day}"),
+                        (f"FROM range(3) r(i) LEFT JOIN latest l ON l.day = i WHERE l.id = '{who}'",
+                         f"FROM range(3) r(i) LEFT JOIN latest l ON l.day = i WHERE l.id || '' = '{who}'"),
+                        (f"FROM latest a, latest b WHERE a.id = '{who}' AND b.id = 'o''2'",
+                         f"FROM latest a, latest b WHERE a.id || '' = '{who}' AND b.id || '' = 'o''2'")):
+                    assert server.query(f"SELECT * {pushed}") == server.query(f"SELECT * {whole}"), pushed
+            by_name = {"sql": "SELECT amount FROM latest WHERE id = $id", "params": {"id": "o'6"}}
+            whole = server.query("SELECT amount FROM latest WHERE id || '' = 'o''6'")
+            assert server.http("POST", "/v1/query", by_name).json()["rows"] == whole and len(whole) == 1
+
+        for step in (1, 2, 3):
+            position = server.ingest("orders", events(step))["position"]
+            server.http("GET", f"/v1/wait?position={position}")
+            compare()
+            if step == 2:
+                server.stop()  # folds everything
+                server.start()
+                compare()
+        wrong = "SELECT id FROM latest WHERE id = 'o''4' AND nope = 1"
+        fault = server.query(wrong, expect=422)["faults"][0]
+        assert (fault["line"], fault["column"]) == (1, wrong.index("nope") + 1)

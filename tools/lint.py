@@ -1,14 +1,17 @@
 #!/usr/bin/python3
 """clang-tidy over src/, with the checks of .clang-tidy.
 
-The build is GCC's; clang gets the include folders and definitions of its commands, and a precompiled header of its own. A file whose
-text, headers of ours and checks are as in an earlier clean run is not run again (build/lint/clean.json).
+The build is GCC's; clang gets the include folders and definitions of its commands, and a precompiled header of its own. A file is not
+run again if it, the headers of ours that it includes and the checks are as they were when it was clean. That is remembered in the
+user's cache folder, like what ccache keeps, so that a new clone knows it too.
 """
 
 import argparse
 import concurrent.futures
+import functools
 import hashlib
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -17,6 +20,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS = ["-std=c++20", "-march=x86-64-v2", "-Wall", "-Wextra"]
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "millstream" / "lint.json"
+REMEMBERED_MAX = 5_000
+INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)
 TESTS = re.compile(r"_(test|bench|fuzz)\.cc$")
 
 
@@ -31,10 +37,42 @@ def arguments_of(command):
     return kept
 
 
-def fingerprint(path, headers):
-    digest = hashlib.sha256(headers)
-    digest.update(path.read_bytes())
-    return digest.hexdigest()
+class Fingerprints:
+    """Of a source file, its headers of ours, and the checks."""
+
+    def __init__(self):
+        self.checks = (ROOT / ".clang-tidy").read_bytes() + " ".join(FLAGS).encode()
+
+    @functools.cache
+    def digest(self, path):
+        return hashlib.sha256(path.read_bytes()).digest()
+
+    @functools.cache
+    def headers(self, path):
+        """What a file includes of ours, also by its headers."""
+        included = [header for name in INCLUDE.findall(path.read_text()) if (header := ROOT / "src" / name).exists()]
+        return frozenset(included).union(*map(self.headers, included))
+
+    def of(self, path):
+        whole = hashlib.sha256(self.checks)
+        for each in [path, ROOT / "src/base/precompiled.h", *sorted(self.headers(path))]:
+            whole.update(self.digest(each))
+        return whole.hexdigest()
+
+
+def remembered():
+    """Fingerprints of clean files, the latest last."""
+    try:
+        return json.loads(CACHE.read_text())
+    except (FileNotFoundError, ValueError):
+        return []
+
+
+def remember(marks):
+    CACHE.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = CACHE.with_suffix(f".{os.getpid()}")
+    unfinished.write_text(json.dumps(list(dict.fromkeys(marks))[-REMEMBERED_MAX:]))
+    unfinished.rename(CACHE)
 
 
 def main():
@@ -44,7 +82,6 @@ def main():
     arguments = parser.parse_args()
     folder = arguments.build.resolve() / "lint"
     folder.mkdir(exist_ok=True)
-
     commands = json.loads((arguments.build / "compile_commands.json").read_text())
     sources = {}
     for entry in commands:
@@ -52,12 +89,9 @@ def main():
         if path.suffix == ".cc" and (ROOT / "src") in path.parents and path.name != "precompiled.cc" and not TESTS.search(path.name):
             sources[path] = arguments_of(entry["command"])
 
-    headers = hashlib.sha256()
-    for path in [ROOT / ".clang-tidy", Path(__file__), *sorted((ROOT / "src").rglob("*.h"))]:
-        headers.update(path.read_bytes())
-    remembered = folder / "clean.json"
-    clean = set(json.loads(remembered.read_text())) if remembered.exists() else set()
-    marks = {path: fingerprint(path, headers.digest()) for path in sources}
+    fingerprints = Fingerprints()
+    marks = {path: fingerprints.of(path) for path in sources}
+    clean = set(remembered())
     changed = [path for path in sorted(sources) if marks[path] not in clean]
     if not changed:
         print(f"lint: ok, {len(sources)} files as in an earlier clean run")
@@ -78,11 +112,10 @@ def main():
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
         for path, done in pool.map(run, changed):
             if done.returncode == 0:
-                clean.add(marks[path])
+                remember([*remembered(), marks[path]])
             else:
                 failed += 1
                 print(done.stdout + done.stderr, flush=True)
-    remembered.write_text(json.dumps(sorted(clean & set(marks.values()))))
     print(f"lint: {failed} of {len(changed)} files have faults" if failed else f"lint: ok, {len(changed)} files")
     sys.exit(1 if failed else 0)
 

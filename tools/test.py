@@ -66,12 +66,14 @@ def fixed_addresses():
     return prefix if works else []
 
 
-def run_gtest(build, jobs, totals):
+def run_gtest(build, jobs, rooms, totals):
     results = build / "results"
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir()
     environment = {**sanitizer_environment(), **os.environ, "GTEST_OUTPUT": f"xml:{results}/"}
     ctest = ["ctest", "--test-dir", str(build)]
+    if rooms:
+        ctest += ["--tests-regex", f"^({'|'.join(rooms)})$"]
     subprocess.run(
         fixed_addresses() + ctest + ["-j", str(jobs), "--output-on-failure", "--timeout", str(PROGRAM_SECONDS_MAX),
                                      "--output-junit", str(results / "ctest.junit")], env=environment)
@@ -108,13 +110,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", type=Path, required=True, help="build folder")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--rooms", nargs="+", default=[], metavar="ROOM", help="the test programs of these rooms alone")
     parser.add_argument("--python", nargs="+", default=[], metavar="PATH", help="Python tests, as pytest takes them")
     parser.add_argument("--slowness", type=int, default=1, help="the Python tests wait so many times as long")
     arguments = parser.parse_args()
     build = arguments.build.resolve()
 
     totals = Totals()
-    run_gtest(build, arguments.jobs, totals)
+    run_gtest(build, arguments.jobs, arguments.rooms, totals)
     if arguments.python:
         run_pytest(build, arguments.jobs, arguments.python, arguments.slowness, totals)
     for failure in totals.failures:

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "base/random.h"
-
 namespace millstream {
 namespace {
 constexpr uint64_t kSector = 512;
@@ -130,6 +128,7 @@ void MemoryFileSystem::SetCapacity(uint64_t bytes) {
 
 Status MemoryFileSystem::Enter(FileCall call, bool changes) {
   if (powered_off_) return IoError("the power is off");
+  if (changes && observer_) observer_();
   if (changes && ++changes_ == power_off_at_) {
     powered_off_ = true;
     return IoError("the power went off");
@@ -163,32 +162,68 @@ uint64_t MemoryFileSystem::UsedBytes() const {
   return used;
 }
 
-void MemoryFileSystem::Crash(uint64_t seed) {
+void MemoryFileSystem::ObserveChanges(std::function<void()> observer) {
   std::lock_guard lock(mutex_);
-  SeededRandom random(seed);
-  uint64_t kept = random.Below(pending_.size() + 1);
-  for (uint64_t i = 0; i < kept; ++i) Apply(pending_[i], durable_);
-  pending_.clear();
-  entries_ = durable_;
-  for (auto& [path, node] : entries_) {
-    uint64_t old_size = node->synced.size(), new_size = node->data.size();
-    uint64_t size = random.Below(2) == 0 ? new_size : old_size;
+  observer_ = std::move(observer);
+}
+
+std::unique_ptr<MemoryFileSystem> MemoryFileSystem::Clone() const {
+  std::lock_guard lock(mutex_);
+  auto clone = std::make_unique<MemoryFileSystem>(capacity_bytes_);
+  clone->next_inode_ = next_inode_;
+  std::map<NodePtr, NodePtr> copies;  // one file may have several entries
+  auto copy = [&](const NodePtr& node) {
+    if (!node) return node;
+    NodePtr& made = copies[node];
+    if (!made) made = std::make_shared<Node>(*node);
+    return made;
+  };
+  for (const auto& [path, node] : entries_) clone->entries_[path] = copy(node);
+  for (const auto& [path, node] : durable_) clone->durable_[path] = copy(node);
+  for (const Change& change : pending_) {
+    Change& made = clone->pending_.emplace_back(Change{{}, change.directory});
+    for (const auto& [path, node] : change.entries) made.entries.emplace_back(path, copy(node));
+  }
+  return clone;
+}
+
+void MemoryFileSystem::Node::Lose(SeededRandom& random, Survivors survivors) {
+  const uint64_t old_size = synced.size(), new_size = data.size();
+  uint64_t size = survivors == Survivors::kAll ? new_size : old_size;
+  if (survivors == Survivors::kAny || survivors == Survivors::kPrefix) {
+    if (random.Below(2) == 0) size = new_size;
     if (new_size > old_size && random.Below(2) == 0) {
       size = std::min(new_size, (old_size + random.Below(new_size - old_size + 1)) / kSector * kSector);
       size = std::max(size, old_size);
     }
-    std::string content = node->synced;
-    content.resize(std::max(old_size, new_size));
-    for (uint64_t sector : node->dirty) {
-      uint64_t begin = sector * kSector;
-      if (begin >= new_size || random.Below(2) == 0) continue;
-      uint64_t bytes = std::min(kSector, new_size - begin);
-      content.replace(begin, bytes, node->data, begin, bytes);
-    }
-    content.resize(size);
-    node->data = node->synced = std::move(content);
-    node->dirty.clear();
   }
+  std::string content = synced;
+  content.resize(std::max(old_size, new_size));
+  uint64_t kept = survivors == Survivors::kNone     ? 0
+                  : survivors == Survivors::kPrefix ? random.Below(dirty.size() + 1)
+                                                    : dirty.size();
+  for (uint64_t sector : dirty) {
+    if (kept-- == 0) break;
+    uint64_t begin = sector * kSector;
+    if (begin >= new_size || (survivors == Survivors::kAny && random.Below(2) == 0)) continue;
+    uint64_t bytes = std::min(kSector, new_size - begin);
+    content.replace(begin, bytes, data, begin, bytes);
+  }
+  content.resize(size);
+  data = synced = std::move(content);
+  dirty.clear();
+}
+
+void MemoryFileSystem::Crash(uint64_t seed, Survivors survivors) {
+  std::lock_guard lock(mutex_);
+  SeededRandom random(seed);
+  uint64_t kept = survivors == Survivors::kAll    ? pending_.size()
+                  : survivors == Survivors::kNone ? 0
+                                                  : random.Below(pending_.size() + 1);
+  for (uint64_t i = 0; i < kept; ++i) Apply(pending_[i], durable_);
+  pending_.clear();
+  entries_ = durable_;
+  for (auto& [path, node] : entries_) node->Lose(random, survivors);
   ++generation_;
   power_off_at_ = 0;
   powered_off_ = false;

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -16,8 +17,17 @@
 #include <vector>
 
 #include "base/file_system.h"
+#include "base/random.h"
 
 namespace millstream {
+
+/// What of the unsynced a crash leaves, of each file and of the folders' entries.
+enum class Survivors : unsigned char {
+  kAny,     // any subset of the sectors, any prefix of the entries' changes
+  kAll,     // everything, as when only the process ends
+  kNone,    // nothing
+  kPrefix,  // of the sectors a prefix, as a write that was torn
+};
 
 enum class FileCall : unsigned char {
   kOpen,
@@ -48,7 +58,12 @@ class MemoryFileSystem final : public FileSystem {
   /// Calls so far that change the disk.
   uint64_t changes() const;
   /// Loses what is not synced, by `seed`, and turns power on again. Open files are dead.
-  void Crash(uint64_t seed);
+  void Crash(uint64_t seed, Survivors survivors = Survivors::kAny);
+  /// `observer` is called before each call that changes the disk, by its caller; it may Clone, and nothing
+  /// else.
+  void ObserveChanges(std::function<void()> observer);
+  /// A disk of its own with the same content, synced and not. No open files, no faults.
+  std::unique_ptr<MemoryFileSystem> Clone() const;
   void SetCapacity(uint64_t bytes);
   /// Inverts one bit of a file, on disk and in the cache.
   void FlipBit(const std::string& path, uint64_t byte, int bit);
@@ -72,6 +87,7 @@ class MemoryFileSystem final : public FileSystem {
     std::string synced;        // what a crash keeps for certain
     std::set<uint64_t> dirty;  // sectors that differ, or may
     void MarkDirty(uint64_t begin, uint64_t end);
+    void Lose(SeededRandom& random, Survivors survivors);
   };
   using NodePtr = std::shared_ptr<Node>;
   // A change of a folder's entries that is not synced yet: the entry now names `node`, or nothing.
@@ -86,7 +102,7 @@ class MemoryFileSystem final : public FileSystem {
   uint64_t UsedBytes() const;
   static void Apply(const Change& change, std::map<std::string, NodePtr>& entries);
 
-  mutable std::mutex mutex_;
+  mutable std::recursive_mutex mutex_;  // an observer clones within a call
   std::map<std::string, NodePtr> entries_, durable_;
   std::vector<Change> pending_;
   uint64_t capacity_bytes_;
@@ -95,6 +111,7 @@ class MemoryFileSystem final : public FileSystem {
   uint64_t changes_ = 0;
   uint64_t power_off_at_ = 0;
   bool powered_off_ = false;
+  std::function<void()> observer_;
   struct Fault {
     int calls_left = 0;
     bool forever = false;

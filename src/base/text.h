@@ -4,7 +4,9 @@
 // Place: floor 0. Stateless. Parsers answer kInvalid with what was expected.
 #pragma once
 
+#include <charconv>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,6 +35,17 @@ std::string FormatCount(uint64_t count);
 /// A name of ours: [a-z][a-z0-9_]{0,62} and no SQL keyword, not `input`. kInvalid says what is wrong with it.
 Status CheckName(std::string_view name);
 
+/// The number that the whole text is; nothing if it is none, or does not fit.
+template <typename Number>
+std::optional<Number> ParseNumber(std::string_view text, int base = 10) {
+  Number number = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number, base);
+  if (text.empty() || error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+/// Equal but for the case of ASCII letters, as SQL's names are.
+bool SameName(std::string_view a, std::string_view b);
+
 std::vector<std::string_view> Split(std::string_view text, char separator);
 std::string_view Trim(std::string_view text);
 struct LineCount {
@@ -44,5 +57,7 @@ LineCount CountLines(std::string_view text);
 std::string Hex(std::string_view bytes);
 /// Appends `text` as a JSON string with its quotes. Each byte that is not part of valid UTF-8 becomes U+FFFD.
 void AppendJsonString(std::string& out, std::string_view text);
+/// The same as a list: ["a","b"].
+void AppendJsonStrings(std::string& out, const std::vector<std::string>& texts);
 
 }  // namespace millstream

@@ -2,6 +2,7 @@
 
 #include "catalog/digest.h"
 #include "catalog/three_way.h"
+#include "stage/table_options.h"
 
 namespace millstream {
 namespace {
@@ -53,6 +54,10 @@ void HoldBackAll(ChangeDecision& decision, const Project& proposed, const Catalo
     if (change.how != "rebuild" && (change.how != "refused" || change.note.starts_with("waits for ")))
       continue;
     PathParts parts = PartsOf(change.path);
+    if (change.how == "rebuild" && parts.section == "pipelines" && decision.rebuilt.contains(parts.name)) {
+      KeepOld(decision.root, catalog.root(), parts);
+      continue;
+    }
     const Node* node = NodeAt(proposed.root, parts);
     Fault fault = node == nullptr ? Fault() : FaultAt(*node, change.path, "");
     fault.path = change.path;
@@ -85,11 +90,17 @@ class Planner {
     decision_.version = catalog_.version() + 1;
     Merge();
     Project next = ParseProject(decision_.root, proposed_.directory, registry, decision_.faults);
+    for (const std::string& purged : catalog_.purges())
+      if (const StreamConfig* stream = next.FindStream(purged))
+        decision_.faults.push_back(
+            FaultAt(stream->node, "streams." + purged,
+                    "the events of the stream that had this name before are still being removed; try again"));
     if (!decision_.faults.empty()) return std::move(decision_);
     for (Change& change : DiffProjects(live_, next)) decision_.changes.push_back(std::move(change));
+    TakeRebuilds(next);
     HoldBackAll(decision_, proposed_, catalog_);
     auto rank = [](const Change& change) {
-      size_t at = std::string("server streams sources pipelines").find(PartsOf(change.path).section);
+      size_t at = std::string("server streams sources pipelines commands").find(PartsOf(change.path).section);
       return at;
     };
     std::stable_sort(decision_.changes.begin(), decision_.changes.end(),
@@ -131,6 +142,40 @@ class Planner {
     for (const std::string& path : merged.live_only)
       decision_.notices.push_back(
           fmt::format("{} was changed live and stays so; the files have another", path));
+  }
+
+  /// The names of tables to be made anew that a pipeline writes.
+  std::vector<std::string> RebuiltBy(const PipelineConfig& pipeline) const {
+    std::vector<std::string> names;
+    for (const SinkConfig& sink : pipeline.sinks) {
+      if (sink.kind != "table") continue;
+      Faults ignored;
+      std::string name = TableOptionsSpec().Parse(sink.options, {"", proposed_.directory, &ignored}).name;
+      if (options_.rebuild.contains(name)) names.push_back(sink.id);
+    }
+    return names;
+  }
+
+  /// Pipelines that write a table which is made anew change with it, and not before.
+  void TakeRebuilds(const Project& next) {
+    for (const auto& [name, pipeline] : next.pipelines) {
+      std::vector<std::string> sinks = RebuiltBy(pipeline);
+      if (sinks.empty() || !catalog_.pipelines().contains(name)) continue;
+      std::string item = "pipelines." + name;
+      bool changes = false, is_refused = false;
+      for (const Change& change : decision_.changes)
+        if (PartsOf(change.path).item() == item) is_refused = is_refused || change.how == "refused";
+      if (is_refused) continue;
+      for (Change& change : decision_.changes) {
+        if (PartsOf(change.path).item() != item || change.how == "kept" || change.how == "conflict") continue;
+        change.how = "rebuild", change.note = "history through it, beside the old; then one switch";
+        changes = true;
+      }
+      if (!changes)
+        decision_.changes.push_back(
+            {item + ".to." + sinks[0], "edit", "rebuild", "history anew, beside the old; then one switch"});
+      decision_.rebuilt[name] = pipeline.node;
+    }
   }
 
   void NumberGenerations() {
@@ -199,6 +244,10 @@ ControlEvent ApplyEvent(const ChangeDecision& decision, const Project& proposed,
   if (!is_edit && !(proposed.root == decision.root)) event.files = proposed.root;
   event.generations = decision.generations;
   event.changes = decision.changes;
+  const Node *before = catalog.root().Find("streams"), *after = decision.root.Find("streams");
+  if (before != nullptr)
+    for (const auto& [name, stream] : before->members)
+      if (after == nullptr || after->Find(name) == nullptr) event.purges.push_back(name);
   return event;
 }
 

@@ -21,9 +21,10 @@ namespace millstream {
 struct ChangeOptions {
   bool keep_live = false;  // what was changed live since the last files stays (`run`); else the files win
   bool prune = false;      // streams, sources and pipelines that the proposal lacks are removed ...
-  std::set<std::string> purge;  // ... and these streams with their events
-  bool force = false;           // in a conflict the files win
-  bool is_edit = false;         // the proposal is what is live, edited: nothing to compare it with
+  std::set<std::string> purge;    // ... and these streams with their events
+  bool force = false;             // in a conflict the files win
+  std::set<std::string> rebuild;  // tables that are made anew, with the changes of who writes them
+  bool is_edit = false;           // the proposal is what is live, edited: nothing to compare it with
 };
 
 struct ChangeDecision {
@@ -34,6 +35,8 @@ struct ChangeDecision {
   std::vector<std::string> new_pipelines;       // whose start is to be resolved
   std::vector<Change> changes;
   std::vector<std::string> notices;  // for the user, a line each
+  /// Pipelines that a rebuild changes, as they will be; until then root has them as they are.
+  std::map<std::string, Node> rebuilt;
   Faults refused;  // changes that cannot be made to what has events; the old definition stays in root
   Faults faults;   // what holds then does not parse: nothing can be applied
 

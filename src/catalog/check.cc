@@ -17,9 +17,9 @@ bool HoldsWithoutTypes(const SqlFault& fault) {
   return fault.kind == "Parser Error";
 }
 
-std::vector<ColumnInfo> InputColumns(const StreamConfig& stream) {
+std::vector<ColumnInfo> InputColumns(const Contract& contract) {
   std::vector<ColumnInfo> columns;
-  for (const Field& field : stream.shape.contract.fields) columns.push_back({field.name, field.type.ToSql()});
+  for (const Field& field : contract.fields) columns.push_back({field.name, field.type.ToSql()});
   return columns;
 }
 
@@ -84,15 +84,19 @@ void Checker::CheckContract(const StreamConfig& stream) {
   if (stream.doubtful) return;
   const Node* contract = stream.node.Find("contract");
   if (contract == nullptr) return;
-  SqlNames names{NamesOf(InputColumns(stream)), "the contract", {}};
-  Status made =
-      connection_->Run(fmt::format("CREATE OR REPLACE TABLE _check ({})", ColumnList(InputColumns(stream))));
-  for (const Field& field : stream.shape.contract.fields) {
+  CheckFieldChecks(stream.shape.contract, *contract, fmt::format("streams.{}.contract", stream.shape.name));
+}
+
+void Checker::CheckFieldChecks(const Contract& contract, const Node& nodes, const std::string& path) {
+  std::vector<ColumnInfo> columns = InputColumns(contract);
+  SqlNames names{NamesOf(columns), "the contract", {}};
+  Status made = connection_->Run(fmt::format("CREATE OR REPLACE TABLE _check ({})", ColumnList(columns)));
+  for (const Field& field : contract.fields) {
     if (field.check.empty() || !made.ok()) continue;
     constexpr std::string_view kBefore = "SELECT (";
     auto statement = connection_->Prepare(fmt::format("{}{})::BOOLEAN FROM _check", kBefore, field.check));
     if (statement) continue;
-    const Node* node = contract->Find(field.name);
+    const Node* node = nodes.Find(field.name);
     const Node* type = node != nullptr && node->kind == Node::Kind::kMap ? node->Find("type") : node;
     if (type == nullptr) continue;
     // The position counts in the check's text; the user's text holds it after the type.
@@ -102,8 +106,7 @@ void Checker::CheckContract(const StreamConfig& stream) {
       fault.position = at == std::string::npos
                            ? -1
                            : fault.position - static_cast<int>(kBefore.size()) + static_cast<int>(at);
-    faults_.push_back(ExplainSql(*type, fmt::format("streams.{}.contract.{}", stream.shape.name, field.name),
-                                 fault, names));
+    faults_.push_back(ExplainSql(*type, fmt::format("{}.{}", path, field.name), fault, names));
   }
 }
 
@@ -116,19 +119,19 @@ void Checker::WarnOfFlags(const FilterConfig& filter, const std::string& path, c
 }
 
 void Checker::MakeTables(const Plan& plan) {
-  for (const auto& reads : plan.reads) {
-    for (const std::string& name : reads) {
-      auto table = tables_.find(name);
-      if (table == tables_.end() || table->second.made || !table->second.known) continue;
-      std::vector<ColumnInfo> columns = table->second.columns;
-      if (table->second.options.values.empty())
-        columns.push_back({"_partition", "INTEGER"}), columns.push_back({"_offset", "BIGINT"});
-      Status status =
-          connection_->Run(fmt::format("CREATE TABLE {} ({})", QuoteName(name), ColumnList(columns)));
-      table->second.made = status.ok();
-      table->second.known = status.ok();
-    }
-  }
+  for (const auto& reads : plan.reads)
+    for (const std::string& name : reads) MakeTable(name);
+}
+
+void Checker::MakeTable(const std::string& name) {
+  auto table = tables_.find(name);
+  if (table == tables_.end() || table->second.made || !table->second.known) return;
+  std::vector<ColumnInfo> columns = table->second.columns;
+  if (table->second.options.values.empty())
+    columns.push_back({"_partition", "INTEGER"}), columns.push_back({"_offset", "BIGINT"});
+  Status status = connection_->Run(fmt::format("CREATE TABLE {} ({})", QuoteName(name), ColumnList(columns)));
+  table->second.made = status.ok();
+  table->second.known = status.ok();
 }
 
 // Filters [begin, end) are all SQL. False if one is at fault.
@@ -139,7 +142,7 @@ bool Checker::BindChain(Plan& plan, size_t begin, size_t end, const StreamConfig
   SqlNames names;
   if (begin == 0) {
     input.contract = stream.shape.contract;
-    names.columns = NamesOf(InputColumns(stream));
+    names.columns = NamesOf(InputColumns(stream.shape.contract));
     if (names.columns.empty()) names.columns = NamesOf(ReservedColumns());
   } else {
     input.rows = plan.columns;
@@ -234,6 +237,7 @@ Status Checker::Check() {
     BindPipeline(plan);
     CheckSinks(plan);
   }
+  for (const auto& [name, command] : project_.commands) CheckCommand(command);
   SortFaults(faults_, 0);
   SortFaults(warnings_, 0);
   return OkStatus();

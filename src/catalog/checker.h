@@ -53,9 +53,11 @@ class Checker {
 
   // check.cc
   void CheckContract(const StreamConfig& stream);
+  void CheckFieldChecks(const Contract& contract, const Node& nodes, const std::string& path);
   void BindPipeline(Plan& plan);
   bool BindChain(Plan& plan, size_t begin, size_t end, const StreamConfig& stream);
   void MakeTables(const Plan& plan);
+  void MakeTable(const std::string& name);
   void WarnOfFlags(const FilterConfig& filter, const std::string& path, const FilterFlags& flags);
   void AddSqlFault(const Node& sql, const std::string& path, const SqlFault& fault, const SqlNames& names,
                    const std::string& expected, bool doubtful);
@@ -71,6 +73,19 @@ class Checker {
                   const Node& node, const std::string& path);
   void WarnOfOrder(const Plan& plan, const TableOptions& table, const Node& node, const std::string& path);
   void WarnOfChain(const Plan& plan, const SinkConfig& sink);
+
+  // check_commands.cc
+  void CheckCommand(const CommandConfig& command);
+  void CheckCommandInput(const CommandConfig& command);
+  /// The text as our statements have it; nothing if it is at fault.
+  std::optional<std::string> BindCommand(const CommandConfig& command, const CommandRule& sql,
+                                         const std::string& path);
+  bool CheckCommandTables(const CommandConfig& command, const std::string& bound, const Node& node,
+                          const std::string& path);
+  void CheckEmitted(const CommandConfig& command, const std::vector<ColumnInfo>& columns,
+                    const std::string& path);
+  void AddCommandFault(const CommandConfig& command, const Node& node, const std::string& path,
+                       SqlFault fault, size_t prefix);
 
   const Project& project_;
   const Registry& registry_;

@@ -1,7 +1,5 @@
 #include "catalog/control.h"
 
-#include <charconv>
-
 #include "base/text.h"
 #include "catalog/digest.h"
 
@@ -20,6 +18,20 @@ constexpr std::pair<ControlKind, std::string_view> kKindNames[] = {
     {ControlKind::kTableDropped, "table_dropped"},
     {ControlKind::kStarted, "started"},
     {ControlKind::kStopped, "stopped"},
+    {ControlKind::kPurged, "purged"},
+    {ControlKind::kReplayStarted, "replay_started"},
+    {ControlKind::kReplayPaused, "replay_paused"},
+    {ControlKind::kReplayResumed, "replay_resumed"},
+    {ControlKind::kReplayCancelled, "replay_cancelled"},
+    {ControlKind::kReplayFinished, "replay_finished"},
+    {ControlKind::kCutover, "cutover"},
+    {ControlKind::kDeadReplay, "dead_replay"},
+    {ControlKind::kDeadReplayed, "dead_replayed"},
+    {ControlKind::kDeadDropped, "dead_dropped"},
+    {ControlKind::kEventsSkipped, "events_skipped"},
+    {ControlKind::kSandboxCreated, "sandbox_created"},
+    {ControlKind::kSandboxDropped, "sandbox_dropped"},
+    {ControlKind::kSandboxExpired, "sandbox_expired"},
 };
 
 class ObjectWriter {
@@ -42,20 +54,6 @@ class ObjectWriter {
   bool first_ = true;
 };
 
-void AppendOffsets(std::string& out, const std::map<uint32_t, uint64_t>& offsets) {
-  ObjectWriter object(out);
-  for (const auto& [partition, offset] : offsets) object.Number(std::to_string(partition), offset);
-}
-
-template <typename T>
-Result<T> ReadNumber(std::string_view text) {
-  T value = 0;
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (text.empty() || error != std::errc() || end != text.data() + text.size())
-    return Fail(Corrupt("'{}' is not a number", text));
-  return value;
-}
-
 std::string TextOf(const Node& node, std::string_view name) {
   const Node* member = node.Find(name);
   return member == nullptr ? "" : member->scalar;
@@ -63,19 +61,7 @@ std::string TextOf(const Node& node, std::string_view name) {
 
 Result<uint64_t> NumberOf(const Node& node, std::string_view name) {
   const Node* member = node.Find(name);
-  return member == nullptr ? Result<uint64_t>(0) : ReadNumber<uint64_t>(member->scalar);
-}
-
-Result<std::map<uint32_t, uint64_t>> OffsetsOf(const Node& node, std::string_view name) {
-  std::map<uint32_t, uint64_t> offsets;
-  const Node* map = node.Find(name);
-  if (map == nullptr) return offsets;
-  for (const auto& [partition_text, offset_node] : map->members) {
-    ASSIGN_OR_FAIL(uint32_t partition, ReadNumber<uint32_t>(partition_text));
-    ASSIGN_OR_FAIL(uint64_t offset, ReadNumber<uint64_t>(offset_node.scalar));
-    offsets[partition] = offset;
-  }
-  return offsets;
+  return member == nullptr ? Result<uint64_t>(0) : ReadNumber(member->scalar);
 }
 
 Status ReadApply(const Node& node, ControlEvent& event) {
@@ -85,14 +71,14 @@ Status ReadApply(const Node& node, ControlEvent& event) {
   if (const Node* files = node.Find("files_root")) event.files = *files;
   if (const Node* generations = node.Find("generations")) {
     for (const auto& [name, value] : generations->members) {
-      ASSIGN_OR_RETURN(event.generations[name], ReadNumber<uint64_t>(value.scalar));
+      ASSIGN_OR_RETURN(event.generations[name], ReadNumber(value.scalar));
     }
   }
   if (const Node* starts = node.Find("starts")) {
     for (const auto& [name, value] : starts->members) {
       Position& position = event.starts[name];
       position.stream = TextOf(value, "stream");
-      ASSIGN_OR_RETURN(position.offsets, OffsetsOf(value, "next"));
+      ASSIGN_OR_RETURN(position.offsets, ReadOffsets(value.Find("next")));
     }
   }
   if (const Node* changes = node.Find("changes")) {
@@ -100,6 +86,16 @@ Status ReadApply(const Node& node, ControlEvent& event) {
       event.changes.push_back(
           {TextOf(change, "path"), TextOf(change, "change"), TextOf(change, "how"), TextOf(change, "note")});
   }
+  if (const Node* purges = node.Find("purges"))
+    for (const Node& stream : purges->items) event.purges.push_back(stream.scalar);
+  if (const Node* before = node.Find("letters_before")) {
+    for (const auto& [stream, count] : before->members) {
+      ASSIGN_OR_RETURN(event.letters_before[stream], ReadNumber(count.scalar));
+    }
+  }
+  if (const Node* rebuilt = node.Find("rebuilt"))
+    for (const auto& [pipeline, sinks] : rebuilt->members)
+      for (const Node& sink : sinks.items) event.rebuilt[pipeline].push_back(sink.scalar);
   return OkStatus();
 }
 
@@ -132,6 +128,68 @@ void AppendApply(ObjectWriter& object, const ControlEvent& event) {
     if (!change.note.empty()) writer.Text("note", change.note);
   }
   out += ']';
+  if (!event.purges.empty()) AppendJsonStrings(object.Key("purges"), event.purges);
+  if (event.rebuilt.empty()) return;
+  {
+    ObjectWriter before(object.Key("letters_before"));
+    for (const auto& [stream, count] : event.letters_before) before.Number(stream, count);
+  }
+  ObjectWriter rebuilt(object.Key("rebuilt"));
+  for (const auto& [pipeline, sinks] : event.rebuilt) AppendJsonStrings(rebuilt.Key(pipeline), sinks);
+}
+
+Status ReadLetters(const Node& node, ControlEvent& event) {
+  LetterReplay& replay = event.letters;
+  replay.stream = event.name;
+  ASSIGN_OR_RETURN(replay.id, NumberOf(node, "letter_replay"));
+  ASSIGN_OR_RETURN(replay.letters, LetterSet::Parse(TextOf(node, "letters")));
+  ASSIGN_OR_RETURN(replay.appended, NumberOf(node, "appended"));
+  ASSIGN_OR_RETURN(replay.sequence, NumberOf(node, "sequence"));
+  ASSIGN_OR_RETURN(uint64_t slots, NumberOf(node, "slots"));
+  event.slots = static_cast<uint32_t>(slots);
+  const Node* parts = node.Find("parts");
+  if (parts == nullptr) return OkStatus();
+  for (const Node& item : parts->items) {
+    ReplayPart& part = replay.parts.emplace_back();
+    part.pipeline = TextOf(item, "pipeline"), part.sink = TextOf(item, "sink");
+    ASSIGN_OR_RETURN(part.generation, NumberOf(item, "generation"));
+    ASSIGN_OR_RETURN(part.version, NumberOf(item, "version"));
+    ASSIGN_OR_RETURN(uint64_t slot, NumberOf(item, "slot"));
+    part.slot = static_cast<uint32_t>(slot);
+  }
+  return OkStatus();
+}
+
+void AppendLetters(ObjectWriter& object, const ControlEvent& event) {
+  const LetterReplay& replay = event.letters;
+  if (event.kind != ControlKind::kDeadDropped) object.Number("letter_replay", replay.id);
+  if (event.kind == ControlKind::kDeadReplayed) {
+    if (!event.position.empty()) object.Text("position", event.position);
+    object.Number("refused", event.refused);
+    return;
+  }
+  object.Text("letters", replay.letters.ToText());
+  if (event.kind == ControlKind::kDeadDropped) return;
+  object.Number("appended", replay.appended);
+  object.Number("sequence", replay.sequence);
+  object.Number("slots", event.slots);
+  std::string& out = object.Key("parts");
+  out += '[';
+  for (const ReplayPart& part : replay.parts) {
+    if (!out.ends_with('[')) out += ',';
+    ObjectWriter writer(out);
+    writer.Text("pipeline", part.pipeline);
+    writer.Number("generation", part.generation);
+    writer.Number("version", part.version);
+    writer.Text("sink", part.sink);
+    writer.Number("slot", part.slot);
+  }
+  out += ']';
+}
+
+bool IsOfLetters(ControlKind kind) {
+  return kind == ControlKind::kDeadReplay || kind == ControlKind::kDeadReplayed ||
+         kind == ControlKind::kDeadDropped;
 }
 
 // The event and its `prev`.
@@ -161,8 +219,21 @@ Result<Link> ParseLink(std::string_view json) {
   event.program = TextOf(node, "program");
   ASSIGN_OR_FAIL(event.version, NumberOf(node, "version"));
   ASSIGN_OR_FAIL(event.generation, NumberOf(node, "generation"));
-  ASSIGN_OR_FAIL(event.boundary, OffsetsOf(node, "boundary"));
-  if (event.kind == ControlKind::kApply) FAIL_IF_ERROR(ReadApply(node, event));
+  ASSIGN_OR_FAIL(event.boundary, ReadOffsets(node.Find("boundary")));
+  if (event.is_apply()) FAIL_IF_ERROR(ReadApply(node, event));
+  if (const Node* replay = node.Find("replay")) {
+    ASSIGN_OR_FAIL(event.replay, ReplaySpec::FromNode(*replay));
+  }
+  ASSIGN_OR_FAIL(event.events, NumberOf(node, "events"));
+  ASSIGN_OR_FAIL(event.dead_letters, NumberOf(node, "dead_letters"));
+  event.selection = TextOf(node, "selection");
+  event.sink = TextOf(node, "sink");
+  event.position = TextOf(node, "position");
+  ASSIGN_OR_FAIL(event.refused, NumberOf(node, "refused"));
+  if (IsOfLetters(event.kind)) FAIL_IF_ERROR(ReadLetters(node, event));
+  if (const Node* sandbox = node.Find("sandbox")) {
+    ASSIGN_OR_FAIL(event.sandbox, SandboxRecord::FromNode(*sandbox));
+  }
   return link;
 }
 
@@ -172,22 +243,40 @@ std::string ControlEvent::ToJson(std::string_view prev) const {
   std::string out;
   {
     ObjectWriter object(out);
-    auto named = std::find_if(std::begin(kKindNames), std::end(kKindNames),
-                              [&](const auto& entry) { return entry.first == kind; });
-    object.Text("kind", named->second);
+    object.Text("kind", NameOf(kind));
     object.Text("prev", prev.empty() ? std::string_view(kNoEvent) : prev);
     object.Text("who", who);
     object.Text("when", FormatTime(when_us));
     if (!name.empty()) object.Text("name", name);
     if (version != 0) object.Number("version", version);
-    if (kind == ControlKind::kApply) AppendApply(object, *this);
+    if (is_apply()) AppendApply(object, *this);
     if (kind == ControlKind::kActivated) {
       object.Number("generation", generation);
       AppendOffsets(object.Key("boundary"), boundary);
     }
     if (!program.empty()) object.Text("program", program);
+    if (kind == ControlKind::kReplayStarted)
+      object.Key("replay") += replay.ToJson();
+    else if (replay.id != 0)
+      ObjectWriter(object.Key("replay")).Number("id", replay.id);
+    if (events != 0) object.Number("events", events);
+    if (dead_letters != 0) object.Number("dead_letters", dead_letters);
+    if (!selection.empty()) object.Text("selection", selection);
+    if (IsOfLetters(kind)) AppendLetters(object, *this);
+    if (kind == ControlKind::kEventsSkipped) {
+      object.Number("generation", generation);
+      object.Text("sink", sink);
+      AppendOffsets(object.Key("boundary"), boundary);
+    }
+    if (kind == ControlKind::kSandboxCreated) object.Key("sandbox") += sandbox.ToJson();
   }
   return out;
+}
+
+std::string_view NameOf(ControlKind kind) {
+  return std::find_if(std::begin(kKindNames), std::end(kKindNames),
+                      [&](const auto& entry) { return entry.first == kind; })
+      ->second;
 }
 
 Result<ControlEvent> ParseControlEvent(std::string_view json) {
@@ -252,6 +341,7 @@ void Catalog::Apply(const ControlEvent& event) {
     const Node* sources = root_.Find("sources");
     return sources == nullptr || sources->Find(name) == nullptr;
   });
+  purges_.insert(event.purges.begin(), event.purges.end());
 }
 
 Status Catalog::Replay(std::string_view event_json) {
@@ -279,8 +369,10 @@ Status Catalog::Replay(std::string_view event_json) {
       break;
     case ControlKind::kPipelinePaused:
     case ControlKind::kPipelineResumed:
-      if (auto found = pipelines_.find(event.name); found != pipelines_.end())
+      if (auto found = pipelines_.find(event.name); found != pipelines_.end()) {
         found->second.paused = event.kind == ControlKind::kPipelinePaused;
+        found->second.paused_because = event.selection;
+      }
       break;
     case ControlKind::kSourcePaused:
       paused_sources_.insert(event.name);
@@ -296,16 +388,78 @@ Status Catalog::Replay(std::string_view event_json) {
     case ControlKind::kStopped:
       running_ = false;
       break;
+    case ControlKind::kPurged: {
+      purges_.erase(event.name);
+      auto letters = std::make_shared<LetterBook>(*letters_);
+      letters->Forget(event.name);
+      letters_ = std::move(letters);
+      break;
+    }
+    case ControlKind::kDeadReplay:
+    case ControlKind::kDeadReplayed:
+    case ControlKind::kDeadDropped:
+      RETURN_IF_ERROR(ReplayLetters(event).Within(fmt::format("_control, event {}", events_)));
+      break;
+    case ControlKind::kEventsSkipped:
+      if (auto found = pipelines_.find(event.name);
+          found != pipelines_.end() && found->second.generation == event.generation) {
+        for (const auto& [partition, end] : event.boundary) {
+          uint64_t& known = found->second.skips[event.sink][partition];
+          known = std::max(known, end);
+        }
+      }
+      break;
+    case ControlKind::kSandboxCreated:
+    case ControlKind::kSandboxDropped:
+    case ControlKind::kSandboxExpired:
+      ApplySandbox(event);
+      break;
+    case ControlKind::kCutover:
+      Apply(event);
+      for (const auto& [pipeline, sinks] : event.rebuilt)
+        for (const std::string& sink : sinks) {
+          PipelineRecord& record = pipelines_[pipeline];
+          record.rebuilt[sink] = event.version;
+          auto before = event.letters_before.find(record.start.stream);
+          if (before != event.letters_before.end()) record.rebuilt_letters[sink] = before->second;
+        }
+      ApplyReplay(event);
+      break;
+    default:
+      ApplyReplay(event);
+      break;
   }
   last_hash_ = Sha256Hex(event_json);
   ++events_;
   return OkStatus();
 }
 
-Status VerifyChain(const std::vector<std::string_view>& events) {
-  Catalog catalog;
-  for (std::string_view event : events) RETURN_IF_ERROR(catalog.Replay(event));
+std::string Catalog::head() const { return last_hash_.empty() ? kNoEvent : last_hash_; }
+
+Status ChainCheck::Take(std::string_view event_json) {
+  auto link = ParseLink(event_json);
+  if (!link) return link.error().Within(fmt::format("event {}", events_));
+  if (link->prev != head_) {
+    auto place = places_.find(link->prev);
+    if (place == places_.end() && link->prev != kNoEvent)
+      return Corrupt(
+          "event {} ({} at {}) follows an event that is not there: the one before it was changed, left out "
+          "or "
+          "put in",
+          events_, NameOf(link->event.kind), FormatTime(link->event.when_us));
+    return Corrupt(
+        "event {} ({} at {}) follows {}, not event {}: events stand in another order, or were put in",
+        events_, NameOf(link->event.kind), FormatTime(link->event.when_us),
+        place == places_.end() ? "nothing" : fmt::format("event {}", place->second), events_ - 1);
+  }
+  head_ = Sha256Hex(event_json);
+  places_.emplace(head_, events_++);
   return OkStatus();
+}
+
+std::optional<uint64_t> ChainCheck::Find(std::string_view head) const {
+  auto place = places_.find(head);
+  return place == places_.end() ? std::nullopt : std::optional(place->second);
 }
 
 }  // namespace millstream

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -18,7 +19,10 @@
 
 #include "base/status.h"
 #include "catalog/diff.h"
+#include "catalog/letters.h"
 #include "catalog/ownership.h"
+#include "catalog/replay.h"
+#include "catalog/sandbox.h"
 #include "event/position.h"
 #include "stage/node.h"
 
@@ -34,14 +38,31 @@ enum class ControlKind : uint8_t {
   kTableDropped,
   kStarted,  // a process opened the data folder
   kStopped,  // and closed it
+  kPurged,   // a removed stream's events are gone
+  kReplayStarted,
+  kReplayPaused,
+  kReplayResumed,
+  kReplayCancelled,
+  kReplayFinished,
+  kCutover,         // an apply by which tables that a replay made anew become those that readers see
+  kDeadReplay,      // dead letters of stream `name` go again (catalog/letters.h); the effect follows
+  kDeadReplayed,    // and all of it is durable
+  kDeadDropped,     // dead letters of stream `name` were looked at and stay where they are
+  kEventsSkipped,   // events that a sink could not take are to be dead letters, up to `boundary`
+  kSandboxCreated,  // its folder is whole (catalog/sandbox.h)
+  kSandboxDropped,  // the removal of its folder follows
+  kSandboxExpired,  // the same, because its time was over
 };
+
+/// As `_control` and `history` write it: "apply", "pipeline_paused".
+std::string_view NameOf(ControlKind kind);
 
 /// One event of `_control`. Which members hold depends on the kind.
 struct ControlEvent {
   ControlKind kind = ControlKind::kApply;
   std::string who;       // a token's name, or "USER@HOST"
   int64_t when_us = 0;   // wall clock
-  std::string name;      // of the pipeline, source or table
+  std::string name;      // of the pipeline, source, table or stream
   uint64_t version = 0;  // apply, activated
   // apply
   std::string files_hash;  // Project::hash; of an edit: of the last files
@@ -51,11 +72,29 @@ struct ControlEvent {
   std::map<std::string, uint64_t> generations;  // of each pipeline in root
   std::map<std::string, Position> starts;       // of each pipeline: next offsets from which it began
   std::vector<Change> changes;
+  std::vector<std::string> purges;  // streams that are removed with their events
   // activated
   uint64_t generation = 0;
   Boundary boundary;  // partition, first offset that the version owns
   // started, stopped: the program's version
   std::string program;
+  // replay_started: all; the other replay_…, cutover: its id
+  ReplaySpec replay;
+  uint64_t events = 0, dead_letters = 0;                    // replay_finished
+  std::map<std::string, std::vector<std::string>> rebuilt;  // cutover: sinks by pipeline
+  std::map<std::string, uint64_t> letters_before;           // cutover: how many letters each stream had
+
+  // dead_replay, dead_replayed, dead_dropped
+  LetterReplay letters;   // dead_replayed: its id alone; dead_dropped: stream and letters
+  uint32_t slots = 0;     // that each part of the replay takes
+  std::string position;   // dead_replayed: where letters of ingest stand in the stream now
+  uint64_t refused = 0;   // dead_replayed: letters of ingest that were refused again
+  std::string selection;  // what was asked for, as people read it; of a pause: why
+  std::string sink;       // events_skipped
+  SandboxRecord sandbox;  // sandbox_created
+
+  /// True for kinds that have all definitions.
+  bool is_apply() const { return kind == ControlKind::kApply || kind == ControlKind::kCutover; }
 
   std::string ToJson(std::string_view prev) const;
 };
@@ -75,7 +114,13 @@ struct PipelineRecord {
   uint64_t active_version = 0;  // 0: not yet activated
   Boundary boundary;
   std::vector<ActivatedVersion> versions;  // ascending, the last is the active one
+  /// Sinks that were made anew, and with which version: versions before it own nothing there.
+  std::map<std::string, uint64_t> rebuilt;
+  /// Of those sinks: letters below this number go there no more, for their events were run when it was made.
+  std::map<std::string, uint64_t> rebuilt_letters;
   bool paused = false;
+  std::string paused_because;             // empty: somebody asked for it
+  std::map<std::string, Boundary> skips;  // by sink: events below are dead letters if they are not delivered
 };
 
 class Catalog {
@@ -94,17 +139,29 @@ class Catalog {
   const Node& files_root() const { return *files_root_; }
   const std::map<std::string, PipelineRecord>& pipelines() const { return pipelines_; }
   const std::set<std::string>& paused_sources() const { return paused_sources_; }
+  /// Streams that were removed and whose events may still be there.
+  const std::set<std::string>& purges() const { return purges_; }
   /// True if no version of the pipeline as it is defined now was activated yet: start, or a change that is
   /// under way, does so.
   bool IsPending(const std::string& pipeline) const;
   /// The highest generation that a pipeline of this name ever had; 0 = none. Kept after its removal.
   uint64_t LastGeneration(const std::string& pipeline) const;
+  const std::map<uint64_t, ReplayRecord>& replays() const { return replays_; }
+  uint64_t last_replay() const { return last_replay_; }
+  const std::map<std::string, SandboxRecord>& sandboxes() const { return sandboxes_; }
   uint64_t events() const { return events_; }
+  /// SHA-256 of the last event: the head of the chain. Zeros before the first.
+  std::string head() const;
+  const LetterBook& letters() const { return *letters_; }
+  std::shared_ptr<const LetterBook> shared_letters() const { return letters_; }
   /// True after a `started` that no `stopped` followed.
   bool running() const { return running_; }
 
  private:
   void Apply(const ControlEvent& event);
+  void ApplyReplay(const ControlEvent& event);
+  void ApplySandbox(const ControlEvent& event);
+  Status ReplayLetters(const ControlEvent& event);
   uint64_t version_ = 0, events_ = 0;
   bool running_ = false;
   std::string files_hash_, last_hash_;
@@ -114,13 +171,31 @@ class Catalog {
   std::map<std::string, PipelineRecord> pipelines_;
   std::map<std::string, uint64_t> last_generations_;
   std::set<std::string> paused_sources_;
+  std::set<std::string> purges_;
+  std::map<uint64_t, ReplayRecord> replays_;
+  uint64_t last_replay_ = 0;
+  std::map<std::string, SandboxRecord> sandboxes_;
+  std::shared_ptr<const LetterBook> letters_ = std::make_shared<const LetterBook>();
 };
 
 /// True if a pipeline is the same in two trees: its own, and that of the stream which it reads.
 bool IsSamePipeline(const Node& one, const Node& other, const std::string& pipeline);
 
-/// Checks a whole `_control` stream. kCorrupt names the first event (from 0) that does not continue the
-/// chain.
-Status VerifyChain(const std::vector<std::string_view>& events);
+/// Follows the chain of a `_control` stream without a Catalog, event by event.
+class ChainCheck {
+ public:
+  /// kCorrupt says where the event (by its place from 0) breaks the chain; later ones are not looked at.
+  Status Take(std::string_view event_json);
+  uint64_t events() const { return events_; }
+  /// Of the last event; zeros before the first.
+  const std::string& head() const { return head_; }
+  /// The place of the event with this hash.
+  std::optional<uint64_t> Find(std::string_view head) const;
+
+ private:
+  uint64_t events_ = 0;
+  std::string head_ = std::string(64, '0');
+  std::map<std::string, uint64_t, std::less<>> places_;
+};
 
 }  // namespace millstream

@@ -95,7 +95,7 @@ void DiffPipeline(const PipelineConfig& before, const PipelineConfig& after, con
     } else if (old_sink->options != sink.options) {
       bool rebuild = NeedsRebuild(*old_sink, sink);
       AddChange(changes, sink_path, "edit", rebuild ? "rebuild" : "live",
-                rebuild ? "the table must be made anew: give it another name, or drop it first" : "");
+                rebuild ? "the table must be made anew: --rebuild TABLE, or give it another name" : "");
     }
   }
   for (const SinkConfig& sink : before.sinks)
@@ -136,6 +136,11 @@ std::vector<Change> DiffProjects(const Project& before, const Project& after) {
       });
   DiffSection(before.pipelines, after.pipelines, "pipelines", "backfill", "catches up from its start",
               "what it has written stays", changes, DiffPipeline);
+  DiffSection(
+      before.commands, after.commands, "commands", "live", "", "what it has appended stays", changes,
+      [](const CommandConfig& a, const CommandConfig& b, const std::string& path, std::vector<Change>& to) {
+        if (a.node != b.node) AddChange(to, path, "edit", "live", "from the next command on");
+      });
   return changes;
 }
 

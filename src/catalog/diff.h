@@ -18,7 +18,7 @@ struct Change {
   bool operator==(const Change&) const = default;
 };
 
-/// Changes by path, in the order server, streams, sources, pipelines.
+/// Changes by path, in the order server, streams, sources, pipelines, commands.
 std::vector<Change> DiffProjects(const Project& before, const Project& after);
 
 }  // namespace millstream

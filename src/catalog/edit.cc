@@ -115,6 +115,14 @@ Result<Node> RemoveFilter(const Node& root, const std::string& pipeline, const s
   return edited;
 }
 
+Node WithDefinitions(const Node& root, const std::map<std::string, Node>& definitions) {
+  Node next = root;
+  Node* pipelines = FindMember(next, "pipelines");
+  for (const auto& [name, definition] : definitions)
+    if (Node* item = pipelines == nullptr ? nullptr : FindMember(*pipelines, name)) *item = definition;
+  return next;
+}
+
 const Node* FindPath(const Node& root, const std::string& path) {
   const Node* node = &root;
   size_t begin = 0;

@@ -4,6 +4,7 @@
 // names the nearest; kConflict: there is one already.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,7 +14,7 @@
 
 namespace millstream {
 
-/// One of `section` (streams, sources, pipelines), made or replaced; no value: removed.
+/// One of `section` (streams, sources, pipelines, commands), made or replaced; no value: removed.
 Result<Node> EditItem(const Node& root, const std::string& section, const std::string& name,
                       const std::optional<Node>& value);
 
@@ -25,6 +26,9 @@ struct FilterEdit {
 };
 Result<Node> EditFilter(const Node& root, const FilterEdit& edit);
 Result<Node> RemoveFilter(const Node& root, const std::string& pipeline, const std::string& filter);
+
+/// Pipelines that are there with other definitions.
+Node WithDefinitions(const Node& root, const std::map<std::string, Node>& definitions);
 
 /// What a path of a Change names in a tree; null if there is none.
 const Node* FindPath(const Node& root, const std::string& path);

@@ -1,12 +1,9 @@
 #include "catalog/lineage.h"
 
+#include "base/text.h"
+
 namespace millstream {
 namespace {
-
-bool SameName(std::string_view a, std::string_view b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
-}
 
 void Collect(const JsonNode& node, std::set<std::string>& tables, std::set<std::string>& ctes) {
   if (node.Text("type") == "BASE_TABLE") tables.insert(node.Text("table_name"));

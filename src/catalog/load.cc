@@ -17,6 +17,7 @@ class SqlFiles {
   SqlFiles(FileSystem& fs, Project& project, Faults& faults) : fs_(fs), project_(project), faults_(faults) {}
 
   void InlineAll(std::map<std::string, std::string>& texts) {
+    InlineCommands(texts);
     Node* pipelines = Member(project_.root, "pipelines");
     if (pipelines == nullptr) return;
     for (auto& [name, pipeline] : pipelines->members) {
@@ -37,6 +38,19 @@ class SqlFiles {
     for (auto& [key, value] : node.members)
       if (key == name) return &value;
     return nullptr;
+  }
+
+  void InlineCommands(std::map<std::string, std::string>& texts) {
+    Node* commands = Member(project_.root, "commands");
+    if (commands == nullptr) return;
+    for (auto& [name, command] : commands->members) {
+      std::string path = "commands." + name;
+      if (Node* require = Member(command, "require"))
+        for (Node& rule : require->items)
+          for (auto& [message, sql] : rule.members) Inline(sql, path + ".require", texts);
+      if (Node* emit = Member(command, "emit"))
+        for (auto& [stream, sql] : emit->members) Inline(sql, path + ".emit." + stream, texts);
+    }
   }
 
   void Inline(Node& node, const std::string& yaml_path, std::map<std::string, std::string>& texts) {

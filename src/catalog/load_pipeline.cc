@@ -63,6 +63,17 @@ void Loader::LoadPipeline(const std::string& name, const Node& node) {
     CheckStream(settings.from, *from, path + ".from");
   if (const Node* start = node.Find("start")) LoadStart(settings.start, *start, pipeline);
 
+  if (settings.max_dead_letters) {
+    const LetterLimitSettings& given = *settings.max_dead_letters;
+    LetterLimit& limit = pipeline.max_dead_letters.emplace();
+    if (given.share) limit.share = given.share->value;
+    limit.count = given.count, limit.over_us = given.over.us;
+    const Node* at = node.Find("max_dead_letters");
+    if (!limit.share && !limit.count && at != nullptr)
+      AddFault(*at, path + ".max_dead_letters", "neither share nor count is given",
+               "e.g. {share: 1%, over: 10m}");
+  }
+
   if (settings.filters.kind == Node::Kind::kSequence) {
     for (size_t i = 0; i < settings.filters.items.size(); ++i)
       if (!LoadFilter(settings.filters.items[i], fmt::format("{}.filters.{}", path, i), pipeline))

@@ -73,6 +73,7 @@ void Loader::Load() {
   for (const auto& [name, node] : Named(settings.streams, "streams")) LoadStream(name, *node);
   for (const auto& [name, node] : Named(settings.sources, "sources")) LoadSource(name, *node);
   for (const auto& [name, node] : Named(settings.pipelines, "pipelines")) LoadPipeline(name, *node);
+  for (const auto& [name, node] : Named(settings.commands, "commands")) LoadCommand(name, *node);
   CheckSinkTargets();
   project_.sound = project_.sound && faults_.size() == faults_before;
 }
@@ -90,6 +91,8 @@ void Loader::LoadServer(const ServerSettings& settings, const Node* node) {
   server.limits = {
       limits.event.bytes, limits.body.bytes,   limits.inflated.bytes,    limits.header.bytes,    limits.depth,
       limits.connections, limits.batch_events, limits.batch_bytes.bytes, limits.free_space.value};
+  const SandboxesSettings& sandboxes = settings.sandboxes;
+  server.sandboxes = {sandboxes.count, sandboxes.disk.bytes, sandboxes.memory.bytes};
   if (node == nullptr) return;
   const Node* listen = node->Find("listen");
   if (listen == nullptr) return;

@@ -36,6 +36,8 @@ class Loader {
   /// False if it is at fault.
   bool LoadFilter(const Node& item, const std::string& path, PipelineConfig& pipeline);
   void LoadSink(const Node& item, const std::string& path, PipelineConfig& pipeline);
+  void LoadCommand(const std::string& name, const Node& node);
+  void LoadEmit(const Node& node, const std::string& path, CommandConfig& command);
   void CheckTableSink(const SinkConfig& sink, const std::string& path);
   void CheckSinkTargets();
 

@@ -4,13 +4,20 @@
 
 namespace millstream {
 
-void Ownership::Activate(uint64_t version, Boundary from) { versions_.push_back({version, std::move(from)}); }
+void Ownership::Activate(uint64_t version, Boundary from) {
+  // What lies below was claimed, if by sinks of which a later process knows nothing.
+  for (const auto& [partition, first] : from) Delivered(partition, first);
+  versions_.push_back({version, std::move(from)});
+}
 
-Ownership::Owner Ownership::OwnerOf(uint32_t partition, uint64_t offset) const {
+Ownership::Owner Ownership::OwnerOf(uint32_t partition, uint64_t offset, uint64_t since) const {
+  size_t first_version = 0;  // that owns anything, from the start on
+  while (first_version + 1 < versions_.size() && versions_[first_version + 1].number <= since)
+    ++first_version;
   Owner owner;
-  for (size_t i = versions_.size(); i-- > 0;) {
+  for (size_t i = versions_.size(); i-- > first_version;) {
     auto from = versions_[i].from.find(partition);
-    uint64_t first = i == 0 || from == versions_[i].from.end() ? 0 : from->second;
+    uint64_t first = i == first_version || from == versions_[i].from.end() ? 0 : from->second;
     if (first <= offset) {
       owner.version = versions_[i].number;
       break;
@@ -20,8 +27,9 @@ Ownership::Owner Ownership::OwnerOf(uint32_t partition, uint64_t offset) const {
   return owner;
 }
 
-Ownership::Answer Ownership::Claim(uint32_t partition, uint64_t version, uint64_t first, uint64_t next) {
-  Owner owner = OwnerOf(partition, first);
+Ownership::Answer Ownership::Claim(uint32_t partition, uint64_t version, uint64_t first, uint64_t next,
+                                   uint64_t since) {
+  Owner owner = OwnerOf(partition, first, since);
   if (owner.version != version || owner.end < next) return Answer::kOther;
   uint64_t& claimed = claimed_[partition];
   if (held_ && next > claimed) return Answer::kWait;

@@ -29,7 +29,8 @@ class Ownership {
     uint64_t version = 0;
     uint64_t end = UINT64_MAX;  // the first offset that a later version owns
   };
-  Owner OwnerOf(uint32_t partition, uint64_t offset) const;
+  /// `since`: of a sink that was made anew with that version; those before it own nothing of what it gets.
+  Owner OwnerOf(uint32_t partition, uint64_t offset, uint64_t since = 0) const;
 
   enum class Answer : uint8_t {
     kGo,     // deliver it
@@ -37,7 +38,7 @@ class Ownership {
     kOther,  // not the version's, or not all of it: cut it and run it again
   };
   /// Asks to deliver [first, next) as `version` made it.
-  Answer Claim(uint32_t partition, uint64_t version, uint64_t first, uint64_t next);
+  Answer Claim(uint32_t partition, uint64_t version, uint64_t first, uint64_t next, uint64_t since = 0);
   /// Offsets below `next` were delivered, or may have been: before this process, or by a sink of which
   /// nothing more is known.
   void Delivered(uint32_t partition, uint64_t next);

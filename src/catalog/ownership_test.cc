@@ -41,6 +41,15 @@ TEST(Ownership, AHoldStopsOnlyWhatIsNew) {
   EXPECT_EQ(ownership.Claim(0, 2, 100, 150), Ownership::Answer::kGo);
 }
 
+// A sink had come to 100, and was taken out; the process that follows never hears of it.
+TEST(Ownership, BoundariesNeverGoBack) {
+  Ownership ownership;
+  ownership.Activate(1, {});
+  ownership.Activate(2, {{0, 100}});
+  ownership.Delivered(0, 40);
+  EXPECT_EQ(ownership.Hold(), (Boundary{{0, 100}}));
+}
+
 constexpr int kPartitionsMax = 2, kSinksMax = 2, kOffsetsMax = 3, kVersionsMax = 3;
 
 struct Size {

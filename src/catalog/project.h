@@ -1,4 +1,4 @@
-// Project: what the files (or `_control`) say exists: server, streams, sources, pipelines. A plain
+// Project: what the files (or `_control`) say exists: server, streams, sources, pipelines, commands. A plain
 // description.
 //
 // Place: floor 4. Made by LoadProject from millstream.yaml and the .sql files that it names, or by
@@ -36,6 +36,12 @@ struct LimitsConfig {
   double free_space = 0.05;
 };
 
+/// Bounds of sandboxes (query/sandboxes.h).
+struct SandboxesConfig {
+  uint32_t count = 8;
+  uint64_t disk_bytes = 10ull << 30, memory_bytes = 256ull << 20;  // of each
+};
+
 struct ServerConfig {
   std::string listen = "127.0.0.1:8410";
   std::string data = ".millstream";
@@ -45,6 +51,7 @@ struct ServerConfig {
   int64_t query_deadline_us = 30'000'000;
   uint32_t query_concurrent = 8;
   LimitsConfig limits;
+  SandboxesConfig sandboxes;
 };
 
 struct StreamConfig {
@@ -90,11 +97,37 @@ struct StartConfig {
   Node node;
 };
 
+/// How many dead letters within `over` are too many; at least one of the two.
+struct LetterLimit {
+  std::optional<double> share;  // of the events
+  std::optional<uint64_t> count;
+  int64_t over_us = 600'000'000;
+};
+
 struct PipelineConfig {
   std::string name, stream;
   StartConfig start;
   std::vector<FilterConfig> filters;
   std::vector<SinkConfig> sinks;
+  std::optional<LetterLimit> max_dead_letters;
+  Node node;
+};
+
+/// One `MESSAGE: SELECT` of a command's `require`: a row refuses the command with the message.
+struct CommandRule {
+  std::string message, sql;
+  Node node;
+};
+
+struct CommandConfig {
+  std::string name;
+  StreamShape input;             // contract, key and limits of the command's own JSON; one partition
+  std::vector<std::string> key;  // fields of the input
+  bool eventual = false;         // consistency: eventual
+  std::vector<CommandRule> rules;
+  std::string stream;  // that it emits into
+  CommandRule emit;    // without a message
+  bool doubtful = false;
   Node node;
 };
 
@@ -104,6 +137,7 @@ struct Project {
   std::map<std::string, StreamConfig> streams;
   std::map<std::string, SourceConfig> sources;
   std::map<std::string, PipelineConfig> pipelines;
+  std::map<std::string, CommandConfig> commands;
   std::vector<std::string> files;  // that it was read from
   std::string hash;                // over all files' texts
   bool sound = true;               // no fault was found while loading

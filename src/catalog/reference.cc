@@ -8,7 +8,7 @@ namespace {
 
 std::vector<SpecInfo> Sections(const Registry& registry) {
   return {ServerSettingsSpec().info(), StreamSettingsSpec().info(), SourceSettingsSpec(registry).info(),
-          PipelineSettingsSpec(registry).info()};
+          PipelineSettingsSpec(registry).info(), CommandSettingsSpec().info()};
 }
 
 SpecInfo SqlFilterInfo() {

@@ -65,6 +65,18 @@ Spec<LimitSettings> LimitSpec() {
   return spec;
 }
 
+Spec<SandboxesSettings> SandboxesSpec() {
+  Spec<SandboxesSettings> spec("sandboxes", "Bounds of sandboxes.");
+  spec.Field("count", &SandboxesSettings::count, "how many there may be").Min(0).Max(100).Default("8");
+  spec.Field(
+          "disk", &SandboxesSettings::disk,
+          "what each may hold beside what it shares with the live log: beyond it ingest into it answers 507 "
+          "and its pipelines pause; 'sandbox create --disk' sets another bound")
+      .Default("10GiB");
+  spec.Field("memory", &SandboxesSettings::memory, "DuckDB's memory in each").Default("256MiB");
+  return spec;
+}
+
 Spec<EnvelopeSettings> EnvelopeSpec() {
   Spec<EnvelopeSettings> spec("envelope", "Fields or JSON pointers that fill CloudEvents attributes.");
   spec.Field("id", &EnvelopeSettings::id, "ce_id");
@@ -79,6 +91,15 @@ Spec<RetainSettings> RetainSpec() {
   Spec<RetainSettings> spec("retain", "How long events are kept.");
   spec.Field("age", &RetainSettings::age, "events older than this may go");
   spec.Field("size", &RetainSettings::size, "the oldest go while the stream is larger");
+  return spec;
+}
+
+Spec<LetterLimitSettings> LetterLimitSpec() {
+  Spec<LetterLimitSettings> spec("max_dead_letters",
+                                 "How many dead letters are too many; one of share and count.");
+  spec.Field("share", &LetterLimitSettings::share, "of the events, from 100 events on, e.g. 1%");
+  spec.Field("count", &LetterLimitSettings::count, "so many");
+  spec.Field("over", &LetterLimitSettings::over, "within this time").Default("10m");
   return spec;
 }
 
@@ -148,6 +169,7 @@ Spec<ServerSettings> ServerSettingsSpec() {
   spec.Field("memory", &ServerSettings::memory, "DuckDB's memory").Default("1GiB");
   spec.Nested("query", &ServerSettings::query, QuerySpec(), "bounds of queries");
   spec.Nested("limits", &ServerSettings::limits, LimitSpec(), "bounds of what is taken in");
+  spec.Nested("sandboxes", &ServerSettings::sandboxes, SandboxesSpec(), "bounds of sandboxes");
   spec.Example("server:\n  listen: 127.0.0.1:8410\n  data: .millstream\n  memory: 2GiB\n");
   return spec;
 }
@@ -236,9 +258,8 @@ Spec<PipelineSettings> PipelineSettingsSpec(const Registry& registry) {
   spec.Field("to", &PipelineSettings::to, "a list of sinks: KIND: options, or KIND: VALUE")
       .Required()
       .Shown("list", sinks);
-  spec.Later(
-      "max_dead_letters",
-      "leave it out: dead letters are counted in 'millstream top' and listed by 'millstream dead list'");
+  spec.Nested("max_dead_letters", &PipelineSettings::max_dead_letters, LetterLimitSpec(),
+              "more dead letters than this pause the pipeline until 'millstream pipeline resume'");
   spec.Later("adopt", "give the table a new name, or drop the old one with 'millstream table drop'");
   spec.Example(
       "pipelines:\n  revenue:\n    from: orders\n    filters:\n"
@@ -247,8 +268,45 @@ Spec<PipelineSettings> PipelineSettingsSpec(const Registry& registry) {
   return spec;
 }
 
+Spec<CommandSettings> CommandSettingsSpec() {
+  const std::string rule =
+      R"({"type":"object","additionalProperties":{"type":"string"},"minProperties":1,"maxProperties":1})";
+  Spec<CommandSettings> spec(
+      "commands",
+      "Decides over tables whether something may happen, and appends the events that say it did. All earlier "
+      "events of the command's key are seen. `$input.NAME` is a field of the command.");
+  spec.Field("input", &CommandSettings::input,
+             "the fields of the command: FIELD: TYPE [not null] [default LITERAL] [check (EXPR)]")
+      .Required()
+      .Shown("map of fields", ContractSchema());
+  spec.Field("key", &CommandSettings::key,
+             "field or list of fields, `not null`: commands of one key are decided one after another. The "
+             "key of "
+             "the stream, in its order")
+      .Required();
+  spec.Field("require", &CommandSettings::require,
+             "a list of MESSAGE: SELECT; a row refuses the command with that message")
+      .Shown("list", fmt::format(R"({{"type":"array","items":{}}})", rule));
+  spec.Field("emit", &CommandSettings::emit,
+             "STREAM: SELECT; each row becomes an event of the stream, its `ce_*` columns the envelope")
+      .Required()
+      .Shown("STREAM: SQL", rule);
+  spec.Field("consistency", &CommandSettings::consistency,
+             "key: the tables read hold every earlier event of the key; eventual: they are read as they are")
+      .OneOf({"key", "eventual"})
+      .Default("key");
+  spec.Example(
+      "commands:\n  place_order:\n    input: {id: varchar not null, customer: varchar not null, amount: "
+      "\"decimal(12,2)\"}\n    key: customer\n    require:\n      - customer is blocked: SELECT 1 FROM "
+      "customers "
+      "WHERE id = $input.customer AND blocked\n    emit: {orders: \"SELECT $input.id AS id, $input.customer "
+      "AS "
+      "customer, 'order.placed' AS type, $input.amount AS amount\"}\n");
+  return spec;
+}
+
 Spec<ProjectSettings> ProjectSettingsSpec(const Registry& registry) {
-  Spec<ProjectSettings> spec("millstream.yaml", "A project: server, streams, sources, pipelines.");
+  Spec<ProjectSettings> spec("millstream.yaml", "A project: server, streams, sources, pipelines, commands.");
   spec.Nested("server", &ProjectSettings::server, ServerSettingsSpec(), "the process; optional");
   spec.Field("streams", &ProjectSettings::streams, "NAME: options; logs of events")
       .Shown("map of streams", NamedSchema(SpecSchema(StreamSettingsSpec().info())));
@@ -257,8 +315,8 @@ Spec<ProjectSettings> ProjectSettingsSpec(const Registry& registry) {
   spec.Field("pipelines", &ProjectSettings::pipelines,
              "NAME: options; from a stream through filters to sinks")
       .Shown("map of pipelines", NamedSchema(SpecSchema(PipelineSettingsSpec(registry).info())));
-  spec.Later("commands", "append the events that a command would make: millstream ingest STREAM -");
-  spec.Later("sandboxes", "run a copy of the project with another data folder: millstream run --data DIR");
+  spec.Field("commands", &ProjectSettings::commands, "NAME: options; decisions that become events")
+      .Shown("map of commands", NamedSchema(SpecSchema(CommandSettingsSpec().info())));
   return spec;
 }
 

@@ -26,6 +26,10 @@ struct LimitSettings {
   uint32_t depth = 128, connections = 1024, batch_events = 10'000;
   Share free_space;
 };
+struct SandboxesSettings {
+  uint32_t count = 8;
+  ByteSize disk, memory;
+};
 struct ServerSettings {
   std::string listen, data;
   std::vector<TokenConfig> tokens;
@@ -33,6 +37,7 @@ struct ServerSettings {
   ByteSize memory;
   QuerySettings query;
   LimitSettings limits;
+  SandboxesSettings sandboxes;
 };
 Spec<ServerSettings> ServerSettingsSpec();
 
@@ -82,16 +87,30 @@ struct SourceSettings {
 /// `registry` decides which kinds the schema shows.
 Spec<SourceSettings> SourceSettingsSpec(const Registry& registry);
 
+struct LetterLimitSettings {
+  std::optional<Share> share;
+  std::optional<uint64_t> count;
+  Duration over{600'000'000};
+};
+
 struct PipelineSettings {
   std::string from, start;
   Node filters, to;
+  std::optional<LetterLimitSettings> max_dead_letters;
 };
 Spec<PipelineSettings> PipelineSettingsSpec(const Registry& registry);
+
+struct CommandSettings {
+  Node input, require, emit;
+  std::vector<std::string> key;
+  std::string consistency;
+};
+Spec<CommandSettings> CommandSettingsSpec();
 
 /// The file's outermost keys.
 struct ProjectSettings {
   ServerSettings server;
-  Node streams, sources, pipelines;
+  Node streams, sources, pipelines, commands;
 };
 Spec<ProjectSettings> ProjectSettingsSpec(const Registry& registry);
 

@@ -55,9 +55,10 @@ std::string Summary(const Project& project) {
       const Node* table = sink.options.IsScalar() ? &sink.options : sink.options.Find("name");
       if (table != nullptr) tables.insert(table->scalar);
     }
-  return fmt::format("ok: {}, {}, {}, {}", Counted(project.streams.size(), "stream"),
+  std::string commands = project.commands.empty() ? "" : ", " + Counted(project.commands.size(), "command");
+  return fmt::format("ok: {}, {}, {}, {}{}", Counted(project.streams.size(), "stream"),
                      Counted(project.sources.size(), "source"), Counted(project.pipelines.size(), "pipeline"),
-                     Counted(tables.size(), "table"));
+                     Counted(tables.size(), "table"), commands);
 }
 
 }  // namespace millstream

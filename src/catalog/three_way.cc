@@ -5,7 +5,7 @@
 namespace millstream {
 namespace {
 
-constexpr const char* kSections[] = {"streams", "sources", "pipelines"};
+constexpr const char* kSections[] = {"streams", "sources", "pipelines", "commands"};
 
 const Node* Find(const Node* node, std::string_view name) {
   return node == nullptr ? nullptr : node->Find(name);

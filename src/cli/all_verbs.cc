@@ -9,8 +9,9 @@ std::vector<Verb> AllVerbs() {
                           QueryVerb(), TapVerb(),  TopVerb(),   PlanVerb(), ApplyVerb()};
   std::vector<Verb> nouns = NounVerbs();
   std::move(nouns.begin(), nouns.end(), std::back_inserter(verbs));
-  for (Verb verb : {HistoryVerb(), ContractVerb(), DeadVerb(), LogVerb(), VerifyVerb(), VersionVerb(),
-                    SchemaVerb(), ReferenceVerb(), CompletionVerb(), HelpVerb()})
+  for (Verb verb : {ReplayVerb(), SandboxVerb(), HistoryVerb(), TraceVerb(), PreviewVerb(), TestVerb(),
+                    ContractVerb(), DeadVerb(), LogVerb(), VerifyVerb(), VersionVerb(), SchemaVerb(),
+                    ReferenceVerb(), CompletionVerb(), HelpVerb()})
     verbs.push_back(std::move(verb));
   return verbs;
 }

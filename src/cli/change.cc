@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "cli/json_view.h"
 #include "cli/local_client.h"
+#include "cli/replay.h"
 #include "cli/target.h"
 #include "cli/terminal.h"
 #include "cli/verbs.h"
@@ -18,8 +19,9 @@ namespace {
 
 struct ChangeOptionsGiven {
   std::string directory, plan;
-  std::vector<std::string> purge;
+  std::vector<std::string> purge, rebuild;
   int64_t at_version = 0;
+  bool detach = false;
   bool prune = false, force = false, yes = false, expect_same = false;
 };
 
@@ -36,29 +38,17 @@ Result<std::string> BodyOf(const Everywhere& everywhere, const ChangeOptionsGive
   if (given.at_version > 0) {
     body += fmt::format("\"at_version\":{}", given.at_version);
   } else {
-    Machine machine;
-    std::string directory = FindProject(everywhere);
-    ASSIGN_OR_FAIL(Project project, LoadProjectOrComplain(everywhere, machine, directory, false));
-    body += "\"files\":{";
-    std::string_view separator;
-    for (const std::string& file : project.files) {
-      ASSIGN_OR_FAIL(
-          std::string text,
-          ReadFile(machine.fs, file.starts_with('/') ? file : directory + "/" + file, uint64_t{16} << 20));
-      body += std::exchange(separator, ",");
-      AppendJsonString(body, file);
-      body += ':';
-      AppendJsonString(body, text);
-    }
-    body += '}';
+    ASSIGN_OR_FAIL(std::string files, ProjectFilesJson(everywhere));
+    body += "\"files\":" + files;
   }
   body += fmt::format(",\"prune\":{},\"force\":{}", given.prune, given.force);
-  if (!given.purge.empty()) {
-    body += ",\"purge\":[";
+  for (const auto& [name, list] : {std::pair("purge", &given.purge), {"rebuild", &given.rebuild}}) {
+    if (list->empty()) continue;
+    body += fmt::format(",\"{}\":[", name);
     std::string_view separator;
-    for (const std::string& stream : given.purge) {
+    for (const std::string& item : *list) {
       body += std::exchange(separator, ",");
-      AppendJsonString(body, stream);
+      AppendJsonString(body, item);
     }
     body += ']';
   }
@@ -70,7 +60,7 @@ Result<std::string> BodyOf(const Everywhere& everywhere, const ChangeOptionsGive
 }
 
 std::string CostOf(const JsonView& change) {
-  if (change["how"].text() != "backfill") return "";
+  if (change["how"].text() != "backfill" && change["how"].text() != "rebuild") return "";
   std::string cost = FormatCount(change["events"].number()) + " events";
   if (!change["seconds"].missing()) {
     double seconds = change["seconds"].real();
@@ -112,14 +102,15 @@ void PrintChanges(const JsonView& plan) {
 
 /// True if something in it cannot be done as it is asked.
 bool HasRefused(const JsonView& plan) {
+  if (!plan["held"].missing()) return true;
   for (const JsonView& change : plan["changes"].items())
-    if (change["how"].text() == "refused" || change["how"].text() == "conflict" ||
-        change["how"].text() == "rebuild")
-      return true;
+    if (change["how"].text() == "refused" || change["how"].text() == "conflict") return true;
   return false;
 }
 
+/// Removes or rebuilds something.
 bool Removes(const JsonView& plan) {
+  if (!plan["rebuild"].missing()) return true;
   for (const JsonView& change : plan["changes"].items()) {
     std::string path = change["path"].text();
     if (change["change"].text() == "remove" && change["how"].text() == "live" &&
@@ -130,7 +121,7 @@ bool Removes(const JsonView& plan) {
 }
 
 std::string Totals(const JsonView& plan) {
-  size_t added = 0, changed = 0, removed = 0;
+  size_t added = 0, changed = 0, removed = 0, rebuilt = plan["rebuild"].items().size();
   for (const JsonView& change : plan["changes"].items()) {
     std::string how = change["how"].text();
     if (how != "live" && how != "backfill") continue;
@@ -138,9 +129,16 @@ std::string Totals(const JsonView& plan) {
     ++(what == "add" ? added : what == "remove" ? removed : changed);
   }
   std::string text;
-  for (const auto& [count, word] : {std::pair(added, "add"), {changed, "change"}, {removed, "remove"}})
+  for (const auto& [count, word] :
+       {std::pair(added, "add"), {changed, "change"}, {removed, "remove"}, {rebuilt, "rebuild"}})
     if (count > 0) text += fmt::format("{}{} to {}", text.empty() ? "" : ", ", count, word);
   return text;
+}
+
+std::string Rebuilds(const ChangeOptionsGiven& given) {
+  std::string options;
+  for (const std::string& table : given.rebuild) options += " --rebuild " + table;
+  return options;
 }
 
 int Plan(const Everywhere& everywhere, const ChangeOptionsGiven& given) {
@@ -162,8 +160,8 @@ int Plan(const Everywhere& everywhere, const ChangeOptionsGiven& given) {
     if (totals.empty())
       std::printf("nothing of it can be done in place\n");
     else
-      std::printf("%s. Nothing is changed yet: %s apply --plan %s\n", totals.c_str(),
-                  Command(everywhere).c_str(), plan["plan"].text().c_str());
+      std::printf("%s. Nothing is changed yet: %s apply%s --plan %s\n", totals.c_str(),
+                  Command(everywhere).c_str(), Rebuilds(given).c_str(), plan["plan"].text().c_str());
   }
   return given.expect_same && !is_same ? kExitNo : kExitDone;
 }
@@ -173,13 +171,29 @@ bool IsMeant(const Everywhere& everywhere, const ChangeOptionsGiven& given, cons
   if (given.yes || !given.plan.empty() || !Removes(plan)) return true;
   PrintChanges(plan);
   if (isatty(STDIN_FILENO) == 0) {
-    std::fprintf(stderr, "millstream: this removes something; %s apply --plan %s, or --yes\n",
-                 Command(everywhere).c_str(), plan["plan"].text().c_str());
+    std::fprintf(stderr, "millstream: this removes or rebuilds something; %s apply%s --plan %s, or --yes\n",
+                 Command(everywhere).c_str(), Rebuilds(given).c_str(), plan["plan"].text().c_str());
     return false;
   }
-  std::fprintf(stderr, "Remove it? [y/N] ");
+  std::fprintf(stderr, "Do it? [y/N] ");
   std::string answer;
   return std::getline(std::cin, answer) && (answer == "y" || answer == "yes");
+}
+
+/// A change that makes tables anew is done when they are, unless nobody waits for it.
+int Ended(const Everywhere& everywhere, HttpClient& api, const JsonView& applied, bool detach) {
+  int code = HasRefused(applied) ? kExitNo : kExitDone;
+  if (applied["replay"].missing()) return code;
+  uint64_t id = applied["replay"].number();
+  bool is_local = dynamic_cast<LocalClient*>(&api) != nullptr;
+  if (!detach) {
+    StopSignals signals;
+    int followed = FollowReplay(everywhere, api, id, signals, is_local);
+    return followed == kExitDone ? code : followed;
+  }
+  if (!everywhere.json)
+    std::printf("replay %lu makes it: %s replay show %lu\n", id, Command(everywhere).c_str(), id);
+  return code;
 }
 
 int Apply(const Everywhere& everywhere, ChangeOptionsGiven given) {
@@ -207,31 +221,18 @@ int Apply(const Everywhere& everywhere, ChangeOptionsGiven given) {
     PrintChanges(applied);
     if (!applied["version"].missing()) std::printf("version %s\n", applied["version"].text().c_str());
   }
-  return HasRefused(applied) ? kExitNo : kExitDone;
+  return Ended(everywhere, **api, applied, given.detach);
 }
 
 struct FilterGiven {
   std::string pipeline, filter, value, before, after;
-  bool dry_run = false;
+  bool dry_run = false, rebuild = false, detach = false;
 };
-
-/// SQL, @FILE, - for standard input, or a path that ends in .sql; what begins with { is YAML of another kind.
-Result<std::string> ValueOf(const Everywhere& everywhere, const std::string& value) {
-  Machine machine;
-  if (value == "-") return std::string(std::istreambuf_iterator<char>(std::cin), {});
-  bool is_path = value.ends_with(".sql") && value.find_first_of(" \t\n") == std::string::npos;
-  if (!value.starts_with('@') && !is_path) return value;
-  std::string path = value.starts_with('@') ? value.substr(1) : value;
-  std::string directory = FindProject(everywhere);
-  if (is_path && !path.starts_with('/') && !machine.fs.Exists(path) && !directory.empty())
-    path = directory + "/" + path;
-  return ReadFile(machine.fs, path, uint64_t{16} << 20);
-}
 
 int EditFilter(const Everywhere& everywhere, const std::string& action, const FilterGiven& given) {
   std::string body, type = "application/sql";
   if (action == "add" || action == "set") {
-    auto value = ValueOf(everywhere, given.value);
+    auto value = FilterValueOf(everywhere, given.value);
     if (!value) return Complain(value.error());
     body = std::move(*value);
     if (body.starts_with('{')) type = "application/yaml";
@@ -254,6 +255,7 @@ int EditFilter(const Everywhere& everywhere, const std::string& action, const Fi
   add("after", given.after);
   if (action == "add") add("new", "true");
   if (given.dry_run) add("dry_run", "true");
+  if (given.rebuild) add("rebuild", "true");
   std::string method = action == "move" ? "POST" : action == "remove" ? "DELETE" : "PUT";
   auto answer = CallServer(**api, method, path, body, type);
   if (!answer) return Complain(answer.error());
@@ -264,12 +266,12 @@ int EditFilter(const Everywhere& everywhere, const std::string& action, const Fi
     std::printf("no changes\n");
   else
     PrintChanges(change);
-  return HasRefused(change) ? kExitNo : kExitDone;
+  return Ended(everywhere, **api, change, given.detach);
 }
 
 std::string WhatOf(const JsonView& event) {
   std::string kind = event["kind"].text(), what;
-  if (kind == "apply") {
+  if (kind == "apply" || kind == "cutover") {
     for (const JsonView& change : event["changes"].items()) {
       what += fmt::format("{}{} {}", what.empty() ? "" : ", ", SignOf(change), change["path"].text());
       if (change["how"].text() == "kept" || change["how"].text() == "refused" ||
@@ -279,6 +281,9 @@ std::string WhatOf(const JsonView& event) {
     return what.empty() ? "nothing that runs" : what;
   }
   what = event["name"].text();
+  if (!event["replay"].missing())
+    what += fmt::format("{}{}", what.empty() ? "" : " by ", event["replay"].text());
+  if (!event["into"].missing()) what += " into " + event["into"].text();
   std::string_view separator = " from ";
   for (const JsonView& each : event["boundary"].items()) {
     what += fmt::format("{}{}:{}", separator, each["partition"].text(), each["offset"].text());
@@ -329,19 +334,32 @@ int HistoryDiff(const Everywhere& everywhere, const std::string& from, const std
 
 }  // namespace
 
+Result<std::string> FilterValueOf(const Everywhere& everywhere, const std::string& value) {
+  Machine machine;
+  if (value == "-") return std::string(std::istreambuf_iterator<char>(std::cin), {});
+  bool is_path = value.ends_with(".sql") && value.find_first_of(" \t\n") == std::string::npos;
+  if (!value.starts_with('@') && !is_path) return value;
+  std::string path = value.starts_with('@') ? value.substr(1) : value;
+  std::string directory = FindProject(everywhere);
+  if (is_path && !path.starts_with('/') && !machine.fs.Exists(path) && !directory.empty())
+    path = directory + "/" + path;
+  return ReadFile(machine.fs, path, uint64_t{16} << 20);
+}
+
 Verb PlanVerb() {
   auto given = std::make_shared<ChangeOptionsGiven>();
   Verb verb("plan", "what the files would change in what runs, and what that costs");
   verb.Argument("DIR", &given->directory, "project folder (default: here or above)", false)
       .Flag("--expect-same", &given->expect_same, "exit 1 if there is anything to change")
+      .Option("--rebuild", &given->rebuild, "TABLE", "with this table made anew from history")
       .Flag("--prune", &given->prune, "with what the files lack removed")
       .Option("--purge", &given->purge, "STREAM", "with this stream removed although it holds events")
       .Flag("--force", &given->force, "with the files' side taken in conflicts")
       .About(
           "live: from the next batch on, rows already made stay. backfill: new, catches up from its start. "
           "kept: not "
-          "in the files, goes on. rebuild, refused: cannot be changed in place. conflict: changed in the "
-          "files and live.")
+          "in the files, goes on. rebuild: needs the table made anew (--rebuild TABLE). refused: cannot be "
+          "changed. conflict: changed in the files and live.")
       .Example("millstream plan", "before apply")
       .Example("millstream plan --expect-same", "in CI: does what runs match the files?")
       .Run([given](const Everywhere& everywhere) { return Plan(everywhere.In(given->directory), *given); });
@@ -353,7 +371,9 @@ Verb ApplyVerb() {
   Verb verb("apply", "make what runs equal to the files, while events flow");
   verb.Argument("DIR", &given->directory, "project folder (default: here or above)", false)
       .Option("--plan", &given->plan, "HASH", "only if this is still what would happen")
-      .Flag("--yes", &given->yes, "do not ask before something is removed")
+      .Option("--rebuild", &given->rebuild, "TABLE", "make this table anew from history, then switch to it")
+      .Flag("--detach", &given->detach, "with --rebuild: do not wait for its end")
+      .Flag("--yes", &given->yes, "do not ask before something is removed or rebuilt")
       .Flag("--prune", &given->prune, "remove what the files lack")
       .Option("--purge", &given->purge, "STREAM", "with --prune: also this stream, although it holds events")
       .Flag("--force", &given->force, "in a conflict take the files")
@@ -395,7 +415,9 @@ std::vector<Verb> FilterChangeVerbs() {
     if (name == "add" || name == "move")
       verb.Option("--before", &given->before, "FILTER", "put it before this one")
           .Option("--after", &given->after, "FILTER", "put it after this one");
-    verb.Flag("--dry-run", &given->dry_run, "say what would happen")
+    verb.Flag("--rebuild", &given->rebuild, "make the pipeline's tables anew with it, then switch to them")
+        .Flag("--detach", &given->detach, "with --rebuild: do not wait for its end")
+        .Flag("--dry-run", &given->dry_run, "say what would happen")
         .Example(action.example, action.what)
         .Run([given, name](const Everywhere& everywhere) { return EditFilter(everywhere, name, *given); });
     verbs.push_back(std::move(verb));
@@ -410,6 +432,7 @@ Verb HistoryVerb() {
   verb.Option("--item", item.get(), "PATH", "only of this: pipelines.revenue.filters.gross")
       .Option("--since", since.get(), "TIME", "a time, or a duration ago")
       .Example("millstream history --item pipelines.revenue", "one pipeline's")
+      .InSandbox()
       .Run([item, since](const Everywhere& everywhere) { return History(everywhere, *item, *since); })
       .Below(
           Verb("diff", "what differs between two versions")

@@ -88,11 +88,7 @@ int ParseAndRun(const Verb& verb, const std::string& words, const Verb& everywhe
   CLI::App app;
   app.set_help_flag("");
   for (const Verb::Parameter& parameter : verb.parameters()) AddParameter(app, parameter);
-  // A verb's own option goes before one of every verb: `dead show --data` prints the event's bytes.
-  for (const Verb::Parameter& parameter : everywhere_parameters.parameters()) {
-    auto same = [&](const Verb::Parameter& own) { return own.names == parameter.names; };
-    if (std::none_of(verb.parameters().begin(), verb.parameters().end(), same)) AddParameter(app, parameter);
-  }
+  for (const Verb::Parameter& parameter : everywhere_parameters.parameters()) AddParameter(app, parameter);
   std::reverse(arguments.begin(), arguments.end());
   try {
     app.parse(arguments);
@@ -102,6 +98,12 @@ int ParseAndRun(const Verb& verb, const std::string& words, const Verb& everywhe
   }
   if (everywhere.color != "auto" && everywhere.color != "always" && everywhere.color != "never")
     return Misused(fmt::format("--color {}: expected auto, always or never", everywhere.color), words);
+  if (!everywhere.sandbox.empty() && !verb.in_sandbox())
+    return Misused(
+        fmt::format("--sandbox: {} does not work in a sandbox; query, ingest, table list and others "
+                    "that ask do",
+                    words),
+        words);
   return verb.run()(everywhere);
 }
 

@@ -2,6 +2,7 @@
 #include <array>
 #include <cstdio>
 #include <memory>
+#include <optional>
 
 #include "base/text.h"
 #include "cli/json_view.h"
@@ -18,6 +19,7 @@ constexpr std::array<std::string_view, 9> kCodes{"json", "utf8", "depth", "size"
 struct ListOptions {
   std::string stream, since, code, filter;
   int64_t limit = 100;
+  bool all_states = false;
 };
 
 std::string ReasonOf(const JsonView& letter) {
@@ -38,6 +40,7 @@ int ListOne(const Everywhere& everywhere, HttpClient& api, const ListOptions& gi
   if (!given.since.empty()) path += "&since=" + UrlEncode(given.since);
   if (!given.code.empty()) path += "&code=" + UrlEncode(given.code);
   if (!given.filter.empty()) path += "&filter=" + UrlEncode(given.filter);
+  if (given.all_states) path += "&state=all";
   auto body = CallServer(api, "GET", path);
   if (!body) return Complain(body.error());
   if (everywhere.json) {
@@ -48,13 +51,17 @@ int ListOne(const Everywhere& everywhere, HttpClient& api, const ListOptions& gi
   std::vector<JsonView> letters = document["letters"].items();
   std::vector<std::vector<std::string>> lines;
   SystemClock clock;
-  for (const JsonView& letter : letters)
+  for (const JsonView& letter : letters) {
     lines.push_back({letter["number"].text(),
                      ShortTime(static_cast<int64_t>(letter["time_us"].number()), clock.WallUs()),
                      letter["at"].text(), letter["code"].text(), letter["event"].text(), ReasonOf(letter)});
-  if (!lines.empty())
-    std::fputs(LayOut({"N", "TIME", "AT", "CODE", "EVENT", "REASON"}, lines).c_str(), stdout);
-  std::printf("%zu of %s.%s\n", lines.size(), FormatCount(document["total"].number()).c_str(),
+    if (given.all_states) lines.back().insert(lines.back().begin() + 1, letter["state"].text());
+  }
+  std::vector<std::string> head{"N", "TIME", "AT", "CODE", "EVENT", "REASON"};
+  if (given.all_states) head.insert(head.begin() + 1, "STATE");
+  if (!lines.empty()) std::fputs(LayOut(head, lines).c_str(), stdout);
+  uint64_t of = document[given.all_states ? "total" : "open"].number();
+  std::printf("%zu of %s.%s\n", lines.size(), FormatCount(of).c_str(),
               lines.empty()
                   ? ""
                   : fmt::format(" {} dead show {} {}", Command(everywhere), stream, lines.back()[0]).c_str());
@@ -96,12 +103,103 @@ int Show(const Everywhere& everywhere, const std::string& stream, int64_t number
   }
   std::printf("dead letter %s of %s, %s\n", letter["number"].text().c_str(), stream.c_str(),
               FormatTime(static_cast<int64_t>(letter["time_us"].number())).c_str());
-  std::printf("  at      %s\n  event   %s\n  code    %s\n  reason  %s\n", letter["at"].text().c_str(),
-              letter["event"].text().c_str(), letter["code"].text().c_str(), ReasonOf(letter).c_str());
+  std::printf("  state   %s\n  at      %s\n  event   %s\n  code    %s\n  reason  %s\n",
+              letter["state"].text().c_str(), letter["at"].text().c_str(), letter["event"].text().c_str(),
+              letter["code"].text().c_str(), ReasonOf(letter).c_str());
+  if (!letter["replay_of"].missing())
+    std::printf("  replay  of letter %s\n", letter["replay_of"].text().c_str());
   std::printf("  data    %s\n", letter["data_base64"].missing()
                                     ? data.c_str()
                                     : ("(base64) " + letter["data_base64"].text()).c_str());
   return kExitDone;
+}
+
+struct ActOptions {
+  std::string stream, since, code, filter;
+  std::vector<std::string> numbers;
+  bool all = false;
+};
+
+/// The body of POST /v1/dead/S/replay and drop; nothing, after a complaint, if it does not say which.
+std::optional<std::string> BodyOf(const ActOptions& given) {
+  bool filters = !given.since.empty() || !given.code.empty() || !given.filter.empty();
+  if (int(!given.numbers.empty()) + int(filters) + int(given.all) != 1) {
+    (void)Complain(Invalid("which letters? Numbers, or --since, --code and --filter, or --all"));
+    return std::nullopt;
+  }
+  if (!given.code.empty() && std::find(kCodes.begin(), kCodes.end(), given.code) == kCodes.end()) {
+    (void)Complain(Invalid("--code {}: expected one of {}", given.code, fmt::join(kCodes, ", ")));
+    return std::nullopt;
+  }
+  std::string body = "{";
+  for (const std::string& number : given.numbers) {
+    if (number.find_first_not_of("0123456789") != std::string::npos || number.size() > 18) {
+      (void)Complain(Invalid("'{}' is not the number of a dead letter", number));
+      return std::nullopt;
+    }
+    body += (body.size() == 1 ? "\"ids\":[" : ",") + number;
+  }
+  if (!given.numbers.empty()) body += ']';
+  if (given.all) body += "\"all\":true";
+  for (const auto& [name, value] :
+       {std::pair("since", given.since), {"code", given.code}, {"filter", given.filter}}) {
+    if (value.empty()) continue;
+    if (body.size() > 1) body += ',';
+    body += fmt::format("\"{}\":", name);
+    AppendJsonString(body, value);
+  }
+  return body + "}";
+}
+
+int Act(const Everywhere& everywhere, const ActOptions& given, const std::string& action) {
+  auto body = BodyOf(given);
+  if (!body) return kExitUsage;
+  auto api = OpenApi(everywhere, false);
+  if (!api) return Complain(api.error());
+  auto answer =
+      CallServer(**api, "POST", fmt::format("/v1/dead/{}/{}", UrlEncode(given.stream), action), *body);
+  if (!answer) return Complain(answer.error());
+  JsonView document(*answer);
+  uint64_t letters = document["letters"].number(), left = document["left"].number();
+  int code = letters == 0 && left > 0 ? kExitNo : kExitDone;
+  if (everywhere.json) {
+    std::printf("%s\n", answer->c_str());
+    return code;
+  }
+  std::string state = document["state"].text();
+  std::string line = fmt::format("{} dead letter{} of {} {}", FormatCount(letters), letters == 1 ? "" : "s",
+                                 given.stream, state);
+  if (std::string position = document["position"].text(); !position.empty())
+    line += ", appended up to " + position;
+  if (uint64_t refused = document["refused"].number(); refused > 0)
+    line += fmt::format(", {} refused again ({} dead list {})", FormatCount(refused), Command(everywhere),
+                        given.stream);
+  if (std::string reason = document["reason"].text(); !reason.empty()) line += "; it waits: " + reason;
+  std::printf("%s\n", line.c_str());
+  for (const JsonView& sink : document["late"].items())
+    std::printf("late: in %s they stand after newer events\n", sink.text().c_str());
+  for (const JsonView& letter : document["left_letters"].items())
+    std::printf("left: %s: %s\n", letter["number"].text().c_str(), letter["reason"].text().c_str());
+  if (left > document["left_letters"].items().size())
+    std::printf("left: %s more\n", FormatCount(left - document["left_letters"].items().size()).c_str());
+  if (!document["more"].missing()) std::printf("there are more: call it again\n");
+  return code;
+}
+
+Verb ActVerb(const std::string& action, const std::string& summary, const std::string& about) {
+  auto given = std::make_shared<ActOptions>();
+  return Verb(action, summary)
+      .Argument("STREAM", &given->stream, "the stream")
+      .Arguments("N", &given->numbers, "their numbers")
+      .Option("--since", &given->since, "TIME", "those since then: RFC 3339, or a duration ago")
+      .Option("--code", &given->code, "CODE", "those with this code")
+      .Option("--filter", &given->filter, "P.F", "those of one filter, of P.SINK, or of ingest")
+      .Flag("--all", &given->all, "all that are open")
+      .About(about)
+      .Example(fmt::format("millstream dead {} orders 41 42", action), "two of them")
+      .Example(fmt::format("millstream dead {} orders --filter revenue.gross --since 1h", action),
+               "what one filter refused in the last hour")
+      .Run([given, action](const Everywhere& everywhere) { return Act(everywhere, *given, action); });
 }
 
 }  // namespace
@@ -116,7 +214,9 @@ Verb DeadVerb() {
                          "json, utf8, depth, size, contract, sql, exec, sink or resource")
                  .Option("--filter", &given->filter, "P.F", "those of one filter")
                  .Option("--limit", &given->limit, "N", "so many at most")
+                 .Flag("--all", &given->all_states, "those that were sent again or dropped too")
                  .Example("millstream dead list orders --since 1h", "what was refused in the last hour")
+                 .InSandbox()
                  .Run([given](const Everywhere& everywhere) { return List(everywhere, *given); }));
   auto stream = std::make_shared<std::string>();
   auto number = std::make_shared<int64_t>(0);
@@ -125,8 +225,9 @@ Verb DeadVerb() {
   verb.Below(Verb("show", "one dead letter, with the event's bytes")
                  .Argument("STREAM", stream.get(), "the stream")
                  .Argument("N", text.get(), "its number")
-                 .Flag("--data", data.get(), "only the event's bytes")
-                 .Example("millstream dead show orders 42 --data", "the event as it came")
+                 .Flag("--bytes", data.get(), "only the event's bytes")
+                 .Example("millstream dead show orders 42 --bytes", "the event as it came")
+                 .InSandbox()
                  .Run([stream, number, data, text](const Everywhere& everywhere) {
                    if (text->empty() || text->find_first_not_of("0123456789") != std::string::npos) {
                      Complain(Invalid("'{}' is not the number of a dead letter", *text));
@@ -134,6 +235,13 @@ Verb DeadVerb() {
                    }
                    return Show(everywhere, *stream, std::strtoll(text->c_str(), nullptr, 10), *data);
                  }));
+  verb.Below(
+      ActVerb("replay", "send dead letters again",
+              "What ingest refused is appended anew at the end of the stream, through the contract as it "
+              "is now. What a filter or a sink refused goes through the pipeline's live version to that "
+              "sink alone, with the order that it had. What is refused again is a new letter."));
+  verb.Below(
+      ActVerb("drop", "count dead letters no more", "They stay in the log; `dead list --all` shows them."));
   return verb;
 }
 

@@ -113,6 +113,12 @@ Result<HttpAnswer> CurlClient::Send(const Request& request) {
   return std::move(receiving.answer);
 }
 
+Result<HttpAnswer> SandboxClient::Send(const Request& request) {
+  Request inside = request;
+  inside.headers.push_back("Millstream-Sandbox: " + sandbox_);
+  return client_->Send(inside);
+}
+
 std::string UrlEncode(std::string_view text) {
   std::string out;
   for (char c : text) {

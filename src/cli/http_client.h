@@ -54,6 +54,19 @@ class CurlClient final : public HttpClient {
   std::unique_ptr<State> state_;
 };
 
+/// Another client, whose requests all work in a sandbox.
+class SandboxClient final : public HttpClient {
+ public:
+  SandboxClient(std::unique_ptr<HttpClient> client, std::string sandbox)
+      : client_(std::move(client)), sandbox_(std::move(sandbox)) {}
+  Result<HttpAnswer> Send(const Request& request) override;
+  HttpClient& client() { return *client_; }
+
+ private:
+  const std::unique_ptr<HttpClient> client_;
+  const std::string sandbox_;
+};
+
 /// Percent-encodes a part of a path or a query.
 std::string UrlEncode(std::string_view text);
 

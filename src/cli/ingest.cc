@@ -5,6 +5,8 @@
 
 #include "base/text.h"
 #include "cli/input_feed.h"
+#include "cli/local_client.h"
+#include "cli/sandbox.h"
 #include "cli/signals.h"
 #include "cli/target.h"
 #include "cli/terminal.h"
@@ -256,7 +258,7 @@ Status IngestFile(const Everywhere& everywhere, const IngestOptions& given, Mach
     last.first_event = std::strtoull(position.c_str(), nullptr, 10);
     last.position = (position.empty() ? "0" : position) + " done";
     static constexpr char kReadable[64] = {};
-    last.body = std::string_view(kReadable, 0);
+    last.body = std::string_view(kReadable);  // empty, and readable beyond its end
     status = destination.Send(request_of(last), nullptr);
     Status finished = destination.Finish();
     if (status.ok()) status = finished;
@@ -299,6 +301,12 @@ int Ingest(const Everywhere& everywhere, const IngestOptions& given) {
   Logger logger;
   std::unique_ptr<Engine> engine;
   std::unique_ptr<Destination> destination;
+  const bool rests_in_sandbox = !target->server && !everywhere.sandbox.empty();
+  if (rests_in_sandbox) {
+    auto local = LocalClient::Open(everywhere, target->project_directory, false, false);
+    if (!local) return Complain(local.error());
+    target->server = InSandbox(everywhere, std::move(*local));
+  }
   if (target->server) {
     destination = std::make_unique<ServerDestination>(*target->server);
   } else {
@@ -316,6 +324,8 @@ int Ingest(const Everywhere& everywhere, const IngestOptions& given) {
     if (!status.ok() || signals.received()) break;
   }
   destination.reset();
+  if (rests_in_sandbox && status.ok() && !given.no_deliver)
+    status = AwaitDelivered(everywhere, *target->server, signals);
   if (engine) {
     if (status.ok() && !given.no_deliver && !signals.received()) {
       ProgressLine progress(everywhere.quiet);
@@ -352,6 +362,7 @@ Verb IngestVerb() {
       .Example("millstream ingest orders orders.ndjson", "a file")
       .Example("kcat -C -b localhost -t orders -e | millstream ingest orders -", "from Kafka, today")
       .Example("millstream ingest users users.csv --csv delimiter=';'", "CSV, typed by the stream's contract")
+      .InSandbox()
       .Run([given](const Everywhere& everywhere) { return Ingest(everywhere, *given); });
   return verb;
 }

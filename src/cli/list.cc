@@ -1,4 +1,4 @@
-// millstream stream|source|pipeline|table|filter: list, show, pause, resume, drop.
+// millstream stream|source|pipeline|table|command|filter: list, show, pause, resume, drop.
 #include <cstdio>
 #include <memory>
 
@@ -50,7 +50,7 @@ void PrintStreams(const JsonView& status) {
   std::vector<std::vector<std::string>> lines;
   for (const JsonView& s : status["streams"].items())
     lines.push_back({s["name"].text(), FormatCount(s["partitions"].items().size()), Count(s["events"]),
-                     FormatBytes(s["bytes"].number()), Count(s["dead"])});
+                     FormatBytes(s["bytes"].number()), Count(s["dead_open"])});
   Print({"STREAM", "PARTITIONS", "EVENTS", "SIZE", "DEAD"}, lines);
 }
 
@@ -71,6 +71,17 @@ void PrintPipelines(const JsonView& status) {
                      Count(p["dead"]), sinks, p["reason"].text()});
   }
   Print({"PIPELINE", "STREAM", "STATE", "LAG", "DEAD", "SINKS", ""}, lines);
+}
+
+void PrintCommands(const JsonView& commands) {
+  std::vector<std::vector<std::string>> lines;
+  for (const JsonView& c : commands.items()) {
+    const JsonView definition = c["definition"];
+    std::string key = definition["key"].text();
+    for (const JsonView& part : definition["key"].items()) key += (key.empty() ? "" : ", ") + part.text();
+    lines.push_back({c["name"].text(), key, FormatCount(definition["require"].items().size())});
+  }
+  Print({"COMMAND", "KEY", "RULES"}, lines);
 }
 
 void PrintFilters(const JsonView& status) {
@@ -116,6 +127,8 @@ constexpr Noun kNouns[] = {
     {"pipeline", "/v1/pipelines/", "/v1/status", PrintPipelines, "pipelines: filters from a stream to sinks",
      "revenue"},
     {"table", "/v1/tables/", "/v1/tables", PrintTables, "tables: what queries read", "revenue"},
+    {"command", "/v1/commands/", "/v1/commands", PrintCommands, "commands: decisions that become events",
+     "place_order"},
     {"filter", "/v1/pipelines/", "/v1/status", PrintFilters, "filters of all pipelines", "revenue.gross"},
 };
 
@@ -128,11 +141,49 @@ std::string ItemPath(const Noun& noun, const std::string& name) {
   return noun.path + UrlEncode(name);
 }
 
+/// `pipeline skip`: what a sink cannot take becomes dead letters.
+Verb SkipVerb() {
+  struct Options {
+    std::string pipeline, sink;
+    int64_t events = 1, partition = -1;
+  };
+  auto given = std::make_shared<Options>();
+  return Verb("skip", "set events aside as dead letters that a sink cannot take, so that it goes on")
+      .Argument("NAME", &given->pipeline, "the pipeline")
+      .Option("--sink", &given->sink, "ID", "the sink, as `pipeline show` names it")
+      .Option("--events", &given->events, "N", "the next N of each partition that is stuck (default: 1)")
+      .Option("--partition", &given->partition, "P", "only of this partition, stuck or not")
+      .About("They can be sent again later: `dead replay`.")
+      .Example("millstream pipeline skip revenue --sink postgres:revenue --events 10", "ten events, by hand")
+      .Run([given](const Everywhere& everywhere) {
+        if (given->sink.empty() || given->events < 1) {
+          (void)Complain(Invalid("name the sink with --sink ID, and at least one event"));
+          return kExitUsage;
+        }
+        std::string body = "{\"sink\":";
+        AppendJsonString(body, given->sink);
+        body += fmt::format(",\"events\":{}", given->events);
+        if (given->partition >= 0) body += fmt::format(",\"partition\":{}", given->partition);
+        auto api = OpenApi(everywhere, false);
+        if (!api) return Complain(api.error());
+        auto answer =
+            CallServer(**api, "POST", "/v1/pipelines/" + UrlEncode(given->pipeline) + "/skip", body + "}");
+        if (!answer) return Complain(answer.error());
+        if (everywhere.json)
+          std::printf("%s\n", answer->c_str());
+        else
+          std::printf("set aside up to %s: they become dead letters\n",
+                      JsonView(*answer)["position"].text().c_str());
+        return kExitDone;
+      });
+}
+
 Verb NounVerb(const Noun& noun) {
   std::string kind = noun.name;
   Verb verb(kind, noun.summary);
   verb.Below(Verb("list", "all of them, a line each")
                  .Example(fmt::format("millstream {} list", kind), "where they stand")
+                 .InSandbox()
                  .Run([&noun](const Everywhere& everywhere) {
                    return Get(everywhere, noun.list_path, noun.print);
                  }));
@@ -142,6 +193,7 @@ Verb NounVerb(const Noun& noun) {
                  .Argument("NAME", name.get(), kind == "filter" ? "PIPELINE.FILTER" : "its name")
                  .Flag("--yaml", yaml.get(), "only its definition, as the files would have it")
                  .Example(fmt::format("millstream {} show {}", kind, noun.example), "all there is to know")
+                 .InSandbox()
                  .Run([&noun, kind, name, yaml](const Everywhere& everywhere) {
                    if (kind == "filter" && name->find('.') == std::string::npos) {
                      (void)Complain(Invalid("'{}' names no filter; expected PIPELINE.FILTER", *name));
@@ -162,6 +214,7 @@ Verb NounVerb(const Noun& noun) {
                      }));
     }
   }
+  if (kind == "pipeline") verb.Below(SkipVerb());
   if (kind == "filter")
     for (Verb& change : FilterChangeVerbs()) verb.Below(std::move(change));
   if (kind == "table") {

@@ -4,8 +4,7 @@
 #include <cstdlib>
 #include <mutex>
 
-#include "query/query.h"
-#include "server/routes.h"
+#include "server/api.h"
 
 namespace millstream {
 namespace {
@@ -17,7 +16,7 @@ class LocalChannel final : public ResponseChannel {
 
   void Send(HttpResponse response) override {
     std::lock_guard lock(mutex_);
-    answer_.status = response.status;
+    TakeHead(response);
     if (response.status == 200 && request_.on_data) {
       request_.on_data(response.body);
     } else {
@@ -25,7 +24,7 @@ class LocalChannel final : public ResponseChannel {
     }
     Done(true);
   }
-  void Begin(HttpResponse head) override { answer_.status = head.status; }
+  void Begin(HttpResponse head) override { TakeHead(head); }
   Status Write(std::string piece) override {
     if (!request_.on_data) {
       answer_.body += piece;
@@ -49,6 +48,13 @@ class LocalChannel final : public ResponseChannel {
   }
 
  private:
+  void TakeHead(const HttpResponse& head) {
+    answer_.status = head.status;
+    for (auto [name, value] : head.headers) {
+      for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+      answer_.headers[name] = value;
+    }
+  }
   void Done(bool complete) {
     done_ = true;
     complete_ = complete;
@@ -68,17 +74,16 @@ struct LocalClient::State {
   Machine machine;
   Logger logger;
   std::unique_ptr<Engine> engine;
-  std::unique_ptr<QueryRunner> queries;
-  std::unique_ptr<Services> services;
   std::unique_ptr<Access> access;
   std::unique_ptr<WorkerPool> pool;
-  std::unique_ptr<Router> router;
+  std::unique_ptr<Api> api;
 };
 
 LocalClient::LocalClient() : state_(std::make_unique<State>()) {}
 
 LocalClient::~LocalClient() {
   if (state_->pool) state_->pool->Stop();
+  state_->api.reset();
   if (state_->engine) (void)state_->engine->Stop();
 }
 
@@ -89,17 +94,19 @@ Result<std::unique_ptr<HttpClient>> LocalClient::Open(const Everywhere& everywhe
   State& state = *client->state_;
   ASSIGN_OR_FAIL(state.engine, OpenEngine(everywhere, state.machine, state.logger, project_directory,
                                           read_only, applies_files));
-  state.queries = std::make_unique<QueryRunner>(*state.engine);
-  state.services = std::make_unique<Services>(Services{*state.engine, *state.queries});
   ASSIGN_OR_FAIL(Access access, Access::Make("127.0.0.1:0", {}));
   state.access = std::make_unique<Access>(std::move(access));
   state.pool = std::make_unique<WorkerPool>(WorkerPoolOptions{.quick_threads = 1});
-  state.router = std::make_unique<Router>(*state.access, *state.pool, LimitsConfig().inflated_bytes);
-  AddAllRoutes(*state.router, *state.services);
+  state.api =
+      std::make_unique<Api>(*state.engine, *state.access, *state.pool, LimitsConfig().inflated_bytes, false);
   return client;
 }
 
-const Engine& LocalClient::engine() const { return *state_->engine; }
+std::shared_ptr<const Engine> LocalClient::engine(const std::string& sandbox) const {
+  if (sandbox.empty()) return {std::shared_ptr<const void>(), state_->engine.get()};
+  auto opened = state_->api->sandboxes().Use(sandbox);
+  return opened ? std::shared_ptr<const Engine>(*opened, &(*opened)->engine()) : nullptr;
+}
 
 Result<HttpAnswer> LocalClient::Send(const Request& request) {
   auto http = std::make_shared<HttpRequest>();
@@ -118,14 +125,14 @@ Result<HttpAnswer> LocalClient::Send(const Request& request) {
   }
   http->body = BodyBuffer(request.body);
   http->content_length = request.body.size();
-  if (auto refusal = state_->router->Admit(*http)) {
+  if (auto refusal = state_->api->Admit(*http)) {
     HttpAnswer answer;
     answer.status = refusal->status;
     answer.body = std::move(refusal->body);
     return answer;
   }
   auto channel = std::make_shared<LocalChannel>(request);
-  state_->router->Handle(http, Responder(channel));
+  state_->api->Handle(http, Responder(channel));
   return channel->Wait();
 }
 

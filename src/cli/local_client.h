@@ -19,7 +19,8 @@ class LocalClient final : public HttpClient {
                                                   bool applies_files = true);
   ~LocalClient() override;
   Result<HttpAnswer> Send(const Request& request) override;
-  const Engine& engine() const;
+  /// Of the sandbox, if one is named; null if that does not open.
+  std::shared_ptr<const Engine> engine(const std::string& sandbox) const;
 
  private:
   LocalClient();

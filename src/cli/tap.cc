@@ -84,6 +84,7 @@ Verb TapVerb() {
       .About("Never slows the pipeline; says on stderr what it left out.")
       .Example("millstream tap revenue.gross --limit 10",
                "ten rows that the filter gross of the pipeline revenue gives")
+      .InSandbox()
       .Run([given](const Everywhere& everywhere) { return Tap(everywhere, *given); });
   return verb;
 }

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "base/text.h"
 #include "cli/json_view.h"
 #include "cli/local_client.h"
 #include "pipeline/data_folder.h"
@@ -91,10 +92,15 @@ std::string DataDirectory(const Everywhere& everywhere, const Project& project) 
   return std::filesystem::absolute(data).lexically_normal().string();
 }
 
+std::unique_ptr<HttpClient> InSandbox(const Everywhere& everywhere, std::unique_ptr<HttpClient> client) {
+  if (everywhere.sandbox.empty()) return client;
+  return std::make_unique<SandboxClient>(std::move(client), everywhere.sandbox);
+}
+
 Result<Target> FindTarget(const Everywhere& everywhere) {
   Target target;
   if (!everywhere.server.empty()) {
-    target.server = std::make_unique<CurlClient>(everywhere.server, everywhere.token);
+    target.server = InSandbox(everywhere, std::make_unique<CurlClient>(everywhere.server, everywhere.token));
     return target;
   }
   target.project_directory = FindProject(everywhere);
@@ -105,6 +111,7 @@ Result<Target> FindTarget(const Everywhere& everywhere) {
           Unavailable("no millstream.yaml here or above, and nothing listens on {}; name a project with -C "
                       "DIR or a server with --server URL",
                       kDefaultServer));
+    target.server = InSandbox(everywhere, std::move(target.server));
     return target;
   }
   FAIL_IF_ERROR(CheckProjectExists(everywhere, target.project_directory));
@@ -112,14 +119,17 @@ Result<Target> FindTarget(const Everywhere& everywhere) {
   Faults faults;
   Project project = LoadProject(machine.fs, target.project_directory, *everywhere.registry, faults);
   ASSIGN_OR_FAIL(auto holder, AwaitHolder(everywhere, DataDirectory(everywhere, project)));
-  if (holder) target.server = std::make_unique<CurlClient>(holder->url, everywhere.token, holder->uuid);
+  if (holder)
+    target.server =
+        InSandbox(everywhere, std::make_unique<CurlClient>(holder->url, everywhere.token, holder->uuid));
   return target;
 }
 
 Result<std::unique_ptr<HttpClient>> OpenApi(const Everywhere& everywhere, bool read_only) {
   ASSIGN_OR_FAIL(Target target, FindTarget(everywhere));
   if (target.server) return std::move(target.server);
-  return LocalClient::Open(everywhere, target.project_directory, read_only);
+  ASSIGN_OR_FAIL(auto local, LocalClient::Open(everywhere, target.project_directory, read_only));
+  return InSandbox(everywhere, std::move(local));
 }
 
 Status CheckProjectExists(const Everywhere& everywhere, const std::string& directory) {
@@ -143,6 +153,24 @@ Result<Project> LoadProjectOrComplain(const Everywhere& everywhere, Machine& mac
   if (!everywhere.quiet)
     for (const Fault& warning : warnings) std::fprintf(stderr, "warning: %s\n", warning.ToString().c_str());
   return project;
+}
+
+Result<std::string> ProjectFilesJson(const Everywhere& everywhere) {
+  constexpr uint64_t kFileBytesMax = uint64_t{16} << 20;
+  Machine machine;
+  std::string directory = FindProject(everywhere);
+  ASSIGN_OR_FAIL(Project project, LoadProjectOrComplain(everywhere, machine, directory, false));
+  std::string files = "{";
+  for (const std::string& file : project.files) {
+    ASSIGN_OR_FAIL(
+        std::string text,
+        ReadFile(machine.fs, file.starts_with('/') ? file : directory + "/" + file, kFileBytesMax));
+    if (files.size() > 1) files += ',';
+    AppendJsonString(files, file);
+    files += ':';
+    AppendJsonString(files, text);
+  }
+  return files + "}";
 }
 
 std::string WhoAmI() {

@@ -36,6 +36,8 @@ struct Target {
 std::string Command(const Everywhere& everywhere);
 /// The project's folder: -C, or the nearest folder upwards with millstream.yaml; empty if there is none.
 std::string FindProject(const Everywhere& everywhere);
+/// A client whose requests work in the sandbox of --sandbox, if it is given.
+std::unique_ptr<HttpClient> InSandbox(const Everywhere& everywhere, std::unique_ptr<HttpClient> client);
 /// Waits while another process holds the data folder without a URL, and names it (bound: kLockWait, then
 /// kConflict). kUnavailable (exit 3) if there is neither a server nor a project.
 Result<Target> FindTarget(const Everywhere& everywhere);
@@ -48,6 +50,8 @@ Status CheckProjectExists(const Everywhere& everywhere, const std::string& direc
 /// Loads the project's files; prints every fault on stderr. kInvalid if there was one.
 Result<Project> LoadProjectOrComplain(const Everywhere& everywhere, Machine& machine,
                                       const std::string& directory, bool bind);
+/// {"millstream.yaml":"…",…}: the texts of the project as they are on disk, as POST /v1/plan takes them.
+Result<std::string> ProjectFilesJson(const Everywhere& everywhere);
 /// Where the project keeps its data.
 std::string DataDirectory(const Everywhere& everywhere, const Project& project);
 /// "USER@HOST".

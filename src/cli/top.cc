@@ -36,7 +36,7 @@ EngineStatus ReadStatus(const JsonView& document) {
                               .partitions = {},
                               .events = s["events"].number(),
                               .bytes = s["bytes"].number(),
-                              .dead = s["dead"].number(),
+                              .dead = s["dead_open"].number(),
                               .in_per_s = s["in_per_s"].real(),
                               .bytes_per_s = s["bytes_per_s"].real()});
   for (const JsonView& s : document["sources"].items())
@@ -96,6 +96,7 @@ Verb TopVerb() {
   verb.Flag("--once", once.get(), "once, then exit")
       .Option("--every", every.get(), "TIME", "time between two looks")
       .Example("millstream top --once", "one look")
+      .InSandbox()
       .Run([once, every](const Everywhere& everywhere) {
         auto every_us = ParseDurationUs(*every);
         if (!every_us) {

@@ -34,7 +34,7 @@ std::string LayOutTerms(const Lines& lines) {
     if (term.size() <= kTermMax) widest = std::max(widest, term.size());
   std::string out;
   for (const auto& [term, help] : lines) {
-    out += "  " + term;
+    out += "  " + (term.size() > kTermMax ? Wrapped(term, 6) : term);
     out += term.size() > widest ? "\n" + std::string(widest + 4, ' ')
                                 : std::string(widest + 2 - term.size(), ' ');
     out += Wrapped(help, widest + 4) + "\n";

@@ -43,6 +43,8 @@ Verb EverywhereParameters(Everywhere& everywhere) {
               "project folder (default: the nearest upwards with millstream.yaml)")
       .Option("--data", &everywhere.data, "DIR", "data folder (default: server.data of the project)")
       .Option("--server", &everywhere.server, "URL", "server to talk to (or MILLSTREAM_SERVER)")
+      .Option("--sandbox", &everywhere.sandbox, "NAME",
+              "work in a sandbox: query, ingest, list, show and the like")
       .Option("--token", &everywhere.token, "TOKEN", "token for that server (or MILLSTREAM_TOKEN)")
       .Flag("--json", &everywhere.json, "what the HTTP API answers; NDJSON where it streams")
       .Flag("-q,--quiet", &everywhere.quiet, "only answers and errors")

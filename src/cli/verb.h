@@ -29,6 +29,7 @@ inline constexpr int kExitInterrupted = 130;
 struct Everywhere {
   std::string project;  // -C
   std::string data, server, token;
+  std::string sandbox;  // --sandbox: work in it, in place of what is live
   std::string color = "auto";
   bool json = false, quiet = false;
   const Registry* registry = nullptr;
@@ -59,6 +60,9 @@ class Verb {
   }
   /// More about it, below the options.
   Verb& About(std::string text) { return about_ = std::move(text), *this; }
+  /// It can work in a sandbox: all that it does goes through the HTTP API.
+  Verb& InSandbox() { return in_sandbox_ = true, *this; }
+  bool in_sandbox() const { return in_sandbox_; }
   Verb& Run(std::function<int(const Everywhere&)> run) { return run_ = std::move(run), *this; }
   /// Verbs below this one ("pipeline list").
   Verb& Below(Verb verb) { return below_.push_back(std::move(verb)), *this; }
@@ -80,6 +84,7 @@ class Verb {
 
  private:
   std::string name_, summary_, about_;
+  bool in_sandbox_ = false;
   std::vector<Parameter> parameters_;
   std::vector<std::pair<std::string, std::string>> examples_;
   std::vector<Verb> below_;

@@ -19,13 +19,18 @@ Verb IngestVerb();
 Verb QueryVerb();
 Verb TapVerb();
 Verb TopVerb();
-/// stream, source, pipeline, table, filter
+/// stream, source, pipeline, table, command, filter
 std::vector<Verb> NounVerbs();
 Verb PlanVerb();
 Verb ApplyVerb();
 /// Below `filter`: add, set, move, remove.
 std::vector<Verb> FilterChangeVerbs();
+Verb ReplayVerb();
+Verb SandboxVerb();
 Verb HistoryVerb();
+Verb TraceVerb();
+Verb PreviewVerb();
+Verb TestVerb();
 Verb ContractVerb();
 Verb DeadVerb();
 Verb LogVerb();

@@ -15,6 +15,8 @@
 
 namespace millstream {
 
+class DiskPartition;
+
 /// Below the free-space floor ordinary streams are refused; streams of ours (names with a leading `_`) go on,
 /// and the reserve file is given up for them when the disk is full.
 class DiskWatch {
@@ -61,6 +63,9 @@ struct LogContext {
   Stamper stamper;
   DiskWatch disk;
   KeyReceiptBudget key_receipts;
+  /// Set before the first partition is made: partitions have no threads. Called by whoever queued something
+  /// for a partition, which waits there until somebody calls WriteQueued.
+  std::function<void(DiskPartition&)> on_queued;
 
   /// The first call goes to on_fatal.
   void Fatal(const Status& status) {

@@ -2,10 +2,13 @@
 
 #include <algorithm>
 
+#include "base/thread.h"
+
 namespace millstream {
 namespace {
 
 constexpr uint32_t kPartitionsMax = 4096;
+constexpr char kTrashPrefix[] = ".removed-";  // no stream's name begins with a dot
 
 Uuid MakeUuid(Random& random) {
   Uuid uuid;
@@ -31,18 +34,42 @@ Result<Identity> ReadOrMakeIdentity(FileSystem& fs, const std::string& path, con
   return made;
 }
 
-}  // namespace
-
-Result<std::unique_ptr<Log>> Log::Open(FileSystem& fs, Clock& clock, Random& random, std::string directory,
-                                       LogOptions options, std::function<void(Status)> on_fatal) {
+Result<std::unique_ptr<LogContext>> MakeContext(FileSystem& fs, Clock& clock, Random& random,
+                                                std::string directory, LogOptions options,
+                                                std::function<void(Status)> on_fatal) {
   FAIL_IF_ERROR(fs.CreateDirectories(directory));
   auto context = std::make_unique<LogContext>(fs, clock, std::move(directory), options, std::move(on_fatal));
   ASSIGN_OR_FAIL(Identity identity,
                  ReadOrMakeIdentity(fs, context->directory + "/log.id", {.log = MakeUuid(random)}));
   context->uuid = identity.log;
+  ASSIGN_OR_FAIL(std::vector<std::string> names, fs.List(context->directory));
+  for (const std::string& name : names)
+    if (name.starts_with(kTrashPrefix)) FAIL_IF_ERROR(fs.RemoveAll(context->directory + "/" + name));
+  // A process that ended between a rename and its sync has left names that the disk may not have.
+  FAIL_IF_ERROR(fs.SyncDirectory(context->directory));
   // A full disk must not keep the log from being read.
   Status reserve = context->disk.MakeReserve();
   if (!reserve.ok() && reserve.code() != Code::kExhausted) return millstream::Fail(reserve);
+  return context;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Log>> Log::Open(FileSystem& fs, Clock& clock, Random& random, std::string directory,
+                                       LogOptions options, std::function<void(Status)> on_fatal) {
+  ASSIGN_OR_FAIL(auto context,
+                 MakeContext(fs, clock, random, std::move(directory), options, std::move(on_fatal)));
+  return std::make_unique<DiskLog>(std::move(context));
+}
+
+Result<std::unique_ptr<DiskLog>> DiskLog::OpenStepped(FileSystem& fs, Clock& clock, Random& random,
+                                                      std::string directory, LogOptions options,
+                                                      std::function<void(Status)> on_fatal,
+                                                      std::function<void(DiskPartition&)> on_queued) {
+  options.merge_in_background = false;
+  ASSIGN_OR_FAIL(auto context,
+                 MakeContext(fs, clock, random, std::move(directory), options, std::move(on_fatal)));
+  context->on_queued = std::move(on_queued);
   return std::make_unique<DiskLog>(std::move(context));
 }
 
@@ -85,6 +112,7 @@ Result<std::unique_ptr<DiskStream>> DiskLog::MakeStream(const std::string& name,
   if (identity.partitions != partitions) {
     return Fail(Conflict("stream {} has {} partitions, not {}", name, identity.partitions, partitions));
   }
+  FAIL_IF_ERROR(context_->fs.SyncDirectory(directory));
   std::vector<std::unique_ptr<DiskPartition>> made;
   for (uint32_t i = 0; i < partitions; ++i) {
     std::string folder = fmt::format("{}/{}", directory, i);
@@ -116,6 +144,25 @@ Stream* DiskLog::Find(const std::string& name) {
   return found == streams_.end() ? nullptr : found->second.get();
 }
 
+Status DiskLog::RemoveStream(const std::string& name) {
+  std::unique_lock lock(mutex_);
+  if (closed_) return Cancelled("the log is closed");
+  if (auto found = streams_.find(name); found != streams_.end()) {
+    removed_.push_back(std::move(found->second));
+    streams_.erase(found);
+    DiskStream& stream = *removed_.back();
+    for (uint32_t i = 0; i < stream.partitions(); ++i) RETURN_IF_ERROR(stream.partition(i).Close(true));
+  }
+  const std::string directory = context_->directory + "/" + name;
+  if (!context_->fs.Exists(directory)) return OkStatus();
+  const std::string trash = fmt::format("{}/{}{}", context_->directory, kTrashPrefix, name);
+  if (context_->fs.Exists(trash)) RETURN_IF_ERROR(context_->fs.RemoveAll(trash));
+  RETURN_IF_ERROR(context_->fs.Rename(directory, trash));
+  RETURN_IF_ERROR(context_->fs.SyncDirectory(context_->directory));
+  lock.unlock();  // deleting may take a while
+  return context_->fs.RemoveAll(trash);
+}
+
 std::vector<DiskStream*> DiskLog::AllStreams() const {
   std::lock_guard lock(mutex_);
   std::vector<DiskStream*> all;
@@ -126,6 +173,20 @@ std::vector<DiskStream*> DiskLog::AllStreams() const {
 std::vector<Stream*> DiskLog::streams() {
   std::vector<DiskStream*> all = AllStreams();
   return {all.begin(), all.end()};
+}
+
+std::vector<PartitionSegments> DiskLog::SegmentsNow() {
+  std::vector<PartitionSegments> all;
+  std::vector<const PartitionView*> views;
+  for (DiskStream* stream : AllStreams()) {
+    for (uint32_t i = 0; i < stream->partitions(); ++i) {
+      all.push_back({.stream = stream->name(), .partition = i});
+      views.push_back(&stream->partition(i).view());
+    }
+  }
+  std::vector<std::vector<SegmentInfo>> segments = PartitionView::DescribeAll(views);
+  for (size_t i = 0; i < all.size(); ++i) all[i].segments = std::move(segments[i]);
+  return all;
 }
 
 Status DiskLog::Retain() {
@@ -147,6 +208,8 @@ Status DiskLog::MergeSealed() {
 }
 
 void DiskLog::RunMerger(const std::stop_token& stop) {
+  NameThread("merge");
+  LetOthersFirst();
   while (!stop.stop_requested()) {
     {
       std::unique_lock lock(merger_mutex_);

@@ -60,12 +60,20 @@ class DiskLog final : public Log {
  public:
   explicit DiskLog(std::unique_ptr<LogContext> context);
   ~DiskLog() override;
+  /// Log::Open for a simulator: without threads. Each partition writes when it is told to, and `on_queued` is
+  /// told of what waits for that; who appends and waits for the answer relies on it that `on_queued` writes.
+  static Result<std::unique_ptr<DiskLog>> OpenStepped(FileSystem& fs, Clock& clock, Random& random,
+                                                      std::string directory, LogOptions options,
+                                                      std::function<void(Status)> on_fatal,
+                                                      std::function<void(DiskPartition&)> on_queued);
 
   Result<Stream*> OpenStream(const std::string& name, uint32_t partitions) override;
   Stream* Find(const std::string& name) override;
+  Status RemoveStream(const std::string& name) override;
   std::vector<Stream*> streams() override;
   const Uuid& uuid() const override { return context_->uuid; }
   const LogRecovery& recovery() const override { return recovery_; }
+  std::vector<PartitionSegments> SegmentsNow() override;
   std::vector<ClockLeap> clock_leaps() const override { return context_->stamper.leaps(); }
   void AcceptClock() override { context_->stamper.Accept(); }
   Status Retain() override;
@@ -83,6 +91,7 @@ class DiskLog final : public Log {
   LogRecovery recovery_;
   mutable std::mutex mutex_;
   std::map<std::string, std::unique_ptr<DiskStream>> streams_;
+  std::vector<std::unique_ptr<DiskStream>> removed_;  // closed; others may still point at them
   bool closed_ = false;
 
   std::mutex merger_mutex_;

@@ -110,6 +110,12 @@ struct SegmentInfo {
   bool sealed = false;
 };
 
+struct PartitionSegments {
+  std::string stream;
+  uint32_t partition = 0;
+  std::vector<SegmentInfo> segments{};
+};
+
 class PartitionReader {
  public:
   virtual ~PartitionReader() = default;
@@ -187,9 +193,16 @@ class Log {
   /// good ones is kCorrupt (see `log repair`).
   virtual Result<Stream*> OpenStream(const std::string& name, uint32_t partitions) = 0;
   virtual Stream* Find(const std::string& name) = 0;
+  /// Removes a stream with all of its events: its folder is renamed out of sight, then deleted (by the next
+  /// Open if not by this call). Who holds the Stream may go on asking it and gets errors; appends get
+  /// kCancelled. No such stream: nothing to do. kIo.
+  virtual Status RemoveStream(const std::string& name) = 0;
   virtual std::vector<Stream*> streams() = 0;
   virtual const Uuid& uuid() const = 0;
   virtual const LogRecovery& recovery() const = 0;
+  /// The segments of all partitions at one moment: an append that followed another's answer is not in it
+  /// without that other.
+  virtual std::vector<PartitionSegments> SegmentsNow() = 0;
   /// Leaps of the clock since Open.
   virtual std::vector<ClockLeap> clock_leaps() const = 0;
   /// Takes the wall clock as it now is for right.
@@ -207,6 +220,11 @@ class Log {
   /// Reads every byte of a stream and checks it, without opening it for writing.
   static Result<std::vector<LogDamage>> Verify(FileSystem& fs, const std::string& directory,
                                                const std::string& stream);
+  /// Calls with every sound batch of a stream, in its order, without opening the log, and with the file (from
+  /// the log's folder) and the byte at which it lies. An error of `take` ends it.
+  static Status ReadSound(
+      FileSystem& fs, const std::string& directory, const std::string& stream,
+      const std::function<Status(EventBatch& batch, const std::string& file, uint64_t byte)>& take);
   /// Moves damaged ranges aside (FILE.damaged-POSITION) and keeps all that is sound.
   static Result<std::vector<LogDamage>> Repair(FileSystem& fs, const std::string& directory,
                                                const std::string& stream);

@@ -4,6 +4,8 @@
 #include <chrono>
 #include <future>
 
+#include "base/planted.h"
+#include "base/thread.h"
 #include "log/reader.h"
 
 namespace millstream {
@@ -59,7 +61,11 @@ DiskPartition::DiskPartition(LogContext& context, std::string directory, std::st
                                                {{"stream", stream_}}, Metrics::DurationBounds());
   view_.Start(std::move(all), writer_->tally().footer(), writer_->position(), next_offset_,
               state_.epochs.back().epoch);
-  thread_ = std::thread([this] { Run(); });
+  if (context_.on_queued) return;
+  thread_ = std::thread([this] {
+    NameThread("log");
+    Run();
+  });
 }
 
 DiskPartition::~DiskPartition() { (void)Close(false); }
@@ -86,32 +92,54 @@ void DiskPartition::Append(EncodedBatch batch, AckMode mode, Done done) {
       queued_bytes_ += bytes;
       queue_.push_back({.batch = std::move(batch), .mode = mode, .done = std::move(done)});
       if (queue_.size() == 1) queue_changed_.notify_one();
-      return;
     }
   }
+  if (refusal.ok()) return TellQueued();
   Answer(done, millstream::Fail(std::move(refusal)));
+}
+
+void DiskPartition::TellQueued() {
+  if (context_.on_queued) context_.on_queued(*this);
 }
 
 void DiskPartition::Run() {
   std::vector<Entry> group;
-  while (true) {
-    {
-      std::unique_lock lock(queue_mutex_);
-      auto ready = [this] { return closing_ || !queue_.empty(); };
-      if (unsynced_.empty()) {
-        queue_changed_.wait(lock, ready);
-      } else {
-        queue_changed_.wait_for(lock, std::chrono::microseconds(context_.options.sync_interval_us), ready);
-      }
-      if (abandoned_ || (closing_ && queue_.empty())) break;
-      group.swap(queue_);
-    }
-    uint64_t bytes = 0;
-    for (const Entry& entry : group) bytes += entry.batch.payload.size();
-    Commit(group);
-    queued_bytes_ -= bytes;
-    group.clear();
+  while (WaitForGroup(group)) CommitGroup(group);
+  End();
+}
+
+bool DiskPartition::WaitForGroup(std::vector<Entry>& group) {
+  std::unique_lock lock(queue_mutex_);
+  auto ready = [this] { return closing_ || !queue_.empty(); };
+  if (unsynced_.empty()) {
+    queue_changed_.wait(lock, ready);
+  } else {
+    queue_changed_.wait_for(lock, std::chrono::microseconds(context_.options.sync_interval_us), ready);
   }
+  if (abandoned_ || (closing_ && queue_.empty())) return false;
+  group.swap(queue_);
+  return true;
+}
+
+void DiskPartition::CommitGroup(std::vector<Entry>& group) {
+  uint64_t bytes = 0;
+  for (const Entry& entry : group) bytes += entry.batch.payload.size();
+  Commit(group);
+  queued_bytes_ -= bytes;
+  group.clear();
+}
+
+void DiskPartition::WriteQueued() {
+  std::vector<Entry> group;
+  {
+    std::lock_guard lock(queue_mutex_);
+    group.swap(queue_);
+  }
+  CommitGroup(group);
+}
+
+void DiskPartition::End() {
+  std::vector<Entry> group;
   std::unique_lock lock(queue_mutex_);
   group.swap(queue_);
   const bool abandoned = abandoned_;
@@ -211,7 +239,7 @@ Status DiskPartition::Write(std::span<Entry> entries) {
     Unsynced& written = unsynced_.emplace_back(Unsynced{{header.base_offset, header.count, epoch, now_us},
                                                         std::move(entry.batch.receipts),
                                                         std::move(entry.done)});
-    if (entry.mode == AckMode::kDurable) {
+    if (entry.mode == AckMode::kDurable && !IsPlanted(Planted::ack_early)) {
       ++unsynced_waiting_;
       continue;
     }
@@ -325,6 +353,7 @@ Status DiskPartition::Roll() {
         {.done = [&](Result<Appended> result) { answer.set_value(std::move(result)); }, .roll = true});
     queue_changed_.notify_one();
   }
+  TellQueued();
   Result<Appended> result = answer.get_future().get();
   return result ? OkStatus() : result.error();
 }
@@ -337,7 +366,12 @@ Status DiskPartition::Close(bool clean) {
     abandoned_ = !clean;
     queue_changed_.notify_one();
   }
-  thread_.join();
+  if (thread_.joinable()) {
+    thread_.join();
+  } else {
+    if (clean) WriteQueued();
+    End();
+  }
   view_.Close();
   if (!clean) return OkStatus();
   RETURN_IF_ERROR(failure_);

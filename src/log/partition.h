@@ -4,7 +4,8 @@
 // writes it in as few calls as possible, syncs once, and answers; what is queued meanwhile is the next group.
 // Threads: public functions are thread-safe. The queue's lock is never held during I/O or while an answer is
 // given. Bounds: max_queued_bytes. Failure: a failed sync, or a write that cannot be cut off again, is fatal
-// for the partition.
+// for the partition. A log without threads (DiskLog::OpenStepped) has none here either: what is queued is
+// written by who calls WriteQueued.
 #pragma once
 
 #include <atomic>
@@ -49,6 +50,9 @@ class DiskPartition final : public Partition {
   /// Drains the queue, syncs, writes the clean-stop mark, ends the thread. With `clean` false: ends as a
   /// crash of the process would.
   Status Close(bool clean);
+  /// Without a writer thread, its next turn: commits what is queued; if that is nothing, syncs what waits for
+  /// the interval.
+  void WriteQueued();
   /// Called by the writer when a sealed segment waits for a merge.
   void SetOnSealed(std::function<void()> on_sealed) { on_sealed_ = std::move(on_sealed); }
   PartitionView& view() { return view_; }
@@ -74,6 +78,13 @@ class DiskPartition final : public Partition {
   };
 
   void Run();
+  // Takes what is queued once there is something, or a sync may be due. False: the partition ends.
+  bool WaitForGroup(std::vector<Entry>& group);
+  void CommitGroup(std::vector<Entry>& group);
+  // Answers what was not written, and syncs the rest unless the partition was abandoned.
+  void End();
+  // Something was queued; without the queue's lock.
+  void TellQueued();
   void Commit(std::vector<Entry>& group);
   // Writes entries in one call; answers those that wait for no sync. After a failure none is answered.
   Status Write(std::span<Entry> entries);

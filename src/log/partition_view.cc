@@ -81,6 +81,19 @@ std::vector<SegmentPtr> PartitionView::segments() const {
 
 std::vector<SegmentInfo> PartitionView::Describe() const {
   std::lock_guard lock(mutex_);
+  return DescribeLocked();
+}
+
+std::vector<std::vector<SegmentInfo>> PartitionView::DescribeAll(
+    const std::vector<const PartitionView*>& views) {
+  std::vector<std::unique_lock<std::mutex>> locks;
+  for (const PartitionView* view : views) locks.emplace_back(view->mutex_);
+  std::vector<std::vector<SegmentInfo>> all;
+  for (const PartitionView* view : views) all.push_back(view->DescribeLocked());
+  return all;
+}
+
+std::vector<SegmentInfo> PartitionView::DescribeLocked() const {
   std::vector<SegmentInfo> all;
   for (const SegmentPtr& segment : segments_) {
     const SegmentFooter& footer = segment->sealed ? segment->footer : tail_;

@@ -42,6 +42,8 @@ class PartitionView {
   Bounds bounds() const;
   std::vector<SegmentPtr> segments() const;
   std::vector<SegmentInfo> Describe() const;
+  /// Describe of several at one moment. Nobody else holds two of their locks.
+  static std::vector<std::vector<SegmentInfo>> DescribeAll(const std::vector<const PartitionView*>& views);
   bool Wait(uint64_t offset, int64_t timeout_us, std::stop_token stop) const;
 
   /// The writer's side. Start names all segments; the last one grows and is durable as far as its writer is.
@@ -59,6 +61,7 @@ class PartitionView {
   void Close();
 
  private:
+  std::vector<SegmentInfo> DescribeLocked() const;
   Place PlaceIn(size_t index) const;
   Status BelowStart(uint64_t offset) const;
 

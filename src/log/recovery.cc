@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/planted.h"
+
 namespace millstream {
 namespace {
 
@@ -51,7 +53,9 @@ Result<Folder> ReadFolder(LogContext& context, const std::string& directory) {
   return folder;
 }
 
-Result<SegmentPtr> OpenSealed(LogContext& context, const std::string& path, uint64_t first_offset,
+// `whole`: the footer's body is checked too. Of the last segment the trailer may have reached the disk and
+// the body not.
+Result<SegmentPtr> OpenSealed(LogContext& context, const std::string& path, uint64_t first_offset, bool whole,
                               ReceiptIndex& receipts) {
   ASSIGN_OR_FAIL(std::unique_ptr<File> file, context.fs.Open(path, OpenMode::kRead));
   auto segment = std::make_shared<Segment>();
@@ -60,7 +64,9 @@ Result<SegmentPtr> OpenSealed(LogContext& context, const std::string& path, uint
   segment->first_offset = first_offset;
   segment->sealed = true;
   ASSIGN_OR_FAIL(segment->file_bytes, file->Size());
-  ASSIGN_OR_FAIL(segment->footer, ReadFooter(*file, path, context.uuid, false));
+  ASSIGN_OR_FAIL(segment->footer, ReadFooter(*file, path, context.uuid, whole));
+  segment->footer.index.clear();
+  segment->footer.receipts.clear();
   // Idempotency keys of the window lie in the footers.
   const bool in_window =
       segment->footer.max_us >= context.clock.WallUs() - context.options.key_receipt_window_us;
@@ -82,6 +88,15 @@ Status Rewrite(File& file, uint64_t from, uint64_t end) {
   }
   RETURN_IF_ERROR(file.Truncate(end));
   return file.Sync();
+}
+
+// A process that ended while it sealed the last segment may have left a footer that the page cache has and
+// the disk has not; nothing would sync it any more, and the next segment relies on it.
+Status RewriteFooter(FileSystem& fs, const std::string& path, const Uuid& log) {
+  ASSIGN_OR_RETURN(std::unique_ptr<File> file, fs.Open(path, OpenMode::kReadWrite));
+  ASSIGN_OR_RETURN(SegmentFooter footer, ReadFooter(*file, path, log, true));
+  ASSIGN_OR_RETURN(uint64_t size, file->Size());
+  return Rewrite(*file, footer.body_position, size);
 }
 
 Status TakeReceipts(SegmentCursor& cursor, const TailScan& scan, const std::string& stream,
@@ -199,19 +214,20 @@ Result<RecoveredPartition> RecoverPartition(LogContext& context, const std::stri
     if (first < next || !Covered(old.gaps, next, first)) {
       return Fail(Corrupt("{}: byte 0: the segment before it ends at offset {}", path, next));
     }
-    Result<SegmentPtr> sealed = OpenSealed(context, path, first, receipts);
+    const bool last = i + 1 == folder.segments.size();
+    Result<SegmentPtr> sealed = OpenSealed(context, path, first, last && !old.clean, receipts);
     if (sealed) {
       next = (*sealed)->footer.end_offset;
       recovered.max_us = (*sealed)->footer.max_us;
       recovered.sealed.push_back(std::move(*sealed));
       continue;
     }
-    if (sealed.error().code() != Code::kCorrupt || i + 1 < folder.segments.size())
-      return Fail(sealed.error());
+    if (sealed.error().code() != Code::kCorrupt || !last) return Fail(sealed.error());
     tail_path = path;
     ASSIGN_OR_FAIL(tail, fs.Open(path, OpenMode::kReadWrite));
     ASSIGN_OR_FAIL(scan, ScanTail(*tail, path, context.uuid, context.options, old.gaps, false));
-    if (!scan->damage.ok() && (scan->damage_was_synced || old.clean)) return Fail(scan->damage);
+    if (!scan->damage.ok() && (scan->damage_was_synced || old.clean) && !IsPlanted(Planted::truncate_mid))
+      return Fail(scan->damage);
     next = scan->tally.footer().end_offset;
     recovered.max_us = scan->tally.footer().max_us;
   }
@@ -236,6 +252,7 @@ Result<RecoveredPartition> RecoverPartition(LogContext& context, const std::stri
     if (!old.clean) FAIL_IF_ERROR(Rewrite(*tail, scan->synced, scan->end));
   } else if (!recovered.sealed.empty()) {
     const Segment& last = *recovered.sealed.back();
+    if (!old.clean) FAIL_IF_ERROR(RewriteFooter(fs, last.path, context.uuid));
     ASSIGN_OR_FAIL(std::unique_ptr<File> file, fs.Open(last.path, OpenMode::kRead));
     ASSIGN_OR_FAIL(SegmentHeader header, ReadSegmentHeader(*file, last.path, context.uuid));
     ASSIGN_OR_FAIL(SegmentFooter footer, ReadFooter(*file, last.path, context.uuid, true));

@@ -130,6 +130,23 @@ TEST_F(RecoveryTest, ATornTailIsCutAndWhatCameBeforeStays) {
   }
 }
 
+TEST_F(RecoveryTest, AFooterOfWhichOnlyTheTrailerReachedTheDiskIsCut) {
+  ASSERT_TRUE(Open().ok());
+  for (uint64_t n = 0; n < 5; ++n) Append(n, 1, 100, {{"source/a", "p", std::to_string(n), 0, 1}});
+  ASSERT_TRUE(log_->SealAll().ok());
+  log_ = nullptr;
+  const std::string sealed = "/data/orders/0/" + SegmentName(0);
+  ASSERT_TRUE(fs_.Remove("/data/orders/0/" + SegmentName(5)).ok());
+  fs_.FlipBit(sealed, fs_.Stat(sealed)->size - kTrailerBytes - 3, 1);
+  Status opened = Open();
+  ASSERT_TRUE(opened.ok()) << opened.ToString();
+  ExpectNumbered(0, 5, 100);
+  EXPECT_EQ(partition_->FindReceipt("source/a", "p")->position, "4");
+  Append(5, 1, 100);
+  ASSERT_TRUE(log_->Close().ok());
+  EXPECT_TRUE(Log::Verify(fs_, "/data", "orders").value().empty());
+}
+
 class DamageTest : public RecoveryTest {
  public:
   // Three sealed segments, one of them merged, and a tail; closed cleanly.

@@ -184,4 +184,33 @@ Result<std::vector<LogDamage>> Log::Verify(FileSystem& fs, const std::string& di
   return damage;
 }
 
+Status Log::ReadSound(
+    FileSystem& fs, const std::string& directory, const std::string& stream,
+    const std::function<Status(EventBatch& batch, const std::string& file, uint64_t byte)>& take) {
+  ASSIGN_OR_RETURN(std::optional<Identity> identity, ReadStreamIdentity(fs, directory, stream, nullptr));
+  for (uint32_t p = 0; identity && p < identity->partitions; ++p) {
+    const std::string partition = fmt::format("{}/{}/{}", directory, stream, p);
+    if (!fs.Exists(partition)) continue;
+    ASSIGN_OR_RETURN(PartitionFindings findings, InspectPartition(fs, directory, partition, identity->log));
+    for (const SegmentFindings& segment : findings.segments) {
+      ASSIGN_OR_RETURN(std::unique_ptr<File> file, fs.Open(segment.path, OpenMode::kRead));
+      SegmentCursor cursor(*file, segment.path, identity->log, 0, 0);
+      for (const auto& [position, header] : segment.sound) {
+        cursor.SetLimit(position + header.total_bytes());
+        cursor.Seek(position);
+        ASSIGN_OR_RETURN(std::string payload, cursor.Payload(header));
+        ASSIGN_OR_RETURN(auto batch, EventBatch::Open({.stream = stream,
+                                                       .partition = p,
+                                                       .epoch = header.epoch,
+                                                       .base_offset = header.base_offset,
+                                                       .count = header.count,
+                                                       .ingested_at_us = header.first_us},
+                                                      header.codec, std::move(payload)));
+        RETURN_IF_ERROR(take(*batch, segment.path.substr(directory.size() + 1), position));
+      }
+    }
+  }
+  return OkStatus();
+}
+
 }  // namespace millstream

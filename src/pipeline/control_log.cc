@@ -40,9 +40,12 @@ Status ControlLog::Append(ControlEvent event) {
   Assembler assembler(shape);
   if (auto rejection = assembler.Add(Envelope(), json))
     return Invalid("the configuration cannot be kept: {}", rejection->message);
+  Catalog next = catalog_;
+  RETURN_IF_ERROR(next.Replay(json));  // what no start would accept must not become durable
   ASSIGN_OR_RETURN(Appended appended, partition_.AppendAndWait(assembler.Finish(0, {})));
   (void)appended;
-  return catalog_.Replay(json);
+  catalog_ = std::move(next);
+  return OkStatus();
 }
 
 Status ControlLog::Append(ControlKind kind, const std::string& name, const std::string& who) {
@@ -52,6 +55,11 @@ Status ControlLog::Append(ControlKind kind, const std::string& name, const std::
   event.who = who;
   if (kind == ControlKind::kStarted || kind == ControlKind::kStopped) event.program = MILLSTREAM_VERSION;
   return Append(std::move(event));
+}
+
+std::shared_ptr<const LetterBook> ControlLog::letters() const {
+  std::lock_guard lock(mutex_);
+  return catalog_.shared_letters();
 }
 
 Catalog ControlLog::catalog() const {

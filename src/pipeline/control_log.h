@@ -27,6 +27,7 @@ class ControlLog {
 
   /// The catalog now.
   Catalog catalog() const;
+  std::shared_ptr<const LetterBook> letters() const;
 
  private:
   ControlLog(Partition& partition, Clock& clock) : partition_(partition), clock_(clock) {}

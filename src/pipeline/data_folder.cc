@@ -54,6 +54,7 @@ Result<std::unique_ptr<DataFolder>> DataFolder::Open(FileSystem& fs, Clock& cloc
                          holder->url.empty() ? "" : fmt::format(", which listens on {}", holder->url)));
   }
   auto folder = std::unique_ptr<DataFolder>(new DataFolder(path, descriptor));
+  if (fs.Exists(folder->temporary_path())) FAIL_IF_ERROR(fs.RemoveAll(folder->temporary_path()));
   FAIL_IF_ERROR(fs.CreateDirectories(folder->temporary_path()));
   FAIL_IF_ERROR(fs.CreateDirectories(folder->sinks_path()));
   FAIL_IF_ERROR(folder->Describe("", ""));

@@ -82,6 +82,11 @@ DeadLetter ParseLetter(std::string_view json) {
   letter.filter = text("filter");
   letter.generation = static_cast<uint64_t>(number("generation", 0));
   letter.version = static_cast<uint64_t>(number("version", 0));
+  letter.replay = static_cast<uint64_t>(number("replay", 0));
+  if (object->contains("replay_of")) letter.replay_of = static_cast<uint64_t>(number("replay_of", 0));
+  if (const boost::json::value* envelope = object->if_contains("envelope"))
+    letter.envelope = boost::json::serialize(*envelope);
+  letter.is_cloud_event = object->contains("is_cloud_event");
   letter.partition = number("partition", -1);
   letter.offset = number("offset", -1);
   return letter;
@@ -91,8 +96,9 @@ DeadLetter ParseLetter(std::string_view json) {
 
 std::string DeadStreamName(const std::string& stream) { return "_dead_" + stream; }
 
-std::string DeadLetter::ToJson(bool with_data) const {
+std::string DeadLetter::ToJson(bool with_data, std::string_view state) const {
   std::string out = fmt::format("{{\"number\":{},\"time_us\":{}", number, time_us);
+  AppendMember(out, "state", state);
   AppendMember(out, "at", at);
   AppendMember(out, "code", code);
   AppendMember(out, "event", event);
@@ -105,12 +111,38 @@ std::string DeadLetter::ToJson(bool with_data) const {
     fmt::format_to(std::back_inserter(out), ",\"generation\":{},\"version\":{}", generation, version);
   if (offset >= 0)
     fmt::format_to(std::back_inserter(out), ",\"partition\":{},\"offset\":{}", partition, offset);
+  if (replay != 0) fmt::format_to(std::back_inserter(out), ",\"replay\":{}", replay);
+  if (replay_of) fmt::format_to(std::back_inserter(out), ",\"replay_of\":{}", *replay_of);
   if (with_data) {
+    if (!envelope.empty()) out += ",\"envelope\":" + envelope;
+    if (is_cloud_event) out += ",\"is_cloud_event\":true";
     bool is_text = simdjson::validate_utf8(data.data(), data.size());
     AppendMember(out, is_text ? "data" : "data_base64", is_text ? data : Base64(data));
   }
   out += '}';
   return out;
+}
+
+Result<uint64_t> CollectedLetters::AppendAndWait(const std::string& /*stream*/,
+                                                 const std::vector<DeadLetter>& letters,
+                                                 Receipts /*receipts*/) {
+  std::lock_guard lock(mutex_);
+  uint64_t first = count_;
+  for (const DeadLetter& letter : letters) {
+    if (letters_.size() < limit_) letters_.push_back(letter), letters_.back().number = count_;
+    ++count_;
+  }
+  return first;
+}
+
+std::vector<DeadLetter> CollectedLetters::letters() const {
+  std::lock_guard lock(mutex_);
+  return letters_;
+}
+
+uint64_t CollectedLetters::count() const {
+  std::lock_guard lock(mutex_);
+  return count_;
 }
 
 Status DeadLetters::Open(const std::string& stream) {
@@ -161,35 +193,51 @@ std::optional<uint64_t> DeadLetters::FindFirst(const std::string& stream, const 
   return placed ? std::optional(placed->offset) : std::nullopt;
 }
 
-Result<DeadLetters::Listing> DeadLetters::List(const std::string& stream, const Selection& selection) {
+Status DeadLetters::Each(const std::string& stream, uint64_t from,
+                         const std::function<bool(DeadLetter&)>& take) {
   Stream* dead = log_.Find(DeadStreamName(stream));
-  if (dead == nullptr) return Fail(NotFound("no stream '{}'", stream));
-  Bounds bounds = dead->partition(0).bounds();
-  Listing listing;
-  listing.total = bounds.durable_end - bounds.start;
-  uint64_t from = bounds.start;
-  if (selection.since_us) {
-    ASSIGN_OR_FAIL(from, dead->partition(0).OffsetForTime(*selection.since_us));
-  }
-  std::deque<DeadLetter> newest;
-  ASSIGN_OR_FAIL(auto reader, dead->partition(0).Read(from));
+  if (dead == nullptr) return NotFound("no stream '{}'", stream);
+  from = std::max(from, dead->partition(0).bounds().start);
+  ASSIGN_OR_RETURN(auto reader, dead->partition(0).Read(from));
   while (true) {
-    ASSIGN_OR_FAIL(auto batch, reader->Next());
-    if (batch == nullptr) break;
-    ASSIGN_OR_FAIL(const Column* data, batch->Data());
+    ASSIGN_OR_RETURN(auto batch, reader->Next());
+    if (batch == nullptr) return OkStatus();
+    ASSIGN_OR_RETURN(const Column* data, batch->Data());
     for (uint32_t row = 0; row < batch->count(); ++row) {
       uint64_t number = batch->place().base_offset + row;
       if (number < from) continue;
       DeadLetter letter = ParseLetter(data->String(row));
-      if (!selection.code.empty() && letter.code != selection.code) continue;
-      if (!selection.at.empty() && letter.at != selection.at) continue;
       letter.number = number;
       letter.time_us = batch->IngestedAtUs(row);
-      letter.data.clear();
-      newest.push_back(std::move(letter));
-      if (newest.size() > selection.limit) newest.pop_front();
+      if (!take(letter)) return OkStatus();
     }
   }
+}
+
+Result<uint64_t> DeadLetters::FirstSince(const std::string& stream, const Selection& selection) {
+  Stream* dead = log_.Find(DeadStreamName(stream));
+  if (dead == nullptr) return Fail(NotFound("no stream '{}'", stream));
+  if (!selection.since_us) return dead->partition(0).bounds().start;
+  return dead->partition(0).OffsetForTime(*selection.since_us);
+}
+
+bool DeadLetters::Selection::Takes(const DeadLetter& letter) const {
+  return (code.empty() || letter.code == code) && (at.empty() || letter.at == at) &&
+         (!since_us || letter.time_us >= *since_us) && (!wants || wants(letter.number));
+}
+
+Result<DeadLetters::Listing> DeadLetters::List(const std::string& stream, const Selection& selection) {
+  Listing listing;
+  ASSIGN_OR_FAIL(uint64_t from, FirstSince(stream, selection));
+  listing.total = Count(stream);
+  std::deque<DeadLetter> newest;
+  FAIL_IF_ERROR(Each(stream, from, [&](DeadLetter& letter) {
+    if (!selection.Takes(letter)) return true;
+    letter.data.clear();
+    newest.push_back(std::move(letter));
+    if (newest.size() > selection.limit) newest.pop_front();
+    return true;
+  }));
   listing.letters.assign(std::make_move_iterator(newest.begin()), std::make_move_iterator(newest.end()));
   return listing;
 }
@@ -215,21 +263,15 @@ Result<DeadLetter> DeadLetters::Get(const std::string& stream, uint64_t number) 
 Result<std::set<uint64_t>> DeadLetters::OffsetsOf(const std::string& stream, const DeadLetter& like,
                                                   uint64_t from) {
   std::set<uint64_t> offsets;
-  Stream* dead = log_.Find(DeadStreamName(stream));
-  if (dead == nullptr) return offsets;
-  ASSIGN_OR_FAIL(auto reader, dead->partition(0).Read(dead->partition(0).bounds().start));
-  while (true) {
-    ASSIGN_OR_FAIL(auto batch, reader->Next());
-    if (batch == nullptr) return offsets;
-    ASSIGN_OR_FAIL(const Column* data, batch->Data());
-    for (uint32_t row = 0; row < batch->count(); ++row) {
-      DeadLetter letter = ParseLetter(data->String(row));
-      if (letter.pipeline == like.pipeline && letter.generation == like.generation &&
-          letter.sink == like.sink && letter.partition == like.partition &&
-          letter.offset >= static_cast<int64_t>(from))
-        offsets.insert(static_cast<uint64_t>(letter.offset));
-    }
-  }
+  if (log_.Find(DeadStreamName(stream)) == nullptr) return offsets;
+  FAIL_IF_ERROR(Each(stream, 0, [&](DeadLetter& letter) {
+    if (letter.pipeline == like.pipeline && letter.generation == like.generation &&
+        letter.sink == like.sink && letter.replay == like.replay && letter.partition == like.partition &&
+        letter.offset >= static_cast<int64_t>(from))
+      offsets.insert(static_cast<uint64_t>(letter.offset));
+    return true;
+  }));
+  return offsets;
 }
 
 uint64_t DeadLetters::Count(const std::string& stream) const {

@@ -12,6 +12,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
@@ -31,20 +32,64 @@ struct DeadLetter {
   std::string event;    // "line 3", "orders/1:97", "a.ndjson#17"
   std::string path;     // JSON pointer, may be empty
   std::string reason;
-  std::string data;  // the event's bytes, as they came
+  std::string data;                   // the event's bytes, as they came
+  std::string envelope;               // of ingest: the attributes that came with it (letter_envelope.h)
+  bool is_cloud_event = false;        // `data` is the whole of a structured CloudEvent that could not be read
+  std::optional<uint64_t> replay_of;  // the letter whose replay was refused again
   // Of a pipeline's refusal: its identity.
   std::string pipeline, sink, filter;
   uint64_t generation = 0, version = 0;
+  uint64_t replay = 0;  // of dead letters, in which it was refused; 0: the live pipeline
   int64_t partition = -1, offset = -1;
 
   /// As `dead show --json` and GET /v1/dead/S/N print it, and (with the data) as the log keeps it.
-  std::string ToJson(bool with_data) const;
+  /// `state`, if given, is what became of it.
+  std::string ToJson(bool with_data, std::string_view state = {}) const;
 };
 
 /// The stream of a stream's dead letters: "_dead_orders".
 std::string DeadStreamName(const std::string& stream);
 
-class DeadLetters {
+/// What a delivery loop does with letters, so that a part of history can be run again without leaving any.
+class LetterStore {
+ public:
+  virtual ~LetterStore() = default;
+  /// Durable on return: the number of the first.
+  virtual Result<uint64_t> AppendAndWait(const std::string& stream, const std::vector<DeadLetter>& letters,
+                                         Receipts receipts) = 0;
+  /// The newest receipt of an origin and part.
+  virtual std::optional<Receipt> FindReceipt(const std::string& stream, const std::string& origin,
+                                             const std::string& part) const = 0;
+  /// Offsets at or above `from` of the events of one partition for which a loop has written letters:
+  /// `like` names pipeline, generation, sink, replay and partition.
+  virtual Result<std::set<uint64_t>> OffsetsOf(const std::string& stream, const DeadLetter& like,
+                                               uint64_t from) = 0;
+};
+
+/// Keeps letters in memory, the first `limit` of them with all they say; counts the others.
+class CollectedLetters : public LetterStore {
+ public:
+  explicit CollectedLetters(size_t limit = 1000) : limit_(limit) {}
+  Result<uint64_t> AppendAndWait(const std::string& stream, const std::vector<DeadLetter>& letters,
+                                 Receipts receipts) override;
+  std::optional<Receipt> FindReceipt(const std::string&, const std::string&,
+                                     const std::string&) const override {
+    return std::nullopt;
+  }
+  Result<std::set<uint64_t>> OffsetsOf(const std::string&, const DeadLetter&, uint64_t) override {
+    return std::set<uint64_t>();
+  }
+  std::vector<DeadLetter> letters() const;  // by arrival, `number` set
+  uint64_t count() const;
+
+ private:
+  const size_t limit_;
+  mutable std::mutex mutex_;
+  std::vector<DeadLetter> letters_;
+  uint64_t count_ = 0;
+};
+
+class DeadLetters : public LetterStore {
  public:
   explicit DeadLetters(Log& log) : log_(log) {}
   /// Makes `_dead_STREAM` if it is missing.
@@ -54,30 +99,34 @@ class DeadLetters {
   void Append(const std::string& stream, const std::vector<DeadLetter>& letters, Receipts receipts,
               std::function<void(Result<uint64_t>)> done);
   Result<uint64_t> AppendAndWait(const std::string& stream, const std::vector<DeadLetter>& letters,
-                                 Receipts receipts);
-  /// The newest receipt of an origin and part in the dead stream.
+                                 Receipts receipts) override;
   std::optional<Receipt> FindReceipt(const std::string& stream, const std::string& origin,
-                                     const std::string& part) const;
+                                     const std::string& part) const override;
   /// The number of the first letter that was appended with this receipt.
   std::optional<uint64_t> FindFirst(const std::string& stream, const std::string& origin,
                                     const std::string& part) const;
 
   struct Selection {
     std::optional<int64_t> since_us;
-    std::string code, at;  // empty: any
-    uint64_t limit = 100;  // the newest so many
+    std::string code, at;                        // empty: any
+    uint64_t limit = 100;                        // the newest so many
+    std::function<bool(uint64_t number)> wants;  // may be null: all
+    bool Takes(const DeadLetter& letter) const;
   };
   struct Listing {
     std::vector<DeadLetter> letters;  // ascending, without data
-    uint64_t total = 0;               // kept in all
+    uint64_t total = 0;               // kept in all, whatever became of them
   };
   /// kNotFound if there is no such stream.
   Result<Listing> List(const std::string& stream, const Selection& selection);
+  /// Calls with each letter from number `from` on, until `take` answers false. kNotFound: no such stream.
+  Status Each(const std::string& stream, uint64_t from, const std::function<bool(DeadLetter&)>& take);
+  /// The number of the first letter that `selection.since_us` lets through.
+  Result<uint64_t> FirstSince(const std::string& stream, const Selection& selection);
   Result<DeadLetter> Get(const std::string& stream, uint64_t number);
   uint64_t Count(const std::string& stream) const;
-  /// Offsets at or above `from` of the events of one partition for which a loop has written letters:
-  /// `like` names pipeline, generation, sink and partition.
-  Result<std::set<uint64_t>> OffsetsOf(const std::string& stream, const DeadLetter& like, uint64_t from);
+  Result<std::set<uint64_t>> OffsetsOf(const std::string& stream, const DeadLetter& like,
+                                       uint64_t from) override;
 
  private:
   Log& log_;

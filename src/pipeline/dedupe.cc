@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "base/planted.h"
+
 namespace millstream {
 namespace {
 
@@ -98,6 +100,7 @@ void DedupeWindow::Erase(Identity identity) {
 }
 
 void DedupeWindow::Restore(std::vector<std::pair<int64_t, Identity>> seen, bool is_cut, int64_t now_us) {
+  if (IsPlanted(Planted::dedupe_forgets)) return;
   std::sort(seen.begin(), seen.end());
   for (const auto& [time_us, identity] : seen) Insert(identity, time_us);
   if (is_cut && !order_.empty()) shrunk_us_ = std::max<int64_t>(now_us - order_.front().first, 1);

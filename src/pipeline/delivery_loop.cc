@@ -1,5 +1,6 @@
 #include "pipeline/delivery_loop.h"
 
+#include "base/planted.h"
 #include "pipeline/gatherer.h"
 
 namespace millstream {
@@ -30,84 +31,100 @@ void DeliveryLoop::SetState(const std::string& state, const std::string& reason)
   std::lock_guard lock(mutex_);
   shown_.state = state;
   shown_.reason = reason;
-  context_.sink->TellState(context_.partition_index, state, reason);
+  context_.sink->TellState(slot(), state, reason);
 }
 
 void DeliveryLoop::Reset() {
   failed_ = false;
-  reader_.reset();
-  held_.clear();
-  held_row_ = 0;
+  backoff_.Reset();
+  Forget();
   runner_.reset();
   version_.reset();
 }
 
 void DeliveryLoop::Run(std::stop_token stop) {
-  Backoff backoff;
   while (!stop.stop_requested()) {
-    if (!is_open() && !OpenSink(stop)) {
-      if (failed_) return;
-      continue;
-    }
-    if (paused_) {
-      SetState("paused", "");
-      Wait(kIdleWaitUs, stop);
-      continue;
-    }
-    Piece piece;
-    int64_t began_ns = context_.clock->MonotonicNs();
-    Status status = Gather(piece);
-    if (status.ok() && piece.events == 0) {
-      SetState("live", "");
-      {
-        std::lock_guard lock(mutex_);
-        shown_.oldest_undelivered_us = 0;
-      }
-      context_.partition->WaitBeyond(next_, kIdleWaitUs, stop);
-      continue;
-    }
-    if (status.ok()) {
-      if (backoff.failures() == 0)
-        SetState(context_.partition->bounds().durable_end > piece.next + context_.batch_events ? "catching_up"
-                                                                                               : "live",
-                 "");
-      status = Work(piece, stop);
-    }
-    if (status.ok()) {
-      backoff.Reset();
-      std::lock_guard lock(mutex_);
-      shown_.busy_ns += context_.clock->MonotonicNs() - began_ns;
-      continue;
-    }
-    if (stop.stop_requested() || status.code() == Code::kCancelled) return;
-    if (!IsRetried(status.code())) return End(status);
-    reader_.reset();
-    held_.clear();
-    held_row_ = 0;
-    int64_t wait_us = backoff.NextUs(*context_.random);
-    ShowRetry(status, backoff.failures(), wait_us);
-    Wait(wait_us, stop);
+    Next next = Step(stop);
+    if (next.kind == Next::kEnd) return;
+    if (next.kind == Next::kAwaitEvents) context_.partition->WaitBeyond(next_, kIdleWaitUs, stop);
+    if (next.kind == Next::kWait) Wait(next.wait_us, stop);
   }
 }
 
-/// One attempt, or the wait for the next one.
-bool DeliveryLoop::OpenSink(std::stop_token stop) {
-  SharedSink::Opening opening = context_.sink->EnsureOpen();
-  Status status = opening.status.ok() ? TakeStored() : opening.status;
-  if (status.ok()) return true;
-  if (stop.stop_requested()) return false;
-  if (!opening.status.ok() && IsRetriedAtOpen(status.code())) {
-    ShowRetry(status, opening.attempts, opening.wait_us);
-    Wait(opening.wait_us, stop);
-  } else {
-    End(Status(status.code(), fmt::format("{}; once that is put right: millstream pipeline resume {}",
-                                          status.message(), context_.pipeline)));
+DeliveryLoop::Next DeliveryLoop::Step(std::stop_token stop) {
+  if (!is_open()) return OpenSink(stop);
+  if (is_paused()) {
+    SetState("paused", paused_ ? "" : context_.allowance->reason());
+    return {Next::kWait, kIdleWaitUs};
   }
-  return false;
+  Piece piece;
+  int64_t began_ns = context_.clock->MonotonicNs();
+  Status status = Gather(piece);
+  if (status.ok() && piece.events == 0) return Idle();
+  if (status.ok()) {
+    if (backoff_.failures() == 0)
+      SetState(context_.partition->bounds().durable_end > piece.next + context_.batch_events ? "catching_up"
+                                                                                             : "live",
+               "");
+    status = Work(piece, stop);
+  }
+  if (!status.ok()) {
+    Forget();
+    return stop.stop_requested() ? Next{Next::kEnd} : Retry(status);
+  }
+  backoff_.Reset();
+  int64_t busy_ns = context_.clock->MonotonicNs() - began_ns;
+  {
+    std::lock_guard lock(mutex_);
+    shown_.busy_ns += busy_ns;
+  }
+  if (context_.pace) context_.pace(busy_ns, stop);
+  return {};
+}
+
+/// What was gathered is gathered anew by the next step.
+void DeliveryLoop::Forget() {
+  reader_.reset();
+  held_.clear();
+  held_row_ = 0;
+}
+
+DeliveryLoop::Next DeliveryLoop::Retry(const Status& status) {
+  if (status.code() == Code::kCancelled) return {Next::kEnd};
+  if (!IsRetried(status.code())) return End(status);
+  int64_t wait_us = backoff_.NextUs(*context_.random);
+  return ShowRetry(status, backoff_.failures(), wait_us);
+}
+
+/// Nothing is left for now, or for good.
+DeliveryLoop::Next DeliveryLoop::Idle() {
+  SetState(done() ? "done" : "live", "");
+  {
+    std::lock_guard lock(mutex_);
+    shown_.oldest_undelivered_us = 0;
+  }
+  if (!done()) return {Next::kAwaitEvents};
+  if (context_.progress != nullptr) context_.progress->Notify();
+  return {Next::kEnd};
+}
+
+/// One attempt, or how long until the next one.
+DeliveryLoop::Next DeliveryLoop::OpenSink(std::stop_token stop) {
+  SharedSink::Opening opening = context_.sink->EnsureOpen();
+  Status status = opening.status;
+  if (status.ok() && context_.replay) status = context_.sink->AdmitOlder();
+  if (status.ok()) status = TakeStored();
+  if (status.ok()) return {};
+  if (stop.stop_requested()) return {Next::kEnd};
+  if (!opening.status.ok() && IsRetriedAtOpen(status.code()))
+    return ShowRetry(status, opening.attempts, opening.wait_us);
+  if (opening.status.ok() && IsRetried(status.code())) return ShowRetry(status, 1, kIdleWaitUs);
+  return End(Status(status.code(), fmt::format("{}; once that is put right: millstream pipeline resume {}",
+                                               status.message(), context_.pipeline)));
 }
 
 Status DeliveryLoop::TakeStored() {
-  auto stored = context_.sink->stored().find(context_.partition_index);
+  auto stored = context_.sink->stored().find(slot());
   if (stored != context_.sink->stored().end()) {
     uint64_t durable_end = context_.partition->bounds().durable_end;
     if (stored->second > durable_end)
@@ -119,8 +136,8 @@ Status DeliveryLoop::TakeStored() {
   // What was delivered is the version's that made it, and so are events whose dead letters are durable
   // already.
   context_.gate->Delivered(context_.partition_index, next_);
-  auto letters = context_.dead_letters->FindReceipt(context_.stream, letter_origin_,
-                                                    fmt::format("{}", context_.partition_index));
+  auto letters =
+      context_.dead_letters->FindReceipt(context_.stream, letter_origin_, fmt::format("{}", slot()));
   if (letters) context_.gate->Delivered(context_.partition_index, LeadingNumber(letters->position));
   {
     std::lock_guard lock(mutex_);
@@ -132,26 +149,33 @@ Status DeliveryLoop::TakeStored() {
 }
 
 /// Nothing goes on until someone resumes the pipeline.
-void DeliveryLoop::End(const Status& status) {
+DeliveryLoop::Next DeliveryLoop::End(const Status& status) {
   failed_ = true;
   SetState("failed", status.message());
   if (status.code() == Code::kIo && context_.on_fatal) context_.on_fatal(status);
+  return {Next::kEnd};
 }
 
 void DeliveryLoop::Wait(int64_t wait_us, std::stop_token stop) {
   int64_t until_ns = context_.clock->MonotonicNs() + wait_us * 1000;
-  while (!stop.stop_requested() && context_.clock->MonotonicNs() < until_ns)
+  uint64_t skip_to = skip_to_;
+  while (!stop.stop_requested() && skip_to == skip_to_ && context_.clock->MonotonicNs() < until_ns)
     context_.partition->WaitBeyond(UINT64_MAX, std::min(wait_us, kIdleWaitUs), stop);
 }
 
-void DeliveryLoop::ShowRetry(const Status& status, uint32_t failures, int64_t wait_us) {
+DeliveryLoop::Next DeliveryLoop::ShowRetry(const Status& status, uint32_t failures, int64_t wait_us) {
   SetState("degraded", fmt::format("{}, try {} in {:.1f} s", status.message(), failures + 1,
                                    static_cast<double>(wait_us) / 1e6));
   std::lock_guard lock(mutex_);
   ++shown_.retries;
+  return {Next::kWait, wait_us};
 }
 
 Status DeliveryLoop::Gather(Piece& piece) {
+  if (context_.replay) return GatherLetters(piece);
+  piece.first = piece.next = next_;
+  if (next_ >= context_.end) done_ = true;
+  if (done_) return OkStatus();
   if (!reader_) {
     ASSIGN_OR_RETURN(reader_, context_.partition->Read(next_));
   }
@@ -160,32 +184,37 @@ Status DeliveryLoop::Gather(Piece& piece) {
   if (!held_.empty() && held_row_ < held_.back()->count()) rest = std::move(held_.back());
   held_.clear();
   uint64_t bytes = 0;
-  piece.first = piece.next = next_;
   while (piece.events < context_.batch_events && bytes < context_.batch_bytes) {
     uint32_t begin = 0;
     std::unique_ptr<EventBatch> batch;
     if (rest) {
       batch = std::move(rest);
-      begin = held_row_;
+      begin = held_row_ + (IsPlanted(Planted::batch_cut_matters) && held_row_ + 1 < batch->count() ? 1 : 0);
     } else {
       ASSIGN_OR_RETURN(batch, reader_->Next());
       if (!batch) break;
-      uint64_t base = batch->place().base_offset;
+      uint64_t first = batch->place().base_offset;
       if (batch->end_offset() <= next_ && batch->count() > 0) continue;
-      begin = base < next_ ? static_cast<uint32_t>(next_ - base) : 0;
+      begin = first < next_ ? static_cast<uint32_t>(next_ - first) : 0;
     }
     if (batch->count() == 0) continue;
+    uint64_t base = batch->place().base_offset;
+    if (base + begin >= context_.end) {
+      done_ = piece.events == 0;  // the end lies in a gap
+      break;
+    }
     if (piece.events > 0 && batch->place().epoch != piece.epoch) {
       // Rows are named by their epoch, however batches are cut.
       held_row_ = begin;
       held_.push_back(std::move(batch));
       break;
     }
-    uint32_t end = std::min<uint64_t>(batch->count(), begin + (context_.batch_events - piece.events));
+    uint64_t owned = std::min<uint64_t>(batch->count(), context_.end - base);
+    uint32_t end = std::min<uint64_t>(owned, begin + (context_.batch_events - piece.events));
     piece.ranges.push_back({batch.get(), begin, end});
     piece.events += end - begin;
     piece.epoch = batch->place().epoch;
-    piece.next = batch->place().base_offset + end;
+    piece.next = base + end;
     bytes += batch->read_counts().bytes + size_t{64} * (end - begin);
     held_row_ = end;
     held_.push_back(std::move(batch));
@@ -204,12 +233,16 @@ void DeliveryLoop::Prepare(std::shared_ptr<const PipelineVersion> version,
 void DeliveryLoop::Reconsider() {
   std::lock_guard lock(mutex_);
   if (!running_.stop.stop_possible()) return;
-  auto owner = context_.gate->OwnerOf(context_.partition_index, running_.first);
+  auto owner = context_.gate->OwnerOf(context_.partition_index, running_.first, context_.since);
   if (owner.version->number != running_.version || owner.end < running_.next) running_.stop.request_stop();
 }
 
 Status DeliveryLoop::TakeRunner(const std::shared_ptr<const PipelineVersion>& owner) {
   if (runner_ && version_ == owner) return OkStatus();
+  if (runner_ && IsPlanted(Planted::stale_plan)) {
+    version_ = owner;
+    return OkStatus();
+  }
   runner_.reset();
   {
     std::lock_guard lock(mutex_);
@@ -250,9 +283,10 @@ std::pair<DeliveryLoop::Piece, DeliveryLoop::Piece> DeliveryLoop::Halve(const Pi
 
 Status DeliveryLoop::Work(const Piece& piece, std::stop_token stop) {
   while (true) {
-    auto owner = context_.gate->OwnerOf(context_.partition_index, piece.first);
+    auto owner = context_.gate->OwnerOf(context_.partition_index, piece.first, context_.since);
     RETURN_IF_ERROR(TakeRunner(owner.version));
-    if (owner.end < piece.next) {
+    if (uint64_t skip_to = skip_to_;
+        owner.end < piece.next || (piece.first < skip_to && skip_to < piece.next && piece.events > 1)) {
       // Cut where another version begins: by halves, which needs no second way of cutting.
       if (piece.events == 1) return Internal("one event belongs to two versions");
       auto [left, right] = Halve(piece);
@@ -260,7 +294,7 @@ Status DeliveryLoop::Work(const Piece& piece, std::stop_token stop) {
       return Work(right, stop);
     }
     overtaken_ = false;
-    Status status = DeliverPiece(piece, stop);
+    Status status = piece.first < skip_to_ ? SkipPiece(piece, stop) : DeliverPiece(piece, stop);
     if (!overtaken_) return status;
     if (stop.stop_requested()) return Cancelled("stopped while a version takes over");
   }
@@ -313,74 +347,6 @@ Result<RowBatch> DeliveryLoop::Filtered(const Piece& piece, std::vector<DeadLett
   return rows;
 }
 
-/// What the sink refuses at sight becomes dead letters here; all rows of such an event go.
-void DeliveryLoop::TakeRefused(const Piece& piece, RowBatch& rows, std::vector<DeadLetter>& letters) const {
-  std::set<uint64_t> offsets;
-  auto range = piece.ranges.begin();
-  for (const RefusedEvent& refused : context_.sink->Refuse(rows)) {
-    if (!offsets.insert(refused.offset).second) continue;
-    while (refused.offset >= range->batch->place().base_offset + range->end) ++range;
-    auto row = static_cast<uint32_t>(refused.offset - range->batch->place().base_offset);
-    letters.push_back(LetterOf({range->batch, row, row + 1}, {"", "sink", refused.reason}));
-  }
-  if (offsets.empty()) return;
-  rows.chunks = SelectRows(rows, [&](uint64_t offset) { return !offsets.contains(offset); });
-  std::stable_sort(letters.begin(), letters.end(), [](auto& a, auto& b) { return a.offset < b.offset; });
-}
-
-DeadLetter DeliveryLoop::LetterOf(const BatchRange& event, const PipelineRunner::Blame& blame) const {
-  DeadLetter letter;
-  letter.pipeline = context_.pipeline;
-  letter.filter = blame.filter;
-  letter.sink = context_.sink->id();
-  letter.at =
-      fmt::format("{}.{}", context_.pipeline, blame.filter.empty() ? context_.sink->id() : blame.filter);
-  if (blame.code == "contract") letter.at = context_.pipeline;
-  letter.code = blame.code;
-  letter.reason = blame.reason;
-  letter.generation = context_.generation;
-  letter.version = version_->number;
-  letter.partition = context_.partition_index;
-  letter.offset = static_cast<int64_t>(event.batch->place().base_offset + event.begin);
-  letter.event = fmt::format("{}/{}:{}", context_.stream, letter.partition, letter.offset);
-  if (auto data = event.batch->Data()) letter.data = (*data)->String(event.begin);
-  return letter;
-}
-
-/// After a crash, or a failure of the sink, letters may be durable whose rows are not.
-Status DeliveryLoop::FindWrittenLetters() {
-  if (written_letters_) return OkStatus();
-  auto receipt = context_.dead_letters->FindReceipt(context_.stream, letter_origin_,
-                                                    fmt::format("{}", context_.partition_index));
-  if (!receipt || LeadingNumber(receipt->position) <= next_) {
-    written_letters_.emplace();
-    return OkStatus();
-  }
-  DeadLetter like;
-  like.pipeline = context_.pipeline, like.generation = context_.generation, like.sink = context_.sink->id();
-  like.partition = context_.partition_index;
-  ASSIGN_OR_RETURN(written_letters_, context_.dead_letters->OffsetsOf(context_.stream, like, next_));
-  return OkStatus();
-}
-
-Status DeliveryLoop::WriteLetters(std::vector<DeadLetter> letters, uint64_t next) {
-  RETURN_IF_ERROR(FindWrittenLetters());
-  std::erase_if(letters, [&](const DeadLetter& letter) {
-    return written_letters_->contains(static_cast<uint64_t>(letter.offset));
-  });
-  if (letters.empty()) return OkStatus();
-  std::string part = fmt::format("{}", context_.partition_index);
-  auto first = context_.dead_letters->AppendAndWait(
-      context_.stream, letters, {{letter_origin_, part, fmt::format("{}", next), 0, UINT32_MAX, 0}});
-  if (!first) return first.error();
-  for (const DeadLetter& letter : letters) written_letters_->insert(static_cast<uint64_t>(letter.offset));
-  std::lock_guard lock(mutex_);
-  shown_.dead += letters.size();
-  for (const DeadLetter& letter : letters)
-    if (!letter.filter.empty()) ++shown_.filters[letter.filter].dead;
-  return OkStatus();
-}
-
 /// Runs the filters so that a version that takes over meanwhile can interrupt them.
 Result<RowBatch> DeliveryLoop::RunFilters(const Piece& piece, std::vector<DeadLetter>& letters,
                                           std::stop_token stop) {
@@ -397,22 +363,38 @@ Result<RowBatch> DeliveryLoop::RunFilters(const Piece& piece, std::vector<DeadLe
   return rows;
 }
 
+void DeliveryLoop::Fill(RowBatch& rows, const Piece& piece) const {
+  rows.stream = context_.stream;
+  rows.partition = slot();
+  rows.epoch = piece.epoch;
+  rows.first_offset = piece.first;
+  rows.next_offset = piece.next;
+  rows.events = piece.events;
+}
+
+void DeliveryLoop::Delivered(const Piece& piece, const RowBatch& rows) {
+  Count(piece, rows);  // before waiters are told, who may look at the counts
+  next_.store(piece.next, std::memory_order_release);
+  if (context_.progress != nullptr) context_.progress->Notify();
+  if (written_letters_)
+    written_letters_->erase(written_letters_->begin(), written_letters_->lower_bound(piece.next));
+  if (context_.allowance != nullptr)
+    context_.allowance->Add(piece.events, std::exchange(new_letters_, 0), context_.clock->MonotonicNs());
+}
+
 Status DeliveryLoop::DeliverPiece(const Piece& piece, std::stop_token stop) {
   counted_ = runner_->counts();  // a run whose rows were not delivered does not count
   std::vector<DeadLetter> letters;
   auto rows = RunFilters(piece, letters, stop);
   if (!rows) return rows.error();
-  if (!context_.gate->Claim(context_.partition_index, version_->number, piece.first, piece.next, stop)) {
-    overtaken_ = true;
+  if (!context_.gate->Claim(context_.partition_index, version_->number, piece.first, piece.next, stop,
+                            context_.since)) {
+    overtaken_ = !IsPlanted(Planted::lost_on_swap);
+    if (!overtaken_) shown_.next = next_ = piece.next;
     return OkStatus();
   }
   TakeRefused(piece, *rows, letters);
-  rows->stream = context_.stream;
-  rows->partition = context_.partition_index;
-  rows->epoch = piece.epoch;
-  rows->first_offset = piece.first;
-  rows->next_offset = piece.next;
-  rows->events = piece.events;
+  Fill(*rows, piece);
   if (!letters.empty()) RETURN_IF_ERROR(WriteLetters(std::move(letters), piece.next));
   Status status = context_.sink->Deliver(*rows, version_->number);
   if (status.code() == Code::kInvalid) {
@@ -426,11 +408,7 @@ Status DeliveryLoop::DeliverPiece(const Piece& piece, std::stop_token stop) {
     status = context_.sink->Deliver(*rows, version_->number);
   }
   RETURN_IF_ERROR(status);
-  Count(piece, *rows);  // before waiters are told, who may look at the counts
-  next_.store(piece.next, std::memory_order_release);
-  if (context_.progress != nullptr) context_.progress->Notify();
-  if (written_letters_)
-    written_letters_->erase(written_letters_->begin(), written_letters_->lower_bound(piece.next));
+  Delivered(piece, *rows);
   return OkStatus();
 }
 

@@ -121,6 +121,7 @@ class DeliveryLoopTest : public testing::Test {
     gate_ = std::make_unique<VersionGate>(std::vector<std::shared_ptr<const PipelineVersion>>{version});
     context.gate = gate_.get();
     context.clock = &clock_, context.random = &random_, context.watchdog = &watchdog_;
+    context.end = end_, context.pace = pace_;
     loop_ = std::make_unique<DeliveryLoop>(std::move(context));
     thread_ = std::jthread([this](std::stop_token stop) { loop_->Run(stop); });
   }
@@ -163,6 +164,8 @@ class DeliveryLoopTest : public testing::Test {
   std::unique_ptr<SharedSink> shared_;
   KeptSink* sink_ = nullptr;
   Watchdog watchdog_;
+  uint64_t end_ = UINT64_MAX;
+  Pace pace_;
   std::unique_ptr<VersionGate> gate_;
   std::unique_ptr<DeliveryLoop> loop_;
   std::jthread thread_;
@@ -333,6 +336,43 @@ TEST_F(DeliveryLoopTest, AStopInterruptsTheFilters) {
   EXPECT_EQ(sink_->calls, 0);
   EXPECT_TRUE(Letters().empty());
   Deliver("SELECT n FROM input", 2);
+}
+
+TEST_F(DeliveryLoopTest, ALoopOverAPartOfHistoryIsDoneAtItsEnd) {
+  Append(0, 10), Append(10, 20);
+  std::atomic<int> paces{0};
+  end_ = 13, pace_ = [&](int64_t busy_ns, std::stop_token) { paces += busy_ns > 0; };
+  sink_->stored = {{0, 4}};
+  Start("SELECT n FROM input");
+  thread_.join();  // by itself
+  EXPECT_TRUE(loop_->done());
+  EXPECT_EQ(loop_->snapshot().state, "done");
+  EXPECT_EQ(loop_->next(), 13u);
+  EXPECT_EQ(sink_->kept, Numbers(4, 13, {}));
+  EXPECT_GE(paces, 1);
+}
+
+TEST_F(DeliveryLoopTest, ALoopWaitsForEventsBelowItsEnd) {
+  end_ = 15;
+  Append(0, 10);
+  Start("SELECT n FROM input");
+  WaitFor([&] { return loop_->next() == 10; });
+  EXPECT_FALSE(loop_->done());
+  Append(10, 20);
+  WaitFor([&] { return loop_->done(); });
+  Stop();
+  EXPECT_EQ(sink_->kept, Numbers(0, 15, {}));
+}
+
+TEST(CollectedLetters, KeepsTheFirstAndCountsAll) {
+  CollectedLetters letters(2);
+  DeadLetter letter;
+  letter.reason = "bad";
+  EXPECT_EQ(*letters.AppendAndWait("orders", {letter}, {}), 0u);
+  EXPECT_EQ(*letters.AppendAndWait("orders", {letter, letter}, {}), 1u);
+  EXPECT_EQ(letters.count(), 3u);
+  ASSERT_EQ(letters.letters().size(), 2u);
+  EXPECT_EQ(letters.letters()[1].number, 1u);
 }
 
 }  // namespace

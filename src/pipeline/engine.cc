@@ -16,6 +16,7 @@ namespace {
 
 constexpr int64_t kSampleUs = 1'000'000;
 constexpr int64_t kRetainEverySamples = 10;
+constexpr int64_t kHeadEveryNs = 3'600'000'000'000;
 constexpr int64_t kProgressUs = 200'000;
 constexpr int64_t kStandstillUs = 60'000'000;  // `run --once` gives up when nothing went forward so long
 
@@ -39,6 +40,7 @@ Result<std::unique_ptr<Engine>> Engine::Open(EngineOptions options) {
   FAIL_IF_ERROR(state->OpenStores());
   FAIL_IF_ERROR(state->ApplyFiles());
   FAIL_IF_ERROR(state->OpenStreams());
+  FAIL_IF_ERROR(state->FinishCutovers());
   FAIL_IF_ERROR(state->OpenPipelines());
   for (const auto& [name, reason] : state->broken_pipelines) state->notices.push_back(reason);
   return std::unique_ptr<Engine>(new Engine(std::move(state)));
@@ -47,7 +49,10 @@ Result<std::unique_ptr<Engine>> Engine::Open(EngineOptions options) {
 Status Engine::Start() {
   State& s = *state_;
   RETURN_IF_ERROR(s.control->Append(ControlKind::kStarted, "", s.options.who));
-  RETURN_IF_ERROR(s.OpenSources());
+  s.LogHead("_control at the start");
+  if (!s.options.isolated) RETURN_IF_ERROR(s.OpenSources());
+  RETURN_IF_ERROR(s.OpenCommands(true));
+  s.commands_started = true;
   s.StartPipelines();
   s.StartSources();
   s.sampler = std::jthread([&s](std::stop_token stop) { s.Sample(stop); });
@@ -70,9 +75,13 @@ Status Engine::RunOnce(std::stop_token stop, std::function<void(const EngineStat
     Status status = each.get();
     if (first.ok()) first = status;
   }
-  RETURN_IF_ERROR(s.DeliverToEnd(stop, [&] {
+  auto show = [&] {
     if (progress) progress(TakeStatus());
-  }));
+  };
+  for (bool goes_on = true; goes_on && !stop.stop_requested();) {
+    RETURN_IF_ERROR(s.DeliverToEnd(stop, show));
+    ASSIGN_OR_RETURN(goes_on, s.ReplaysToEnd(stop, show));  // what they gave to streams is delivered too
+  }
   return first;
 }
 
@@ -86,30 +95,47 @@ Status Engine::DeliverAll(std::stop_token stop, std::function<void(const EngineS
   });
 }
 
-Status Engine::Stop() {
+Status Engine::Stop(bool discard) {
   State& s = *state_;
   if (s.stopped) return OkStatus();
   s.stopped = true;
   s.stopping = true;
+  std::vector<std::shared_ptr<State::RunningReplay>> replays;
+  {
+    std::shared_lock lock(s.mutex);
+    for (const auto& [id, replay] : s.replays) replays.push_back(replay);
+  }
+  for (const auto& replay : replays) replay->conductor.request_stop();
+  for (const auto& replay : replays) s.EndReplay(*replay);
   std::lock_guard change(s.change_mutex);
   if (s.sampler.joinable()) {
     s.sampler.request_stop();
     s.sampler.join();
     s.sampled_ns = 0;
   }
+  s.StopCommands();
+  if (s.letter_replayer.joinable()) {
+    s.letter_replayer.request_stop();
+    s.letter_replayer.join();
+  }
   for (auto& [name, source] : s.sources) source->thread.request_stop();
   for (auto& [name, source] : s.sources)
     if (source->thread.joinable()) source->thread.join();
   bool was_started = s.pipelines_started;
+  std::vector<std::shared_ptr<PipelineRuntime>> running;
   {
-    std::unique_lock lock(s.mutex);
-    for (auto& [name, pipeline] : s.pipelines) pipeline->Stop();
-    for (auto& pipeline : s.ending_pipelines) pipeline->Stop();
+    std::shared_lock lock(s.mutex);
+    for (const auto& [name, pipeline] : s.pipelines) running.push_back(pipeline);
+    running.insert(running.end(), s.ending_pipelines.begin(), s.ending_pipelines.end());
   }
+  // Without the lock: a stream sink that is being opened looks its target up under it.
+  for (const auto& pipeline : running) pipeline->Stop();
+  running.clear();
   Status status;
   if (was_started && !s.options.read_only)
     status = s.control->Append(ControlKind::kStopped, "", s.options.who);
-  if (s.tables && !s.options.read_only) {
+  if (s.head_logged_ns != 0) s.LogHead("_control at the stop");
+  if (s.tables && !s.options.read_only && !discard) {
     Status saved = s.tables->FoldAll();
     if (saved.ok()) saved = s.tables->Checkpoint();
     if (status.ok()) status = saved;
@@ -123,7 +149,9 @@ Status Engine::Stop() {
     std::unique_lock lock(s.mutex);
     s.pipelines.clear();
     s.ending_pipelines.clear();
+    s.replays.clear();
     s.sources.clear();
+    s.command_runners.clear();
     s.ingests.clear();
   }
   s.tables.reset();
@@ -185,7 +213,13 @@ TableStore& Engine::tables() { return *state_->tables; }
 DeadLetters& Engine::dead_letters() { return *state_->dead_letters; }
 FileSystem& Engine::fs() { return *state_->options.fs; }
 Clock& Engine::clock() { return *state_->options.clock; }
+Random& Engine::random() { return *state_->options.random; }
 const Registry& Engine::registry() const { return *state_->options.registry; }
+std::string Engine::temporary_directory() const { return state_->folder->temporary_path(); }
+bool Engine::read_only() const { return state_->options.read_only; }
+std::string Engine::data_directory() const { return state_->folder->path(); }
+std::string Engine::sandboxes_directory() const { return state_->folder->path() + "/sandboxes"; }
+std::string Engine::log_directory() const { return state_->folder->log_path(); }
 
 std::string Engine::data_uuid() const {
   return FormatUuid(reinterpret_cast<const char*>(state_->log->uuid().data()));
@@ -227,6 +261,10 @@ Status Engine::DropTable(const std::string& name, const std::string& who) {
   if (!state_->tables->Find(name)) return NotFound("no table '{}'", name);
   for (const auto& [table, spec] : TablesOf(*project()))
     if (table == name) return Conflict("table '{}' is written by a pipeline; remove its sink first", name);
+  Catalog catalog = state_->control->catalog();
+  for (const auto& [id, replay] : catalog.replays())
+    if (replay.is_open() && replay.spec.Writes(name))
+      return Conflict("replay {} writes table '{}'; cancel it first", id, name);
   RETURN_IF_ERROR(state_->control->Append(ControlKind::kTableDropped, name, who));
   return state_->tables->Drop(name);
 }
@@ -364,13 +402,14 @@ Status Engine::State::DeliverToEnd(std::stop_token stop, const std::function<voi
   bool stands_still = false;
   uint64_t reached = 0;
   int64_t reached_ns = options.clock->MonotonicNs();
+  auto has_letters = [&] { return letter_replayer.joinable() && !control->letters()->Pending().empty(); };
   while (!stop.stop_requested()) {
     // A stream sink may have appended to a stream after its readers were looked at: all must be at the end
     // twice without progress between.
     auto look = [&] {
       std::shared_lock lock(mutex);
       uint64_t sum = 0;
-      bool at_end = true;
+      bool at_end = !has_letters();
       for (const auto& [name, pipeline] : pipelines) {
         sum += pipeline->Progress();
         at_end = at_end && pipeline->AtEnd();
@@ -395,10 +434,25 @@ Status Engine::State::DeliverToEnd(std::stop_token stop, const std::function<voi
   std::shared_lock lock(mutex);
   for (const auto& [name, pipeline] : pipelines) {
     PipelineStatus status = pipeline->status();
-    if (status.state == "failed" || (stands_still && !pipeline->AtEnd()))
-      return Invalid("pipeline {}: {}", name, status.reason.empty() ? "it stands still" : status.reason);
+    if (status.state == "failed" || (status.state == "paused" && !status.reason.empty()))
+      return Invalid("pipeline {}: {}", name, status.reason);
+    if (!stands_still || pipeline->AtEnd()) continue;
+    for (const SinkStatus& sink : status.sinks)
+      if (sink.lag_events > 0)
+        return Invalid(
+            "pipeline {}, sink {}: nothing went forward for {} s, {} {} left ({}); put that right and run "
+            "again, "
+            "or set events aside: millstream pipeline skip {} --sink {}",
+            name, sink.id, kStandstillUs / 1'000'000, FormatCount(sink.lag_events),
+            sink.lag_events == 1 ? "event is" : "events are",
+            sink.reason.empty() ? "it stands still" : sink.reason, name, sink.id);
+    return Invalid("pipeline {}: it stands still", name);
   }
   for (const auto& [name, reason] : broken_pipelines) return Invalid("{}", reason);
+  if (stands_still && has_letters())
+    return Unavailable(
+        "dead letters that are sent again have not arrived in {} s; the next run goes on with them",
+        kStandstillUs / 1'000'000);
   return OkStatus();
 }
 
@@ -418,6 +472,10 @@ void Engine::State::Sample(std::stop_token stop) {
       WarnOfWindows(later);
     }
     Reap();
+    PauseExceeded();
+    RetryBroken();
+    if (head_logged_ns != 0 && options.clock->MonotonicNs() - head_logged_ns > kHeadEveryNs)
+      LogHead("_control");
     if (++samples % kRetainEverySamples == 0) {
       SetLowWater();
       if (auto status = log->Retain(); !status.ok() && options.logger != nullptr)

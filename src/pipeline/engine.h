@@ -7,8 +7,10 @@
 // (pipeline, sink, partition), one sampler. Failure: a failed sync calls on_fatal (the process exits 74).
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -20,13 +22,18 @@
 #include "base/file_system.h"
 #include "base/random.h"
 #include "base/status.h"
+#include "catalog/control.h"
 #include "catalog/project.h"
 #include "event/position.h"
 #include "log/log.h"
 #include "pipeline/change.h"
+#include "pipeline/command.h"
 #include "pipeline/dead_letters.h"
 #include "pipeline/ingest.h"
+#include "pipeline/letters.h"
+#include "pipeline/replay.h"
 #include "pipeline/status.h"
+#include "pipeline/version_gate.h"
 #include "tables/table_store.h"
 
 namespace millstream {
@@ -45,8 +52,23 @@ struct EngineOptions {
   std::string who;             // of `_control` events: "USER@HOST"
   bool applies_files = true;   // else what is live holds as it is, whatever the files say
   bool read_only = false;      // `query` without a server: no loops, no sources, nothing is applied
+  bool isolated = false;       // a sandbox: no sources, no retention, no disk kept in reserve
+  std::map<std::string, Position> starts{};  // of pipelines that are made now, in place of their own
   int64_t lock_wait_us = 5'000'000;
   std::function<void(Status)> on_fatal;
+};
+
+/// A pipeline as history has it.
+struct PastPipeline {
+  uint64_t generation = 0;
+  Boundary start;
+  std::vector<std::shared_ptr<const PipelineVersion>> versions;  // ascending
+  /// Sinks that were made anew by then, and with which version: those before it own nothing there.
+  std::map<std::string, uint64_t> rebuilt;
+
+  /// Versions that own something of what such sinks got; the first of them from the start on.
+  std::vector<std::shared_ptr<const PipelineVersion>> VersionsFor(
+      const std::function<bool(const SinkConfig&)>& is_meant) const;
 };
 
 class Engine {
@@ -68,8 +90,9 @@ class Engine {
   /// Delivers what is in the log up to now, without sources.
   Status DeliverAll(std::stop_token stop, std::function<void(const EngineStatus&)> progress);
   /// Interrupts filters that run, commits what is delivered, syncs, closes. Waits for a commit or a
-  /// checkpoint under way; who must end by a time watches it.
-  Status Stop();
+  /// checkpoint under way; who must end by a time watches it. `discard`: the data folder is to be removed, so
+  /// tables are not put in order first.
+  Status Stop(bool discard = false);
   /// Writes the URL of the listener into the lock file.
   Status Announce(const std::string& url);
 
@@ -87,6 +110,9 @@ class Engine {
   Result<std::optional<OriginPosition>> FindOrigin(const std::string& stream, const std::string& origin,
                                                    const std::string& part);
 
+  /// Decides a command and appends what it gives (pipeline/command.h). kNotFound names the nearest.
+  void Decide(const CommandRequest& request, CommandDone done);
+
   // What exists
   std::shared_ptr<const Project> project() const;  // what is live
   const std::vector<std::string>& notices()
@@ -103,8 +129,16 @@ class Engine {
   DeadLetters& dead_letters();
   FileSystem& fs();
   Clock& clock();
+  Random& random();
   const Registry& registry() const;
   std::string data_uuid() const;
+  bool read_only() const;
+  std::string data_directory() const;
+  /// Where sandboxes have their data folders.
+  std::string sandboxes_directory() const;
+  std::string log_directory() const;
+  /// A folder for what is only needed while the process runs; emptied at its start.
+  std::string temporary_directory() const;
 
   // Changes of what runs (pipeline/change.h), one after another.
   /// What would happen; nothing does.
@@ -113,12 +147,53 @@ class Engine {
   /// stale. A sink that hangs delays nothing but itself.
   tl::expected<ChangePlan, ChangeRefusal> Apply(const ChangeRequest& request);
 
+  /// What `_control` says now.
+  Catalog catalog() const;
+  /// That a sandbox was made, dropped or has expired; durable on return. `why`: of a drop that nobody asked
+  /// for.
+  Status RecordSandbox(ControlKind kind, const SandboxRecord& sandbox, const std::string& who,
+                       const std::string& why = "");
   /// All events of `_control`, the oldest first.
   Result<std::vector<ControlEvent>> History();
   /// The definitions that held with a version.
   Result<Node> DefinitionsOf(uint64_t version);
+  /// The pipelines that there were at a time, each with all of its versions, also later ones: which of them
+  /// owns an offset their boundaries tell. kNotFound: nothing had been applied yet.
+  Result<std::map<std::string, PastPipeline>> PipelinesAt(int64_t time_us);
+  /// A place for history that runs to answer a question: memory, disk and cores bound how many there are.
+  /// kExhausted: all are taken. It is given back with the last copy; whoever has it says how far it is.
+  struct PastPlace {
+    std::atomic<uint64_t> done{0}, total{0};  // events
+    std::atomic<bool> is_answered{false};     // it is only kept, for the next question
+  };
+  Result<std::shared_ptr<PastPlace>> TakePastPlace();
+  std::vector<std::shared_ptr<const PastPlace>> PastPlaces() const;
+  /// The pipelines that there are, each with the version that is live as the only one.
+  std::map<std::string, PastPipeline> PipelinesNow();
+
+  // Replays (pipeline/replay.h): history beside the live pipelines.
+  /// Durable in `_control` on return; goes on by itself after a restart, until it has ended.
+  tl::expected<ReplayStatus, ChangeRefusal> StartReplay(const ReplayRequest& request);
+  std::vector<ReplayStatus> Replays() const;
+  Result<ReplayStatus> FindReplay(uint64_t id) const;
+  /// Resuming one that failed tries again. kConflict if it has ended.
+  Status SetReplayPaused(uint64_t id, bool paused, const std::string& who);
+  /// What it has written stays, save tables that were being made anew.
+  Status CancelReplay(uint64_t id, const std::string& who);
+
+  /// Sends dead letters again (pipeline/letters.h); durable in `_control` on return, and done if that took
+  /// no longer than `wait_us`. Without StartDelivery or Start before it delivers all that there is.
+  Result<LettersAnswer> ReplayLetters(const LettersRequest& request, std::stop_token stop);
+  /// They stay in the log and count no more.
+  Result<LettersAnswer> DropLetters(const LettersRequest& request);
+  /// What became of all letters.
+  std::shared_ptr<const LetterBook> letters() const;
 
   // Operation
+  /// Sets events aside that a sink cannot take: the next `events` of each partition in which it cannot go on
+  /// (or of `partition`) become dead letters. Answers up to where. kConflict: it is not stuck.
+  Result<Position> SkipEvents(const std::string& pipeline, const std::string& sink,
+                              std::optional<uint32_t> partition, uint64_t events, const std::string& who);
   Status SetPipelinePaused(const std::string& name, bool paused, const std::string& who);
   Status SetSourcePaused(const std::string& name, bool paused, const std::string& who);
   Status DropTable(const std::string& name, const std::string& who);

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "base/logging.h"
+#include "catalog/edit.h"
 #include "pipeline/engine_state.h"
 #include "pipeline/object_text.h"
 
@@ -30,6 +31,7 @@ struct Engine::State::Decided {
   std::shared_ptr<const Project> live;
   Project proposed;
   ChangeDecision decision;
+  std::set<std::string> rebuild;  // tables, as asked for
   std::shared_ptr<Project> next;
   std::map<std::string, PipelineRuntime::Bound> bound;  // pipelines that run and change
 };
@@ -55,10 +57,15 @@ tl::expected<ChangePlan, ChangeRefusal> Engine::Apply(const ChangeRequest& reque
                  request.plan, plan.hash),
         {},
         std::move(plan)});
+  Status status = s.CheckNotRebuilt(decided.decision.changes);
   bool is_known = request.edit || decided.proposed.hash == decided.catalog.files_hash();
-  if (is_known && decided.decision.root == decided.catalog.root()) return plan;
-  Status status = s.Carry(request, decided, plan);
+  bool is_same = is_known && decided.decision.root == decided.catalog.root();
+  if (status.ok() && !is_same) status = s.Carry(request, decided, plan);
   if (!status.ok()) return tl::unexpected(Refused(std::move(status)));
+  if (decided.decision.rebuilt.empty()) return plan;
+  auto replay = s.StartRebuild(plan.rebuild, decided.decision.rebuilt, 1, request.who);
+  if (!replay) return tl::unexpected(std::move(replay.error()));
+  plan.replay = *replay;
   return plan;
 }
 
@@ -69,6 +76,7 @@ std::optional<ChangeRefusal> Engine::State::Decide(const ChangeRequest& request,
     decided.live = project;
   }
   ChangeOptions change = request.options;
+  decided.rebuild = change.rebuild;
   if (request.edit) {
     auto root = request.edit(decided.catalog.root());
     if (!root) return Refused(root.error());
@@ -80,7 +88,8 @@ std::optional<ChangeRefusal> Engine::State::Decide(const ChangeRequest& request,
     decided.proposed = request.files;
   }
   std::map<std::string, uint64_t> events;
-  for (const auto& [name, config] : decided.live->streams) events[name] = EventsIn(name);
+  for (const auto& [name, config] : decided.live->streams)
+    events[name] = EventsIn(name) + dead_letters->Count(name);
   decided.decision =
       DecideChange(decided.proposed, *decided.live, decided.catalog, *options.registry, change, events);
   ChangeDecision& decision = decided.decision;
@@ -96,8 +105,24 @@ std::optional<ChangeRefusal> Engine::State::Decide(const ChangeRequest& request,
     decided.next->server = options.project.server;
     auto held_back = BindChanged(decided);
     if (!held_back) return Refused(held_back.error());
-    if (!*held_back) return std::nullopt;
+    if (!*held_back) break;
   }
+  return CheckRebuilt(decided);
+}
+
+/// What is to be live once tables were made anew must be sound too; and who asks for a table must mean one.
+std::optional<ChangeRefusal> Engine::State::CheckRebuilt(const Decided& decided) {
+  std::set<std::string> unknown = decided.rebuild;
+  for (const auto& [name, pipeline] : decided.next->pipelines)
+    for (const SinkConfig& sink : pipeline.sinks)
+      if (sink.kind == "table") unknown.erase(TableOf(sink));
+  if (!unknown.empty()) return Refused(NotFound("rebuild: no pipeline writes table '{}'", *unknown.begin()));
+  if (decided.decision.rebuilt.empty()) return std::nullopt;
+  Faults faults, warnings;
+  Project next = ParseProject(WithDefinitions(decided.decision.root, decided.decision.rebuilt),
+                              options.project.directory, *options.registry, faults);
+  if (faults.empty()) CheckProject(next, *options.registry, faults, warnings);
+  return faults.empty() ? std::nullopt : std::optional(Refused(faults));
 }
 
 /// Binds the new versions of pipelines that run. True if one was held back, because a table that it writes
@@ -146,12 +171,14 @@ ChangePlan Engine::State::PlanOf(const Decided& decided) {
   plan.hash = decided.decision.Hash(decided.catalog);
   plan.base_version = decided.catalog.version();
   plan.version = plan.base_version;
+  plan.held = decided.decision.refused.size();
+  if (!decided.decision.rebuilt.empty()) plan.rebuild.assign(decided.rebuild.begin(), decided.rebuild.end());
   std::map<std::string, double> rates;
   double sum = 0;
   {
     std::shared_lock lock(mutex);
     for (const auto& [name, pipeline] : pipelines) {
-      double rate = pipeline->EventsPerBusySecond();
+      double rate = pipeline->WorkDone().EventsPerSecond();
       if (rate <= 0) continue;
       rates[name] = rate;
       sum += rate;
@@ -170,7 +197,7 @@ ChangePlan Engine::State::PlanOf(const Decided& decided) {
     if (stream == nullptr) continue;  // it is made with the change
     Boundary start;
     auto record = decided.catalog.pipelines().find(name);
-    if (change.how == "backfill" && record != decided.catalog.pipelines().end()) {
+    if (record != decided.catalog.pipelines().end()) {
       start = record->second.start.offsets;
     } else if (change.how == "backfill") {
       if (auto resolved = ResolveStart(config->second, decided.next->streams.at(config->second.stream)))
@@ -236,7 +263,9 @@ Status Engine::State::Carry(const ChangeRequest& request, Decided& decided, Chan
       planned.held_us = changed->held_ns / 1000;
     }
   }
-  return ChangeSources(*decided.live, *next);
+  if (commands_started) RETURN_IF_ERROR(OpenCommands(false));
+  RETURN_IF_ERROR(ChangeSources(*decided.live, *next));
+  return FinishPurges();
 }
 
 Result<PipelineRuntime::Changed> Engine::State::TakeOver(PipelineRuntime& running,
@@ -273,6 +302,27 @@ Status Engine::State::ChangeStreams(const Project& live, const Project& next) {
   }
   std::unique_lock lock(mutex);
   std::erase_if(ingests, [&](const auto& each) { return !next.streams.contains(each.first); });
+  return OkStatus();
+}
+
+Status Engine::State::FinishPurges() {
+  Catalog catalog = control->catalog();
+  for (const std::string& name : catalog.purges()) {
+    auto replays_it = [&](const auto& replay) {
+      return replay.second.is_open() &&
+             std::any_of(replay.second.spec.starts.begin(), replay.second.spec.starts.end(),
+                         [&](const auto& start) { return start.second.stream == name; });
+    };
+    if (std::any_of(catalog.replays().begin(), catalog.replays().end(), replays_it)) continue;
+    {
+      std::shared_lock lock(mutex);
+      auto reads = [&](const auto& pipeline) { return pipeline->stream_name() == name; };
+      if (std::any_of(ending_pipelines.begin(), ending_pipelines.end(), reads)) continue;
+    }
+    RETURN_IF_ERROR(log->RemoveStream(name));
+    RETURN_IF_ERROR(log->RemoveStream(DeadStreamName(name)));
+    RETURN_IF_ERROR(control->Append(ControlKind::kPurged, name, options.who));
+  }
   return OkStatus();
 }
 
@@ -324,6 +374,10 @@ std::string ChangePlan::ToJson() const {
       object.Number("version", version);
     else
       object.Text("plan", hash).Number("base_version", base_version);
+    if (replay != 0) object.Number("replay", replay);
+    if (held != 0) object.Number("held", held);
+    if (!rebuild.empty())
+      object.Array("rebuild", rebuild, [&](const std::string& table) { AppendJsonString(out, table); });
     object.Array("changes", changes, [&](const PlannedChange& planned) {
       ObjectText change(out);
       change.Text("path", planned.what.path)
@@ -352,6 +406,8 @@ void Engine::State::Reap() {
   }
   for (const auto& pipeline : ended) pipeline->Stop();
   for (const auto& pipeline : running) (void)pipeline->Reap();
+  if (Status purged = FinishPurges(); !purged.ok() && options.logger != nullptr)
+    options.logger->Warn("a removed stream's events are still there", {{"reason", purged.message()}});
 }
 
 }  // namespace millstream

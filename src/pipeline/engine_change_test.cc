@@ -1,4 +1,5 @@
 // What runs changes while events flow: who made which row, and what a change says of itself.
+#include "pipeline/control_log.h"
 #include "pipeline/engine_test_support.h"
 
 namespace millstream {
@@ -216,6 +217,57 @@ TEST_F(ChangeTest, AContractChangesForEventsToCome) {
   WaitForRows(30);
   std::lock_guard lock(collected_.mutex);
   EXPECT_EQ(collected_.places["a"].size(), 30u);
+}
+
+TEST_F(ChangeTest, APurgedStreamIsGoneAndItsNameIsFree) {
+  ASSERT_TRUE(Open().ok());
+  ASSERT_TRUE(engine_->Start().ok());
+  Ingest("orders", 0, 50);
+  WaitForRows(50);
+  auto is_there = [&] { return std::filesystem::exists(directory_ + "/data/log/orders"); };
+  ASSERT_TRUE(is_there());
+  ChangeRequest removal = Request("streams:\n  clicks: {}\n");
+  removal.options.prune = true, removal.options.purge = {"orders"};
+  auto removed = engine_->Apply(removal);
+  ASSERT_TRUE(removed) << removed.error().status.ToString();
+  for (int i = 0; i < 1000 && is_there(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_FALSE(is_there());
+  for (int i = 0; i < 1000 && engine_->History()->back().kind != ControlKind::kPurged; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_FALSE(std::filesystem::exists(directory_ + "/data/log/_dead_orders"));
+  {
+    std::lock_guard lock(collected_.mutex);
+    collected_.offsets.clear(), collected_.places.clear();
+  }
+  std::string other = Stamped(1);
+  other.replace(other.find("partitions: 2"), 13, "partitions: 3");
+  Apply(other);
+  EXPECT_EQ(Ingest("orders", 0, 10).accepted, 10u);
+  EXPECT_EQ(engine_->log().Find("orders")->partitions(), 3u);
+  WaitForRows(10);
+}
+
+TEST_F(ChangeTest, AStartFinishesAPurge) {
+  ASSERT_TRUE(Open().ok());
+  Ingest("orders", 0, 50);
+  ASSERT_TRUE(engine_->Stop().ok());
+  engine_.reset();
+  {
+    // As a crash leaves it that comes after the event and before its effect.
+    auto log = Log::Open(fs_, clock_, random_, directory_ + "/data/log", {}, [](Status) {});
+    ASSERT_TRUE(log) << log.error().ToString();
+    auto control = ControlLog::Open(**log, clock_);
+    ControlEvent event;
+    event.kind = ControlKind::kApply, event.version = 2, event.purges = {"orders"};
+    event.root.kind = Node::Kind::kMap;
+    ASSERT_TRUE((*control)->Append(event).ok());
+    ASSERT_TRUE((*log)->Close().ok());
+  }
+  Write("streams:\n  clicks: {}\n");
+  Status status = Open();
+  ASSERT_TRUE(status.ok()) << status.ToString();
+  EXPECT_FALSE(std::filesystem::exists(directory_ + "/data/log/orders"));
+  EXPECT_EQ(engine_->History()->at(3).kind, ControlKind::kPurged);
 }
 
 }  // namespace

@@ -1,7 +1,21 @@
 // What `_control` tells of the past.
+#include "base/text.h"
 #include "pipeline/engine_state.h"
 
 namespace millstream {
+
+Catalog Engine::catalog() const { return state_->control->catalog(); }
+
+Status Engine::RecordSandbox(ControlKind kind, const SandboxRecord& sandbox, const std::string& who,
+                             const std::string& why) {
+  ControlEvent event;
+  event.kind = kind;
+  event.name = sandbox.name;
+  event.who = who;
+  event.selection = why;
+  if (kind == ControlKind::kSandboxCreated) event.sandbox = sandbox;
+  return state_->control->Append(std::move(event));
+}
 
 Result<std::vector<ControlEvent>> Engine::History() {
   ASSIGN_OR_FAIL(auto reader, state_->log->Find(kControlStream)->partition(0).Read(0));
@@ -17,11 +31,99 @@ Result<std::vector<ControlEvent>> Engine::History() {
   }
 }
 
+std::vector<std::shared_ptr<const PipelineVersion>> PastPipeline::VersionsFor(
+    const std::function<bool(const SinkConfig&)>& is_meant) const {
+  uint64_t since = 0;
+  for (const auto& version : versions)
+    for (const SinkConfig& sink : version->config.sinks)
+      if (auto made = rebuilt.find(sink.id); made != rebuilt.end() && is_meant(sink)) since = made->second;
+  std::vector<std::shared_ptr<const PipelineVersion>> owners;
+  for (const auto& version : versions)
+    if (version->number >= since) owners.push_back(version);
+  return owners.empty() ? versions : owners;
+}
+
 Result<Node> Engine::DefinitionsOf(uint64_t version) {
   ASSIGN_OR_FAIL(std::vector<ControlEvent> events, History());
   for (ControlEvent& event : events)
-    if (event.kind == ControlKind::kApply && event.version == version) return std::move(event.root);
+    if (event.is_apply() && event.version == version) return std::move(event.root);
   return Fail(NotFound("there is no version {}; `millstream history` lists them", version));
+}
+
+Result<std::map<std::string, PastPipeline>> Engine::PipelinesAt(int64_t time_us) {
+  State& s = *state_;
+  ASSIGN_OR_FAIL(std::vector<ControlEvent> events, History());
+  std::map<std::string, PipelineRecord> records;
+  std::shared_ptr<const Node> root;
+  int64_t first_us = 0;
+  for (ControlEvent& event : events) {
+    if (event.is_apply()) {
+      root = std::make_shared<const Node>(std::move(event.root));
+      if (first_us == 0) first_us = event.when_us;
+      if (event.when_us > time_us) continue;
+      std::map<std::string, PipelineRecord> then;
+      for (const auto& [name, generation] : event.generations) {
+        auto known = records.find(name);
+        PipelineRecord& record = then[name];
+        if (known != records.end() && known->second.generation == generation)
+          record = std::move(known->second);
+        record.generation = generation;
+        if (auto start = event.starts.find(name); start != event.starts.end()) record.start = start->second;
+      }
+      records = std::move(then);
+      for (const auto& [name, sinks] : event.rebuilt)
+        for (const std::string& sink : sinks) records[name].rebuilt[sink] = event.version;
+    } else if (event.kind == ControlKind::kActivated) {
+      auto record = records.find(event.name);
+      if (record != records.end() && record->second.generation == event.generation)
+        record->second.versions.push_back({event.version, event.boundary, root});
+    }
+  }
+  if (first_us == 0 || first_us > time_us)
+    return Fail(NotFound("nothing had been applied yet at {}: the first time was {}", FormatTime(time_us),
+                         FormatTime(first_us)));
+  std::map<std::string, PastPipeline> pipelines;
+  for (const auto& [name, record] : records)
+    pipelines[name] = {record.generation, record.start.offsets, s.VersionsOf(name, record), record.rebuilt};
+  return pipelines;
+}
+
+Result<std::shared_ptr<Engine::PastPlace>> Engine::TakePastPlace() {
+  constexpr size_t kPlaces = 2;
+  std::lock_guard lock(state_->past_mutex);
+  std::erase_if(state_->past_places, [](const auto& place) { return place.expired(); });
+  if (state_->past_places.size() >= kPlaces)
+    return Fail(Exhausted("{} questions about the past are being answered already", kPlaces));
+  auto place = std::make_shared<PastPlace>();
+  state_->past_places.push_back(place);
+  return place;
+}
+
+std::vector<std::shared_ptr<const Engine::PastPlace>> Engine::PastPlaces() const {
+  std::vector<std::shared_ptr<const PastPlace>> places;
+  std::lock_guard lock(state_->past_mutex);
+  for (const auto& each : state_->past_places)
+    if (std::shared_ptr<const PastPlace> place = each.lock()) places.push_back(std::move(place));
+  return places;
+}
+
+std::map<std::string, PastPipeline> Engine::PipelinesNow() {
+  State& s = *state_;
+  std::shared_ptr<const Project> live = project();
+  Catalog catalog = s.control->catalog();
+  std::map<std::string, PastPipeline> pipelines;
+  for (const auto& [name, config] : live->pipelines) {
+    auto record = catalog.pipelines().find(name);
+    auto stream = live->streams.find(config.stream);
+    if (record == catalog.pipelines().end() || stream == live->streams.end()) continue;
+    uint64_t number = std::max<uint64_t>(record->second.active_version, 1);
+    pipelines[name] = {
+        record->second.generation,
+        record->second.start.offsets,
+        {std::make_shared<PipelineVersion>(PipelineVersion{number, config, stream->second, {}})},
+        {}};
+  }
+  return pipelines;
 }
 
 }  // namespace millstream

@@ -1,7 +1,9 @@
 // The steps of a start (SEMANTICS, "Start"): lock → `_control` → streams → DuckDB → stored offsets → loops.
 #include "base/logging.h"
 #include "base/text.h"
+#include "base/thread.h"
 #include "event/literals.h"
+#include "log/backup.h"
 #include "pipeline/engine_state.h"
 
 namespace millstream {
@@ -11,12 +13,25 @@ Status Engine::State::OpenStores() {
     return NotFound("there is no data in {} yet", options.data_directory);
   ASSIGN_OR_RETURN(
       folder, DataFolder::Open(*options.fs, *options.clock, options.data_directory, options.lock_wait_us));
+  ASSIGN_OR_RETURN(auto backup, RestoreBackup(*options.fs, folder->path()));
+  if (backup)
+    notices.push_back(fmt::format(
+        "this folder was a backup of {}: tables are made anew from its log, sinks outside go on where "
+        "they stand, and what came to the log later is not here; the server that it was taken of must not "
+        "run "
+        "beside this one",
+        FormatTime(backup->taken_us)));
   LogOptions log_options;
   log_options.metrics = &metrics;
   log_options.free_space_floor = options.project.server.limits.free_space;
+  if (options.isolated) {  // its segments are links to those of another log, which a merge would copy
+    log_options.reserve_bytes = 0;
+    log_options.merge_in_background = false;
+  }
   ASSIGN_OR_RETURN(log, Log::Open(*options.fs, *options.clock, *options.random, folder->log_path(),
                                   log_options, options.on_fatal));
   ASSIGN_OR_RETURN(control, ControlLog::Open(*log, *options.clock));
+  if (!options.read_only) RETURN_IF_ERROR(FinishPurges());
   DatabaseOptions database_options;
   database_options.memory_bytes = options.project.server.memory_bytes;
   database_options.temp_directory = folder->temporary_path();
@@ -37,7 +52,7 @@ Status Engine::State::OpenStores() {
 Status Engine::State::OpenTables(const DatabaseOptions& database_options) {
   tables.reset(), database.reset();
   ASSIGN_OR_RETURN(database, Database::Open(folder->tables_path(), database_options));
-  ASSIGN_OR_RETURN(tables, TableStore::Open(*database, *options.clock));
+  ASSIGN_OR_RETURN(tables, TableStore::Open(*database, *options.clock, options.on_fatal));
   return OkStatus();
 }
 
@@ -114,6 +129,11 @@ Status Engine::State::ApplyFiles() {
   event.who = options.who;
   for (const std::string& name : decision.new_pipelines) {
     const PipelineConfig& pipeline = next->pipelines.at(name);
+    if (auto given = options.starts.find(name);
+        given != options.starts.end() && given->second.stream == pipeline.stream) {
+      event.starts[name] = given->second;
+      continue;
+    }
     ASSIGN_OR_RETURN(event.starts[name], ResolveStart(pipeline, next->streams.at(pipeline.stream)));
   }
   RETURN_IF_ERROR(control->Append(std::move(event)));
@@ -155,7 +175,8 @@ Status Engine::State::OpenStreams() {
 Status Engine::State::OpenStream(const StreamConfig& config) {
   const std::string& name = config.shape.name;
   ASSIGN_OR_RETURN(Stream * stream, log->OpenStream(name, config.shape.partitions));
-  stream->SetLayout(config.shape.contract, config.shape.codec, config.retention);
+  stream->SetLayout(config.shape.contract, config.shape.codec,
+                    options.isolated ? Retention() : config.retention);
   RETURN_IF_ERROR(dead_letters->Open(name));
   auto ingest =
       std::make_shared<StreamIngest>(config, *stream, *dead_letters, *database, keys, *options.clock);
@@ -235,6 +256,8 @@ Status Engine::State::OpenPipeline(const std::string& name, const PipelineConfig
   auto runtime =
       std::make_shared<PipelineRuntime>(MakeRuntimeContext(), name, config.stream, record.generation,
                                         std::move(versions), record.start.offsets);
+  runtime->SetRebuilt(record.rebuilt);
+  runtime->SetSkips(record.skips);
   Status status = runtime->Open(wanted);
   if (status.code() == Code::kIo) return status;
   if (!status.ok()) {
@@ -288,9 +311,17 @@ Status Engine::State::OpenSources() {
 
 void Engine::State::StartPipelines() {
   Catalog catalog = control->catalog();
-  std::shared_lock lock(mutex);
-  for (auto& [name, pipeline] : pipelines) pipeline->Start(catalog.pipelines().at(name).paused);
-  pipelines_started = true;
+  {
+    std::shared_lock lock(mutex);
+    for (auto& [name, pipeline] : pipelines) {
+      const PipelineRecord& record = catalog.pipelines().at(name);
+      pipeline->Start(record.paused, record.paused_because);
+    }
+    pipelines_started = true;
+    if (!options.read_only && !letter_replayer.joinable())
+      letter_replayer = std::jthread([this](std::stop_token stop) { RunLetterReplays(stop); });
+  }
+  RunReplays();
 }
 
 void Engine::State::StartSources() {
@@ -299,7 +330,10 @@ void Engine::State::StartSources() {
   for (auto& [name, source] : sources) {
     if (source->thread.joinable()) continue;
     source->runner.SetPaused(catalog.paused_sources().contains(name));
-    source->thread = std::jthread([runner = &source->runner](std::stop_token stop) { runner->Run(stop); });
+    source->thread = std::jthread([runner = &source->runner](std::stop_token stop) {
+      NameThread("source");
+      runner->Run(stop);
+    });
   }
   sources_started = true;
 }

@@ -13,11 +13,14 @@
 #include <vector>
 
 #include "base/metrics.h"
+#include "catalog/cutover.h"
+#include "pipeline/command_runner.h"
 #include "pipeline/control_log.h"
 #include "pipeline/data_folder.h"
 #include "pipeline/engine.h"
 #include "pipeline/idempotency.h"
 #include "pipeline/pipeline_runtime.h"
+#include "pipeline/replay_run.h"
 #include "pipeline/source_runner.h"
 #include "pipeline/stream_ingest.h"
 #include "pipeline/watchdog.h"
@@ -53,17 +56,80 @@ struct Engine::State {
   struct Decided;
   std::optional<ChangeRefusal> Decide(const ChangeRequest& request, Decided& decided);
   Result<bool> BindChanged(Decided& decided);
+  std::optional<ChangeRefusal> CheckRebuilt(const Decided& decided);
   uint64_t EventsIn(const std::string& stream);
   ChangePlan PlanOf(const Decided& decided);
   Status Carry(const ChangeRequest& request, Decided& decided, ChangePlan& plan);
   Result<PipelineRuntime::Changed> TakeOver(PipelineRuntime& running, const PipelineRuntime::Version& version,
                                             Decided& decided, const std::string& who);
+  /// Removes the events of streams that were removed, once nobody reads them any more.
+  Status FinishPurges();
   static void NoteOn(ChangePlan& plan, const std::string& pipeline, const std::string& note);
   Status ChangeStreams(const Project& live, const Project& next);
   void EndPipelines(const Project& next, const ChangeDecision& decision);
   Status ChangeSources(const Project& live, const Project& next);
   /// Closes what was asked to end and has.
   void Reap();
+
+  // engine_replay.cc
+  struct RunningReplay {
+    uint64_t id = 0;
+    std::unique_ptr<ReplayRun> run;   // null: it could not be opened
+    std::string failure;              // why; guarded by `mutex`
+    bool is_durable = false;          // of a rebuild: its tables were checkpointed
+    std::atomic<bool> closed{false};  // of a rebuild: the live loops of its tables were ended
+    int64_t not_before_ns = 0;        // of a cutover, after one that did not come through
+    std::atomic<bool> over{true};     // the conductor does nothing any more
+    std::jthread conductor;
+  };
+  Result<ReplaySpec> SpecOf(const ReplayRequest& request, const Catalog& catalog);
+  Status CheckPlace(const ReplaySpec& spec, const Project& with_replay);
+  /// The definitions with a pipeline of the replay's own among them; `name` tells which.
+  static Result<Node> WithReplay(const Node& root, const ReplaySpec& spec, std::string* name);
+  Result<std::vector<ReplayRun::Part>> PartsOf(const ReplayRecord& record);
+  /// Opens a replay that `_control` names and lets it run.
+  void RunReplay(uint64_t id);
+  void RunReplays();
+  /// Waits for those that run. False if there were none; kInvalid if one failed or stands still.
+  Result<bool> ReplaysToEnd(std::stop_token stop, const std::function<void()>& progress);
+  void EndReplay(RunningReplay& replay);
+  void Conduct(RunningReplay& replay, std::stop_token stop);
+  void Finish(RunningReplay& replay, std::stop_token stop);
+  bool HasLag();
+  std::shared_ptr<RunningReplay> FindRunning(uint64_t id) const {
+    std::shared_lock lock(mutex);
+    auto found = replays.find(id);
+    return found == replays.end() ? nullptr : found->second;
+  }
+  ReplayStatus StatusOf(const ReplayRecord& record) const;
+
+  // engine_cutover.cc
+  Result<std::vector<ReplayRun::Part>> RebuildPartsOf(const ReplayRecord& record);
+  /// Makes tables anew, under `change_mutex`. The id.
+  tl::expected<uint64_t, ChangeRefusal> StartRebuild(const std::vector<std::string>& names,
+                                                     std::map<std::string, Node> definitions, double share,
+                                                     const std::string& who);
+  /// kConflict if one of the items of these paths is being made anew.
+  Status CheckNotRebuilt(const std::vector<Change>& changes);
+  CutoverFacts FactsOf(const RunningReplay& replay, const ReplayRecord& record);
+  /// One round of looking after a rebuild. True once it has ended.
+  bool LookAfterRebuild(RunningReplay& replay, std::stop_token stop);
+  Status Cutover(RunningReplay& replay, std::stop_token stop);
+  void CloseTables(const ReplaySpec& spec);
+  Status DecideCutover(RunningReplay& replay, const ReplayRecord& record,
+                       std::map<std::string, PipelineRuntime::Bound>& bound);
+  Status SwitchTables(const ReplaySpec& spec);
+  Status DropShadows(const ReplaySpec& spec);
+  Status OpenRebuilt(const ReplayRecord& record, std::map<std::string, PipelineRuntime::Bound>& bound);
+  /// What a crash has left of cutovers and of cancelled rebuilds.
+  Status FinishCutovers();
+
+  // engine_command.cc
+  /// Makes the commands of `project` what can be asked for. `quiet`: nothing is on its way into a stream.
+  Status OpenCommands(bool quiet);
+  CommandContext MakeCommandContext(const std::string& stream, StreamIngest& ingest);
+  std::map<uint32_t, uint64_t> TableNext(const std::string& stream, const std::string& table) const;
+  void StopCommands();
 
   // engine_status.cc
   EngineStatus Count() const;
@@ -78,6 +144,37 @@ struct Engine::State {
                                                      const SinkConfig& sink) const;
   uint64_t EventsAfter(const std::string& stream, const std::map<uint32_t, uint64_t>& next) const;
   void CountStopped(EngineStatus& status) const;
+
+  // engine_watch.cc: what the sampler does about what it sees
+  void PauseExceeded();
+  void RetryBroken();
+  void LogHead(const std::string& message);
+
+  // engine_letters.cc
+  struct ActiveReplay {
+    struct Again {
+      std::string pipeline;
+      uint64_t generation = 0;
+      PipelineRuntime::LettersAgain letters;
+    };
+    bool found = false, appended = false, finished = false;
+    std::vector<Again> again;
+    std::string position, reason, told;
+    uint64_t refused = 0;
+  };
+  std::string WhyNotAgain(const DeadLetter& letter, const std::string& stream);
+  bool IsInLog(const DeadLetter& letter, const std::string& stream);
+  Status SelectLetters(const LettersRequest& request, bool again, LettersAnswer& answer,
+                       LetterReplay& replay);
+  std::vector<std::string> LateSinks(const LetterReplay& replay);
+  Status AppendLetters(const LetterReplay& replay, ActiveReplay& active);
+  /// Whether the live definitions have it.
+  bool HasSink(const std::string& pipeline, const std::string& sink_id) const;
+  Status FindAgain(const LetterReplay& replay, ActiveReplay& active);
+  Result<bool> DeliverLetters(ActiveReplay& active);
+  Status StepReplay(const LetterReplay& replay, ActiveReplay& active);
+  Status FindLostReplays(std::vector<ActiveReplay>& lost);
+  void RunLetterReplays(std::stop_token stop);
 
   // engine.cc
   bool LeadsTo(const SinkConfig& sink, const std::vector<std::string>& tables_asked) const;
@@ -134,15 +231,30 @@ struct Engine::State {
   std::shared_ptr<const Project> project;
   std::map<std::string, std::shared_ptr<StreamIngest>> ingests;
   std::map<std::string, std::shared_ptr<PipelineRuntime>> pipelines;
+  std::map<std::string, std::shared_ptr<CommandDefinition>> commands;
+  std::map<std::string, std::shared_ptr<CommandRunner>> command_runners;  // by stream
   struct RunningSource {
     SourceRunner runner;
     std::jthread thread;
   };
   std::map<std::string, std::unique_ptr<RunningSource>> sources;
   std::vector<std::shared_ptr<PipelineRuntime>> ending_pipelines;  // removed, and still at it
+  std::map<uint64_t, std::shared_ptr<RunningReplay>> replays;      // of this process, ended ones too
   std::map<std::string, std::string> broken_pipelines;             // name, why it does not run
 
-  bool pipelines_started = false, sources_started = false;
+  std::mutex letters_mutex;         // held while letters are chosen and the choice is written
+  std::mutex letter_replays_mutex;  // guards `letter_replays`
+  std::condition_variable_any letters_changed;
+  std::atomic<bool> letters_asked{false};
+  std::map<uint64_t, ActiveReplay> letter_replays;  // of this process, by number
+  std::jthread letter_replayer;
+  int64_t retry_broken_ns = 0, retry_broken_wait_ns = 0;  // the sampler's
+  int64_t head_logged_ns = 0;
+
+  mutable std::mutex past_mutex;
+  std::vector<std::weak_ptr<Engine::PastPlace>> past_places;  // under past_mutex
+
+  bool pipelines_started = false, sources_started = false, commands_started = false;
   bool stopped = false;
   std::atomic<bool> stopping{false};
   std::atomic<int64_t> sampled_ns{0};  // when the sampler last came round; 0: it does not run

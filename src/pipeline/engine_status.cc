@@ -24,6 +24,7 @@ EngineStatus Engine::State::Count() const {
   status.version = MILLSTREAM_VERSION;
   status.idempotency_window_us = LogOptions().key_receipt_window_us;
   status.catalog_version = control->catalog().version();
+  std::shared_ptr<const LetterBook> letters = control->letters();
   std::shared_lock lock(mutex);
   for (const auto& [name, ingest] : ingests) {
     StreamStatus& stream = status.streams.emplace_back();
@@ -38,6 +39,7 @@ EngineStatus Engine::State::Count() const {
             std::min(status.idempotency_window_us, options.clock->WallUs() - bounds.key_receipts_since_us);
     }
     stream.dead = dead_letters->Count(name);
+    stream.dead_open = letters->OpenOf(name, stream.dead);
     stream.bytes_in = ingest->bytes_in();
     stream.dedupe_window_us = ingest->dedupe_window_us();
     stream.dedupe_shrunk =
@@ -105,6 +107,7 @@ void Engine::State::WarnOfWindows(const EngineStatus& status) {
 }
 
 void Engine::State::SetLowWater() {
+  Catalog catalog = control->catalog();
   std::shared_lock lock(mutex);
   for (const auto& [name, ingest] : ingests) {
     for (uint32_t p = 0; p < ingest->stream().partitions(); ++p) {
@@ -115,6 +118,16 @@ void Engine::State::SetLowWater() {
       for (const auto& [broken, reason] : broken_pipelines) {
         auto config = project->pipelines.find(broken);
         if (config != project->pipelines.end() && config->second.stream == name) low = 0;
+      }
+      for (const auto& [id, record] : catalog.replays()) {
+        if (!record.is_open()) continue;
+        auto running = replays.find(id);
+        if (running != replays.end() && running->second->run) {
+          low = std::min(low, running->second->run->LowWater(name, p));
+          continue;
+        }
+        for (const auto& [pipeline_name, start] : record.spec.starts)
+          if (start.stream == name && start.offsets.contains(p)) low = std::min(low, start.offsets.at(p));
       }
       ingest->stream().partition(p).SetLowWater(low);
     }
@@ -135,6 +148,7 @@ std::string EngineStatus::ToJson() const {
     object.Array("streams", streams, [&](const StreamStatus& s) {
       ObjectText stream(out);
       stream.Text("name", s.name).Number("events", s.events).Number("bytes", s.bytes).Number("dead", s.dead);
+      stream.Number("dead_open", s.dead_open);
       stream.Rate("in_per_s", s.in_per_s).Rate("bytes_per_s", s.bytes_per_s);
       uint32_t index = 0;
       stream.Array("partitions", s.partitions, [&](const Bounds& b) {

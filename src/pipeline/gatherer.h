@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "pipeline/letter_envelope.h"
 #include "pipeline/stream_ingest.h"
 
 namespace millstream {
@@ -53,10 +54,11 @@ class StreamIngest::Gatherer {
   }
 
   struct Place {
-    uint64_t index = 0;     // in the request
-    uint64_t line = 0;      // 0: none
-    uint64_t sequence = 0;  // in the origin's part
-    std::string_view at;    // of a source; valid during Add
+    uint64_t index = 0;                      // in the request
+    uint64_t line = 0;                       // 0: none
+    uint64_t sequence = 0;                   // in the origin's part
+    std::string_view at;                     // of a source; valid during Add
+    std::optional<uint64_t> replay_of = {};  // the dead letter that it is
   };
 
   std::optional<Rejection> Add(const Envelope& envelope, std::string_view data, const Place& place) {
@@ -64,12 +66,13 @@ class StreamIngest::Gatherer {
     uint32_t partition = 0;
     auto rejection = prepared_->assembler->Add(envelope, data, &partition);
     if (rejection) return rejection;
-    where_[partition].push_back({place.index, place.line, place.sequence, {}});
+    where_[partition].push_back({place.index, place.line, place.sequence, {}, place.replay_of});
     if (!place.at.empty()) ats_[partition].emplace_back(place.at);
     return std::nullopt;
   }
 
-  void Quarantine(const Place& place, std::string_view data, Rejection rejection) {
+  /// Without an envelope `data` is the whole of a CloudEvent that could not be read.
+  void Quarantine(const Place& place, std::string_view data, const Envelope* envelope, Rejection rejection) {
     ++prepared_->quarantined;
     size_t fault = SIZE_MAX;
     if (prepared_->faults.size() < kMaxFaults) {
@@ -92,22 +95,28 @@ class StreamIngest::Gatherer {
     letter.path = std::move(rejection.path);
     letter.reason = std::move(rejection.message);
     letter.data = data;
+    if (envelope != nullptr) letter.envelope = EnvelopeJson(*envelope);
+    letter.is_cloud_event = envelope == nullptr;
+    letter.replay_of = place.replay_of;
     prepared_->letters.push_back(std::move(letter));
     prepared_->letter_faults.push_back(fault);
     prepared_->letter_indexes.push_back(place.index);
   }
 
   /// Takes gathered events of a partition away again, as refused.
-  void Withdraw(uint32_t partition, const std::vector<ContractChecks::Violation>& violations) {
+  Status Withdraw(uint32_t partition, EventBatch& batch,
+                  const std::vector<ContractChecks::Violation>& violations) {
     std::vector<uint32_t> rows;
     for (const ContractChecks::Violation& violation : violations) {
       Place place = where_[partition][violation.row];
       if (auto ats = ats_.find(partition); ats != ats_.end()) place.at = ats->second[violation.row];
-      Quarantine(place, prepared_->assembler->DataOf(partition, violation.row),
+      ASSIGN_OR_RETURN(Envelope envelope, EnvelopeOf(batch, violation.row));
+      Quarantine(place, prepared_->assembler->DataOf(partition, violation.row), &envelope,
                  {"contract", violation.path, violation.message});
       rows.push_back(violation.row);
     }
     Remove(partition, rows);
+    return OkStatus();
   }
 
   /// Takes away what an earlier attempt has made durable. A partition whose receipt reaches further than this

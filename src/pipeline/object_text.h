@@ -27,6 +27,12 @@ class ObjectText {
     fmt::format_to(std::back_inserter(out_), "{}", value);
     return *this;
   }
+  /// `json`: a value's text.
+  ObjectText& Json(std::string_view name, std::string_view json) {
+    Name(name);
+    out_ += json;
+    return *this;
+  }
   ObjectText& Rate(std::string_view name, double value) {
     Name(name);
     fmt::format_to(std::back_inserter(out_), "{:.1f}", value);

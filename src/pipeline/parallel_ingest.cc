@@ -1,5 +1,7 @@
 #include "pipeline/parallel_ingest.h"
 
+#include "base/thread.h"
+
 namespace millstream {
 namespace {
 
@@ -22,7 +24,11 @@ void ParallelIngest::Totals::Add(const IngestAnswer& answer) {
 
 ParallelIngest::ParallelIngest(std::shared_ptr<StreamIngest> ingest) : ingest_(std::move(ingest)) {
   size_t threads = std::clamp<size_t>(std::thread::hardware_concurrency(), 1, kThreadsMax);
-  for (size_t i = 0; i < threads; ++i) threads_.emplace_back([this] { Prepare(); });
+  for (size_t i = 0; i < threads; ++i)
+    threads_.emplace_back([this] {
+      NameThread("ingest");
+      Prepare();
+    });
 }
 
 ParallelIngest::~ParallelIngest() {

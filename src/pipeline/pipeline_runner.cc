@@ -21,12 +21,33 @@ uint32_t CountVisible(const std::vector<ColumnInfo>& columns) {
   return visible;
 }
 
-}  // namespace
+class BoundFilters final : public PipelineRunner {
+ public:
+  static Result<std::unique_ptr<PipelineRunner>> Bind(const RunnerContext& context,
+                                                      const PipelineConfig& pipeline,
+                                                      const StreamConfig& stream);
+  Result<RowBatch> Run(std::span<const BatchRange> ranges, std::stop_token stop) override;
+  void Interrupt() override;
+  Blame FindBlame(const BatchRange& event, std::stop_token stop) override;
 
-Result<std::unique_ptr<PipelineRunner>> PipelineRunner::Make(const RunnerContext& context,
-                                                             const PipelineConfig& pipeline,
-                                                             const StreamConfig& stream) {
-  auto runner = std::unique_ptr<PipelineRunner>(new PipelineRunner());
+ private:
+  /// A run of SQL filters, or one other filter.
+  struct Step {
+    std::vector<size_t> filters;  // indexes in the pipeline
+    std::unique_ptr<FilterChain> chain;
+    std::unique_ptr<Filter> filter;
+  };
+
+  std::vector<std::string> names_;
+  std::vector<Step> steps_;
+  std::vector<uint64_t> scratch_;
+  size_t failed_step_ = 0;
+};
+
+Result<std::unique_ptr<PipelineRunner>> BoundFilters::Bind(const RunnerContext& context,
+                                                           const PipelineConfig& pipeline,
+                                                           const StreamConfig& stream) {
+  auto runner = std::make_unique<BoundFilters>();
   ChainInput input{
       stream.shape.name, stream.shape.contract, {"/v1/streams/" + stream.shape.name, stream.shape.name}, {}};
   size_t next = 0;
@@ -66,7 +87,7 @@ Result<std::unique_ptr<PipelineRunner>> PipelineRunner::Make(const RunnerContext
   return runner;
 }
 
-Result<RowBatch> PipelineRunner::Run(std::span<const BatchRange> ranges, std::stop_token stop) {
+Result<RowBatch> BoundFilters::Run(std::span<const BatchRange> ranges, std::stop_token stop) {
   std::vector<uint64_t> counts(counts_.size());
   Result<RowBatch> rows = Fail(Internal("no step"));
   for (size_t i = 0; i < steps_.size(); ++i) {
@@ -87,12 +108,12 @@ Result<RowBatch> PipelineRunner::Run(std::span<const BatchRange> ranges, std::st
   return rows;
 }
 
-void PipelineRunner::Interrupt() {
+void BoundFilters::Interrupt() {
   for (Step& step : steps_)
     if (step.chain) step.chain->Interrupt();
 }
 
-PipelineRunner::Blame PipelineRunner::FindBlame(const BatchRange& event, std::stop_token stop) {
+PipelineRunner::Blame BoundFilters::FindBlame(const BatchRange& event, std::stop_token stop) {
   auto rows = Run(std::span(&event, 1), stop);
   if (rows) return {"", "sql", "it failed once and did not fail again"};
   if (!event.batch->unconvertible().empty()) {
@@ -108,6 +129,14 @@ PipelineRunner::Blame PipelineRunner::FindBlame(const BatchRange& event, std::st
     if (found >= 0) at_fault = static_cast<size_t>(found);
   }
   return {step.filters.empty() ? "" : names_[step.filters[at_fault]], "sql", rows.error().message()};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<PipelineRunner>> PipelineRunner::Make(const RunnerContext& context,
+                                                             const PipelineConfig& pipeline,
+                                                             const StreamConfig& stream) {
+  return context.make ? context.make(pipeline) : BoundFilters::Bind(context, pipeline, stream);
 }
 
 }  // namespace millstream

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <stop_token>
@@ -17,6 +18,9 @@
 
 namespace millstream {
 
+class PipelineRunner;
+using MakeRunner = std::function<Result<std::unique_ptr<PipelineRunner>>(const PipelineConfig&)>;
+
 struct RunnerContext {
   Database* database = nullptr;
   const Registry* registry = nullptr;
@@ -24,6 +28,8 @@ struct RunnerContext {
   std::string project_directory;
   std::vector<std::string> wanted_columns;  // reserved ones that the sink asks for
   bool keep_deletes = false;
+  /// What runs in place of the filters where there is no database; null: the filters.
+  MakeRunner make = nullptr;
 };
 
 class PipelineRunner {
@@ -32,16 +38,17 @@ class PipelineRunner {
   static Result<std::unique_ptr<PipelineRunner>> Make(const RunnerContext& context,
                                                       const PipelineConfig& pipeline,
                                                       const StreamConfig& stream);
+  virtual ~PipelineRunner() = default;
 
   const std::vector<ColumnInfo>& columns() const { return columns_; }
   uint32_t visible() const { return visible_; }
 
   /// Runs all filters over consecutive events of one partition; the caller fills the batch's offsets.
   /// kInvalid: an event is at fault (bisect).
-  Result<RowBatch> Run(std::span<const BatchRange> ranges, std::stop_token stop);
+  virtual Result<RowBatch> Run(std::span<const BatchRange> ranges, std::stop_token stop) = 0;
   /// Rows that each filter gave so far, over successful runs.
   const std::vector<uint64_t>& counts() const { return counts_; }
-  void Interrupt();
+  virtual void Interrupt() = 0;
 
   struct Blame {
     std::string filter;  // empty: the event could not be read under the contract
@@ -49,24 +56,12 @@ class PipelineRunner {
     std::string reason;
   };
   /// Runs one event alone, which failed, to tell which filter refuses it and why.
-  Blame FindBlame(const BatchRange& event, std::stop_token stop);
+  virtual Blame FindBlame(const BatchRange& event, std::stop_token stop) = 0;
 
- private:
-  /// A run of SQL filters, or one other filter.
-  struct Step {
-    std::vector<size_t> filters;  // indexes in the pipeline
-    std::unique_ptr<FilterChain> chain;
-    std::unique_ptr<Filter> filter;
-  };
-  PipelineRunner() = default;
-
-  std::vector<std::string> names_;
-  std::vector<Step> steps_;
+ protected:
   std::vector<ColumnInfo> columns_;
   uint32_t visible_ = 0;
   std::vector<uint64_t> counts_;
-  std::vector<uint64_t> scratch_;
-  size_t failed_step_ = 0;
 };
 
 }  // namespace millstream

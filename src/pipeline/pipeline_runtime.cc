@@ -1,25 +1,29 @@
 #include "pipeline/pipeline_runtime.h"
 
 #include "base/fault.h"
+#include "base/thread.h"
 #include "catalog/checker.h"
 #include "stage/table_options.h"
 
 namespace millstream {
 
 PipelineRuntime::PipelineRuntime(RuntimeContext context, std::string name, std::string stream_name,
-                                 uint64_t generation, std::vector<Version> versions, Boundary start)
+                                 uint64_t generation, std::vector<Version> versions, Boundary start,
+                                 std::optional<Boundary> end)
     : context_(std::move(context)),
       name_(std::move(name)),
       stream_name_(std::move(stream_name)),
       generation_(generation),
       gate_(std::move(versions)),
-      start_(std::move(start)) {}
+      start_(std::move(start)),
+      end_(std::move(end)) {}
 
 PipelineRuntime::~PipelineRuntime() { Stop(); }
 
 Status PipelineRuntime::Open(const Version& wanted) {
   stream_ = context_.log->Find(stream_name_);
   if (stream_ == nullptr) return NotFound("pipeline {}: no stream '{}'", name_, stream_name_);
+  if (!end_) allowance_.SetLimit(wanted->config.max_dead_letters);
   for (const SinkConfig& config : wanted->config.sinks) {
     auto within = fmt::format("pipeline {}, sink {}", name_, config.id);
     RETURN_IF_ERROR(AddSink(config, *wanted).Within(within));
@@ -83,35 +87,58 @@ Status PipelineRuntime::AddSink(const SinkConfig& config, const PipelineVersion&
       SharedSink::Context{name_, config.id, context_.clock, context_.random, context_.logger},
       std::move(*sink), SharedSink::Layout{version.number, bound->columns(), bound->visible()});
   for (uint32_t p = 0; p < stream_->partitions(); ++p) {
-    LoopContext loop;
-    loop.pipeline = name_;
-    loop.generation = generation_;
-    loop.stream = stream_name_;
-    loop.partition_index = p;
-    loop.partition = &stream_->partition(p);
-    loop.dead_letters = context_.dead_letters;
-    loop.runner = runner;
-    loop.sink = added->shared.get();
-    loop.gate = &gate_;
+    LoopContext loop = LoopContextOf(*added, p);
     auto start = start_.find(p);
     loop.start = std::max(start == start_.end() ? 0 : start->second, stream_->partition(p).bounds().start);
-    loop.batch_events = context_.limits.batch_events;
-    loop.batch_bytes = context_.limits.batch_bytes;
-    loop.clock = context_.clock;
-    loop.random = context_.random;
-    loop.watchdog = context_.watchdog;
+    if (end_) loop.end = end_->contains(p) ? end_->at(p) : 0;
+    loop.gate = &gate_;
     loop.latency = &latency_;
-    loop.progress = context_.progress;
-    if (config.kind == "table") loop.on_fatal = context_.on_fatal;
+    loop.allowance = &allowance_;
     auto running = std::make_unique<Running>();
     running->partition = p;
     running->loop = std::make_unique<DeliveryLoop>(std::move(loop));
+    std::shared_lock lock(sinks_mutex_);
+    if (auto skips = skips_.find(config.id); skips != skips_.end() && skips->second.contains(p))
+      running->loop->SkipTo(skips->second.at(p));
+    lock.unlock();
     added->loops.push_back(std::move(running));
   }
   std::unique_lock lock(sinks_mutex_);
   unmade_sinks_.erase(config.id);
   sinks_.push_back(std::move(added));
   return OkStatus();
+}
+
+void PipelineRuntime::SetRebuilt(std::map<std::string, uint64_t> since) {
+  std::unique_lock lock(sinks_mutex_);
+  rebuilt_ = std::move(since);
+}
+
+uint64_t PipelineRuntime::SinceOf(const std::string& sink_id) const {
+  auto found = rebuilt_.find(sink_id);
+  return found == rebuilt_.end() ? 0 : found->second;
+}
+
+LoopContext PipelineRuntime::LoopContextOf(const RunningSink& sink, uint32_t partition) const {
+  LoopContext loop;
+  loop.pipeline = name_;
+  loop.generation = generation_;
+  loop.stream = stream_name_;
+  loop.partition_index = partition;
+  loop.partition = &stream_->partition(partition);
+  loop.dead_letters = context_.dead_letters;
+  loop.runner = RunnerContextOf(sink.shared->sink());
+  loop.sink = sink.shared.get();
+  loop.since = SinceOf(sink.config.id);
+  loop.pace = context_.pace;
+  loop.batch_events = context_.limits.batch_events;
+  loop.batch_bytes = context_.limits.batch_bytes;
+  loop.clock = context_.clock;
+  loop.random = context_.random;
+  loop.watchdog = context_.watchdog;
+  loop.progress = context_.progress;
+  if (sink.config.kind == "table") loop.on_fatal = context_.on_fatal;
+  return loop;
 }
 
 bool PipelineRuntime::WasThere(const std::string& sink_id) const {
@@ -122,8 +149,8 @@ bool PipelineRuntime::WasThere(const std::string& sink_id) const {
 }
 
 RunnerContext PipelineRuntime::RunnerContextOf(const Sink& sink) const {
-  return {context_.database,          context_.registry,    context_.clock,
-          context_.project_directory, sink.WantedColumns(), sink.wants_deletes()};
+  return {context_.database,    context_.registry,    context_.clock,      context_.project_directory,
+          sink.WantedColumns(), sink.wants_deletes(), context_.make_runner};
 }
 
 /// Every version counts: an old one owns what lies before the boundary of the next, also of a table that is
@@ -135,7 +162,10 @@ Result<bool> PipelineRuntime::KeyInOnePartition(const SinkConfig& config,
   if (table.key.empty() || context_.count_writers(table.name) != 1) return false;
   ASSIGN_OR_FAIL(auto connection, context_.database->Connect());
   if (!OnePartitionAKey(*connection, wanted.stream, wanted.config, table.key)) return false;
-  for (const Version& version : gate_.versions())
+  std::vector<Version> versions = gate_.versions();
+  uint64_t since = SinceOf(config.id);
+  while (versions.size() > 1 && versions[1]->number <= since) versions.erase(versions.begin());
+  for (const Version& version : versions)
     if (!OnePartitionAKey(*connection, version->stream, version->config, table.key)) return false;
   return true;
 }
@@ -167,12 +197,16 @@ Result<PipelineRuntime::Bound> PipelineRuntime::Bind(const Version& version) {
   return bound;
 }
 
-/// How far a sink came that is not open is not known: it can have delivered all that the log holds.
+/// How far a sink came that is not open is not known: it can have delivered all that the log holds. So it is
+/// with one that is not there any more, when a start makes up for a change that took it out.
 void PipelineRuntime::ClaimUnknown() {
+  bool is_gone = false;
+  if (auto versions = gate_.versions(); !versions.empty())
+    for (const SinkConfig& sink : versions.back()->config.sinks) is_gone |= FindSink(sink.id) == nullptr;
   std::shared_lock lock(sinks_mutex_);
   for (uint32_t p = 0; p < stream_->partitions(); ++p) {
     auto is_unknown = [&](const auto& sink) { return !sink->is_new && !sink->loops[p]->loop->is_open(); };
-    if (!unmade_sinks_.empty() || std::any_of(sinks_.begin(), sinks_.end(), is_unknown))
+    if (is_gone || !unmade_sinks_.empty() || std::any_of(sinks_.begin(), sinks_.end(), is_unknown))
       gate_.Delivered(p, stream_->partition(p).bounds().durable_end);
   }
 }
@@ -191,6 +225,7 @@ Result<PipelineRuntime::Changed> PipelineRuntime::Activate(const Version& versio
   auto owned = std::make_shared<PipelineVersion>(*version);
   owned->from = changed.boundary;
   gate_.Activate(std::move(owned));
+  if (!end_) allowance_.SetLimit(version->config.max_dead_letters);
   changed.held_ns = context_.clock->MonotonicNs() - began_ns;
   return changed;
 }
@@ -246,10 +281,25 @@ void PipelineRuntime::TakeOut(const std::string& id, std::optional<SinkConfig> n
   auto found =
       std::find_if(sinks_.begin(), sinks_.end(), [&](const auto& sink) { return sink->config.id == id; });
   if (found == sinks_.end()) return;
-  for (const auto& running : (*found)->loops) running->thread.request_stop();
+  (*found)->ForEach([](Running& running) { running.thread.request_stop(); });
   (*found)->shared->Interrupt();
   leaving_.push_back({std::move(*found), std::move(next)});
   sinks_.erase(found);
+}
+
+void PipelineRuntime::AskToReopen(const std::string& sink_id) {
+  for (const auto& sink : sinks_) {
+    if (sink->config.id != sink_id) continue;
+    TakeOut(sink_id, sink->config);
+    return;
+  }
+}
+
+bool PipelineRuntime::HasLeft(const std::string& sink_id) const {
+  std::shared_lock lock(sinks_mutex_);
+  return std::none_of(leaving_.begin(), leaving_.end(), [&](const Leaving& leaving) {
+    return leaving.sink->config.id == sink_id && leaving.IsAtWork();
+  });
 }
 
 bool PipelineRuntime::Reap() {
@@ -257,11 +307,8 @@ bool PipelineRuntime::Reap() {
   {
     std::lock_guard threads(threads_mutex_);
     std::unique_lock lock(sinks_mutex_);
-    auto is_left = [](const Leaving& leaving) {
-      return std::any_of(leaving.sink->loops.begin(), leaving.sink->loops.end(),
-                         [](const auto& running) { return running->thread.joinable() && !running->ended; });
-    };
-    auto first = std::stable_partition(leaving_.begin(), leaving_.end(), is_left);
+    auto first = std::stable_partition(leaving_.begin(), leaving_.end(),
+                                       [](const Leaving& leaving) { return leaving.IsAtWork(); });
     std::move(first, leaving_.end(), std::back_inserter(ended));
     leaving_.erase(first, leaving_.end());
   }
@@ -280,14 +327,19 @@ bool PipelineRuntime::Reap() {
 }
 
 void PipelineRuntime::Close(RunningSink& sink) {
-  for (const auto& running : sink.loops)
-    if (running->thread.joinable()) running->thread.join();
+  sink.ForEach([](Running& running) {
+    if (running.thread.joinable()) running.thread.join();
+  });
   if (auto status = sink.shared->Close(); status.code() == Code::kIo && context_.on_fatal)
     context_.on_fatal(status);
 }
 
-void PipelineRuntime::Start(bool paused) {
+void PipelineRuntime::Start(bool paused, const std::string& because) {
   paused_ = paused;
+  {
+    std::unique_lock lock(sinks_mutex_);
+    paused_because_ = because;
+  }
   started_ = true;
   StartLoops();
 }
@@ -296,6 +348,7 @@ void PipelineRuntime::RunLoop(Running& running) {
   running.ended = false;
   running.loop->SetPaused(paused_);
   running.thread = std::jthread([&running](std::stop_token stop) {
+    NameThread("deliver");
     running.loop->Run(stop);
     running.ended = true;
   });
@@ -304,23 +357,32 @@ void PipelineRuntime::RunLoop(Running& running) {
 void PipelineRuntime::StartLoops() {
   std::lock_guard threads(threads_mutex_);
   for (const auto& sink : sinks_)
-    for (const auto& running : sink->loops)
-      if (!running->thread.joinable()) RunLoop(*running);
+    sink->ForEach([&](Running& running) {
+      if (!running.thread.joinable()) RunLoop(running);
+    });
+}
+
+std::vector<DeliveryLoop*> PipelineRuntime::loops() const {
+  std::vector<DeliveryLoop*> all;
+  std::shared_lock lock(sinks_mutex_);
+  for (const auto& sink : sinks_)
+    for (const auto& running : sink->loops) all.push_back(running->loop.get());
+  return all;
 }
 
 void PipelineRuntime::AskToStop() {
   std::lock_guard threads(threads_mutex_);
   std::shared_lock lock(sinks_mutex_);
-  for (const auto& sink : sinks_)
-    for (const auto& running : sink->loops) running->thread.request_stop();
+  for (const auto& sink : sinks_) sink->ForEach([](Running& running) { running.thread.request_stop(); });
   for (const auto& sink : sinks_) sink->shared->Interrupt();
 }
 
 bool PipelineRuntime::HasEnded() const {
   std::shared_lock lock(sinks_mutex_);
   auto is_done = [](const RunningSink& sink) {
-    return std::all_of(sink.loops.begin(), sink.loops.end(),
-                       [](const auto& running) { return !running->thread.joinable() || running->ended; });
+    bool all = true;
+    sink.ForEach([&](Running& running) { all &= !running.thread.joinable() || running.ended; });
+    return all;
   };
   return std::all_of(sinks_.begin(), sinks_.end(), [&](const auto& sink) { return is_done(*sink); }) &&
          std::all_of(leaving_.begin(), leaving_.end(),
@@ -340,13 +402,17 @@ void PipelineRuntime::Stop() {
   for (const auto& sink : ended) Close(*sink);
 }
 
-void PipelineRuntime::SetPaused(bool paused) {
+void PipelineRuntime::SetPaused(bool paused, const std::string& because) {
+  if (!paused) {
+    allowance_.Renew();
+    told_exceeded_ = false;
+  }
   {
     std::lock_guard threads(threads_mutex_);
     paused_ = paused;
-    std::shared_lock lock(sinks_mutex_);
-    for (const auto& sink : sinks_)
-      for (const auto& running : sink->loops) running->loop->SetPaused(paused);
+    std::unique_lock lock(sinks_mutex_);
+    paused_because_ = because;
+    for (const auto& sink : sinks_) sink->ForEach([&](Running& running) { running.loop->SetPaused(paused); });
   }
   if (!paused) ResumeFailed();
 }
@@ -355,14 +421,13 @@ void PipelineRuntime::SetPaused(bool paused) {
 void PipelineRuntime::ResumeFailed() {
   std::lock_guard threads(threads_mutex_);
   std::shared_lock lock(sinks_mutex_);
-  for (const auto& sink : sinks_) {
-    for (const auto& running : sink->loops) {
-      if (!running->loop->failed() || !running->thread.joinable()) continue;
-      running->thread.join();
-      running->loop->Reset();
-      RunLoop(*running);
-    }
-  }
+  for (const auto& sink : sinks_)
+    sink->ForEach([&](Running& running) {
+      if (!running.loop->failed() || !running.thread.joinable()) return;
+      running.thread.join();
+      running.loop->Reset();
+      RunLoop(running);
+    });
 }
 
 std::map<uint32_t, uint64_t> PipelineRuntime::Delivered(const std::string& sink_id) const {
@@ -375,10 +440,10 @@ std::map<uint32_t, uint64_t> PipelineRuntime::Delivered(const std::string& sink_
 }
 
 bool PipelineRuntime::AtEnd() const {
-  if (paused_) return true;
+  if (paused_ || allowance_.exceeded()) return true;
   bool at_end = true;
   ForEachLoop([&](const RunningSink&, const Running& running) {
-    if (running.loop->failed()) return;
+    if (running.loop->failed() || running.loop->done()) return;
     at_end = at_end && (running.loop->is_open() &&
                         running.loop->next() >= stream_->partition(running.partition).bounds().durable_end);
   });
@@ -395,23 +460,28 @@ uint64_t PipelineRuntime::LowWater(uint32_t partition) const {
   uint64_t low = UINT64_MAX;
   ForEachLoop([&](const RunningSink& sink, const Running& running) {
     if (running.partition != partition) return;
-    // Where one stands that is not open is not known.
-    uint64_t mark =
-        running.loop->is_open() ? sink.shared->DurableOffset(partition).value_or(running.loop->next()) : 0;
-    low = std::min(low, mark);
+    // Where one stands that is not open is not known. One whose answer was lost has more than its loop knows
+    // of, which brings it again.
+    const uint64_t next = running.loop->is_open() ? running.loop->next() : 0;
+    low = std::min({low, next, next > 0 ? sink.shared->DurableOffset(partition).value_or(next) : 0});
   });
   std::shared_lock lock(sinks_mutex_);
+  for (const auto& sink : sinks_)
+    for (const auto& replay : sink->replays)
+      for (const auto& running : replay->loops)
+        if (running->partition == partition && !running->loop->done())
+          low = std::min(low, running->loop->first_wanted());
   return unmade_sinks_.empty() ? low : 0;
 }
 
-double PipelineRuntime::EventsPerBusySecond() const {
-  double events = 0, seconds = 0;
+PipelineRuntime::Work PipelineRuntime::WorkDone() const {
+  Work work;
   ForEachLoop([&](const RunningSink&, const Running& running) {
     DeliveryLoop::Snapshot shown = running.loop->snapshot();
-    events += static_cast<double>(shown.events);
-    seconds += static_cast<double>(shown.busy_ns) / 1e9;
+    work.events += shown.events;
+    work.seconds += static_cast<double>(shown.busy_ns) / 1e9;
   });
-  return seconds > 0 ? events / seconds : 0;
+  return work;
 }
 
 /// Calls with each loop of the sinks that are there and of those that come back with other settings.

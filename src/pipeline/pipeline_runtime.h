@@ -30,7 +30,7 @@ struct RuntimeContext {
   Log* log = nullptr;
   Database* database = nullptr;
   TableStore* tables = nullptr;
-  DeadLetters* dead_letters = nullptr;
+  LetterStore* dead_letters = nullptr;
   FileSystem* fs = nullptr;
   Clock* clock = nullptr;
   Random* random = nullptr;
@@ -44,24 +44,34 @@ struct RuntimeContext {
   std::function<std::vector<std::string>()> stream_names;
   std::function<size_t(const std::string& table)> count_writers;  // table sinks of the project that name it
   std::function<void(Status)> on_fatal;
+  Pace pace;                         // of every loop; may be null
+  MakeRunner make_runner = nullptr;  // as RunnerContext::make
 };
 
 class PipelineRuntime {
  public:
   using Version = std::shared_ptr<const PipelineVersion>;
 
-  /// `versions` ascending, as activated; `start` where partitions begin for a sink that stored nothing.
+  /// `versions` ascending, as activated; `start` where partitions begin for a sink that stored nothing; `end`
+  /// where they end, for a part of history (a partition that it does not name has none of it): loops are
+  /// `done` there.
   PipelineRuntime(RuntimeContext context, std::string name, std::string stream_name, uint64_t generation,
-                  std::vector<Version> versions, Boundary start);
+                  std::vector<Version> versions, Boundary start, std::optional<Boundary> end = std::nullopt);
   ~PipelineRuntime();
 
+  /// Sinks that were made anew, and the version since which they are what they are. Before Open, and before
+  /// Reap opens such a sink again.
+  void SetRebuilt(std::map<std::string, uint64_t> since);
   /// Binds `wanted`, the newest version or the one that Activate will be given, makes its sinks, and opens
   /// those that are at hand; what cannot be opened is left to the loops. kInvalid: the filters do not bind;
   /// kIo: the start must end.
   Status Open(const Version& wanted);
   /// Opens the others too, as far as they can be opened now.
   Status OpenRemote();
-  void Start(bool paused);
+  void Start(bool paused, const std::string& because = "");
+  /// For who never calls Start and takes the loops' steps himself: those of the sinks that are there, by sink
+  /// and partition. A change that takes a sink out ends its loops at once.
+  std::vector<DeliveryLoop*> loops() const;
   /// Asks all loops to stop, and returns at once; HasEnded says when they have.
   void AskToStop();
   bool HasEnded() const;
@@ -91,8 +101,45 @@ class PipelineRuntime {
   Result<Changed> Activate(const Version& version, const Seal& seal);
   /// Closes sinks whose loops have ended, and opens what was to follow them. True if nothing is left.
   bool Reap();
+  /// A table sink is to be opened anew, by Reap or the next Change: its loops are asked to end.
+  void AskToReopen(const std::string& sink_id);
+  /// True once none of the sink's loops delivers any more.
+  bool HasLeft(const std::string& sink_id) const;
 
-  void SetPaused(bool paused);
+  /// Before Open: events that are to be dead letters of a sink, as `_control` has them.
+  void SetSkips(std::map<std::string, Boundary> skips) { skips_ = std::move(skips); }
+  /// Where each loop of a sink stands that cannot go on, or the one of `partition`. kNotFound: no such sink.
+  Result<Boundary> StuckAt(const std::string& sink, std::optional<uint32_t> partition) const;
+  void Skip(const std::string& sink, const Boundary& to);
+  /// Why its loops stand still, once for each time that there were too many dead letters.
+  std::optional<std::string> TakeExceeded();
+
+  /// Dead letters for one of its sinks, by partition.
+  struct LettersAgain {
+    uint64_t id = 0;  // of the replay
+    std::string sink;
+    uint32_t slot = 0;  // of partition 0
+    uint64_t version = 0;
+    std::map<uint32_t, std::map<uint64_t, uint64_t>> letters;  // by partition: offset, number of the letter
+  };
+  /// How a replay of dead letters stands here.
+  struct ReplayState {
+    bool is_there = false, done = false;
+    std::string reason;  // why it does not go on just now
+  };
+  /// Delivers them beside the live events, through the version that is named, or the latest. kNotFound: no
+  /// such sink now.
+  Status Replay(const LettersAgain& again);
+  ReplayState ReplayOf(uint64_t id, const std::string& sink) const;
+  /// After it is done.
+  void ForgetReplay(uint64_t id);
+  /// Why the sink takes no older events; empty if it does. kNotFound: no such sink now.
+  Result<std::string> RefusesOlder(const std::string& sink) const;
+  /// What a sink has stored for a slot, if it is open.
+  std::optional<uint64_t> StoredOf(const std::string& sink, uint32_t slot) const;
+
+  /// Going on renews the allowance of dead letters. `because` is shown.
+  void SetPaused(bool paused, const std::string& because = "");
   bool paused() const { return paused_; }
   PipelineStatus status() const;
   const std::string& name() const { return name_; }
@@ -101,14 +148,20 @@ class PipelineRuntime {
 
   /// Next offsets of a sink by partition, as delivered.
   std::map<uint32_t, uint64_t> Delivered(const std::string& sink_id) const;
-  /// True if every loop has delivered up to the durable end of its partition, or has failed, or is paused.
+  /// True if every loop has delivered up to its end or the durable end of its partition, or has failed, or is
+  /// paused.
   bool AtEnd() const;
   /// Sum of delivered offsets: grows while there is progress.
   uint64_t Progress() const;
   /// Lowest offset of a partition that a sink still needs after a power cut (retention).
   uint64_t LowWater(uint32_t partition) const;
-  /// Events that one loop delivered in a second of its work, over all loops so far; 0: nothing yet.
-  double EventsPerBusySecond() const;
+  /// What all loops together have delivered, and how long each of them worked at it, summed up.
+  struct Work {
+    uint64_t events = 0;
+    double seconds = 0;
+    double EventsPerSecond() const { return seconds > 0 ? static_cast<double>(events) / seconds : 0; }
+  };
+  Work WorkDone() const;
 
  private:
   struct Running {
@@ -117,6 +170,11 @@ class PipelineRuntime {
     std::atomic<bool> ended{false};
     std::jthread thread;
   };
+  struct RunningReplay {
+    uint64_t id = 0;
+    std::unique_ptr<VersionGate> gate;  // of its one version
+    std::vector<std::unique_ptr<Running>> loops;
+  };
   struct RunningSink {
     SinkConfig config;
     bool key_in_one_partition = false;
@@ -124,16 +182,34 @@ class PipelineRuntime {
     std::unique_ptr<EngineAppender> appender;
     std::unique_ptr<SharedSink> shared;
     std::vector<std::unique_ptr<Running>> loops;
+    std::vector<std::unique_ptr<RunningReplay>> replays;
+
+    /// Those of replays too.
+    template <typename Call>
+    void ForEach(Call call) const {
+      for (const auto& running : loops) call(*running);
+      for (const auto& replay : replays)
+        for (const auto& running : replay->loops) call(*running);
+    }
   };
   /// A sink that was asked to end, and what takes its place.
   struct Leaving {
     std::unique_ptr<RunningSink> sink;
     std::optional<SinkConfig> next;
+
+    bool IsAtWork() const {
+      bool works = false;
+      sink->ForEach([&](const Running& running) { works |= running.thread.joinable() && !running.ended; });
+      return works;
+    }
   };
 
+  LoopContext LoopContextOf(const RunningSink& sink, uint32_t partition) const;
+  RunningSink* FindSink(const std::string& id) const;
   Status AddSink(const SinkConfig& config, const PipelineVersion& version);
   Status OpenSink(RunningSink& sink);
   bool WasThere(const std::string& sink_id) const;
+  uint64_t SinceOf(const std::string& sink_id) const;
   void ClaimUnknown();
   void TakeOut(const std::string& id, std::optional<SinkConfig> next);
   void RunLoop(Running& running);
@@ -151,14 +227,20 @@ class PipelineRuntime {
   const uint64_t generation_;
   VersionGate gate_;
   const Boundary start_;
+  const std::optional<Boundary> end_;
   Stream* stream_ = nullptr;
+  LetterAllowance allowance_;
+  std::atomic<bool> told_exceeded_{false};
   std::atomic<bool> paused_{false};
   std::atomic<bool> started_{false};
   std::mutex threads_mutex_;               // held while loops' threads are started, replaced and stopped
-  mutable std::shared_mutex sinks_mutex_;  // guards the three below; taken for moments only
+  mutable std::shared_mutex sinks_mutex_;  // guards what is below; taken for moments only
   std::vector<std::unique_ptr<RunningSink>> sinks_;
   std::vector<Leaving> leaving_;
   std::map<std::string, Status> unmade_sinks_;  // id, what is wrong with its options
+  std::map<std::string, uint64_t> rebuilt_;     // of sinks_ to come
+  std::map<std::string, Boundary> skips_;
+  std::string paused_because_;
   mutable LatencyWindow latency_;
 };
 

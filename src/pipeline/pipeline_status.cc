@@ -8,8 +8,8 @@ namespace {
 
 /// The worse of two states decides what a pipeline shows.
 int Severity(const std::string& state) {
-  static const std::vector<std::string> order{"live",   "catching_up", "starting",
-                                              "paused", "degraded",    "failed"};
+  static const std::vector<std::string> order{"done",   "live",     "catching_up", "starting",
+                                              "paused", "degraded", "failed"};
   return static_cast<int>(std::find(order.begin(), order.end(), state) - order.begin());
 }
 
@@ -22,11 +22,11 @@ PipelineStatus PipelineRuntime::status() const {
   status.stream = stream_name_;
   status.generation = generation_;
   status.version = version->number;
-  status.state = "live";
   status.p99_us = latency_.PercentileUs(0.99, context_.clock->MonotonicNs());
   for (const FilterConfig& filter : version->config.filters)
     status.filters.push_back({filter.name, 0, 0, 0, 0, 0});
   std::shared_lock lock(sinks_mutex_);
+  status.state = sinks_.empty() ? "live" : "done";
   for (const auto& sink : sinks_) AddStatus(*sink, sink == sinks_.front(), status);
   for (const Leaving& leaving : leaving_) {
     if (!leaving.next) continue;
@@ -42,6 +42,7 @@ PipelineStatus PipelineRuntime::status() const {
       status.reason = shown.reason.empty() ? "" : shown.id + ": " + shown.reason;
     }
   }
+  if (status.state == "paused" && status.reason.empty()) status.reason = paused_because_;
   for (const auto& [id, fault] : unmade_sinks_) {
     SinkStatus& shown = status.sinks.emplace_back();
     shown.id = id;
@@ -56,7 +57,7 @@ PipelineStatus PipelineRuntime::status() const {
 void PipelineRuntime::AddStatus(const RunningSink& sink, bool is_first, PipelineStatus& status) const {
   SinkStatus& shown = status.sinks.emplace_back();
   shown.id = sink.config.id;
-  shown.state = "live";
+  shown.state = sink.loops.empty() ? "live" : "done";
   int64_t now_us = context_.clock->WallUs();
   for (const auto& running : sink.loops) {
     DeliveryLoop::Snapshot loop = running->loop->snapshot();

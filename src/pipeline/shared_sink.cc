@@ -70,6 +70,12 @@ Status SharedSink::Deliver(const RowBatch& rows, uint64_t version) {
   return sink_->Deliver(rows);
 }
 
+Status SharedSink::Older(Status (Sink::*call)()) {
+  if (sink_->concurrent()) return (sink_.get()->*call)();
+  std::lock_guard lock(mutex_);
+  return (sink_.get()->*call)();
+}
+
 std::optional<uint64_t> SharedSink::DurableOffset(uint32_t partition) {
   if (sink_->concurrent()) return sink_->DurableOffset(partition);
   std::unique_lock lock(mutex_, std::try_to_lock);

@@ -66,6 +66,8 @@ class SharedSink {
   /// Columns for the next attempt to open it.
   void SetLayout(Layout layout);
   std::vector<RefusedEvent> Refuse(const RowBatch& rows) const { return sink_->Refuse(rows); }
+  Status ExpectOlder() { return Older(&Sink::ExpectOlder); }
+  Status AdmitOlder() { return Older(&Sink::AdmitOlder); }
   /// What survives a power cut; nothing if that is what was delivered. Never waits for a delivery: meanwhile
   /// it answers as before.
   std::optional<uint64_t> DurableOffset(uint32_t partition);
@@ -78,6 +80,7 @@ class SharedSink {
 
  private:
   Status Attempt();
+  Status Older(Status (Sink::*call)());
 
   const Context context_;
   const std::unique_ptr<Sink> sink_;

@@ -14,7 +14,7 @@ void StreamIngest::Split(const IngestRequest& request, Gatherer& gatherer) {
     uint64_t reached = in_bytes ? request.body.size() - body.size() : prepared.events + 1;
     Gatherer::Place place{prepared.events, line, request.origin ? first + reached : 0, {}};
     if (auto rejection = gatherer.Add(envelope, data, place))
-      gatherer.Quarantine(place, data, std::move(*rejection));
+      gatherer.Quarantine(place, data, &envelope, std::move(*rejection));
   };
   // An event of a file has the file as its subject and its place as its id where nothing else is given.
   Envelope own = request.envelope;
@@ -76,7 +76,7 @@ void StreamIngest::Split(const IngestRequest& request, Gatherer& gatherer) {
         } else if (event.error().code() == Code::kInvalid &&
                    (request.format == BodyFormat::kCloudEventBatch || !config_.reject)) {
           Gatherer::Place place{prepared.events++, 0, 0, {}};
-          gatherer.Quarantine(place, element, {"json", "", event.error().message()});
+          gatherer.Quarantine(place, element, nullptr, {"json", "", event.error().message()});
         } else {
           return refuse(event.error());
         }

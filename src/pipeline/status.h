@@ -15,6 +15,7 @@ struct StreamStatus {
   std::string name;
   std::vector<Bounds> partitions;
   uint64_t events = 0, bytes = 0, dead = 0;  // kept now; dead letters of the stream
+  uint64_t dead_open = 0;                    // of those neither sent again nor dropped
   uint64_t bytes_in = 0;                     // of data, taken in since the start
   int64_t dedupe_window_us = 0;              // the window that really holds; 0 = no dedupe
   bool dedupe_shrunk = false;                // more keys came than it can remember

@@ -6,6 +6,15 @@
 #include "base/fault.h"
 
 namespace millstream {
+namespace {
+
+uint64_t PositionIn(const Receipt& receipt) {
+  uint64_t next = 0;
+  std::from_chars(receipt.position.data(), receipt.position.data() + receipt.position.size(), next);
+  return next;
+}
+
+}  // namespace
 
 Status EngineAppender::OpenTarget(const std::string& stream) {
   name_ = stream;
@@ -25,15 +34,17 @@ Result<std::map<uint32_t, uint64_t>> EngineAppender::Positions(const std::string
       parts.insert(receipt.part);
   std::map<uint32_t, uint64_t> positions;
   for (const std::string& part : parts) {
-    auto receipt = target->FindOrigin(origin, part);
-    if (!receipt) continue;
     uint32_t partition = 0;
-    uint64_t next = 0;
     std::from_chars(part.data(), part.data() + part.size(), partition);
-    std::from_chars(receipt->position.data(), receipt->position.data() + receipt->position.size(), next);
-    positions[partition] = next;
+    if (auto receipt = target->FindOrigin(origin, part)) positions[partition] = PositionIn(*receipt);
   }
   return positions;
+}
+
+uint64_t EngineAppender::Position(const std::string& origin, uint32_t part) {
+  std::shared_ptr<StreamIngest> target = find_(name_);
+  auto receipt = target ? target->FindOrigin(origin, fmt::format("{}", part)) : std::nullopt;
+  return receipt ? PositionIn(*receipt) : 0;
 }
 
 Status EngineAppender::Append(const std::string& origin, uint32_t part, const std::vector<Row>& rows,

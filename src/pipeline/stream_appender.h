@@ -21,6 +21,7 @@ class EngineAppender final : public StreamAppender {
 
   Status OpenTarget(const std::string& stream) override;
   Result<std::map<uint32_t, uint64_t>> Positions(const std::string& origin) override;
+  uint64_t Position(const std::string& origin, uint32_t part) override;
   Status Append(const std::string& origin, uint32_t part, const std::vector<Row>& rows,
                 uint64_t next) override;
 

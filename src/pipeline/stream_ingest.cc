@@ -12,7 +12,6 @@ constexpr size_t kMaxPooled = 16;  // assemblers kept for reuse
 constexpr size_t kMaxDedupeKeys = 1'000'000;
 constexpr size_t kReceiptsBytes = 1 << 20;  // pieces from this size on carry receipts to every partition
 constexpr int64_t kReceiptsIntervalNs = 10'000'000'000;  // SEMANTICS, 5
-constexpr char kKeyOrigin[] = "key/";  // then the stream: the log keeps these for a window only
 
 }  // namespace
 
@@ -25,7 +24,7 @@ struct StreamIngest::Commitment {
   size_t remaining = 1;  // appends under way, one more while they are being queued
   IngestAnswer answer;
   Status failure;
-  std::vector<DedupeWindow::Identity> inserted;
+  std::map<uint32_t, std::vector<DedupeWindow::Identity>> inserted;  // by partition, not durable there yet
   uint64_t sequence = 0;
   bool in_flight = false;          // has a sequence
   bool waits_for_earlier = false;  // has duplicates of events that may not be durable yet
@@ -40,6 +39,7 @@ StreamIngest::StreamIngest(const StreamConfig& config, Stream& stream, DeadLette
                            Database& database, IdempotencyTable& keys, Clock& clock)
     : config_(config),
       stream_(stream),
+      sequencer_(std::make_shared<StreamSequencer>(stream)),
       dead_letters_(dead_letters),
       database_(database),
       keys_(keys),
@@ -52,6 +52,7 @@ StreamIngest::StreamIngest(const StreamConfig& config, Stream& stream, DeadLette
 StreamIngest::StreamIngest(const StreamConfig& config, const StreamIngest& before)
     : config_(config),
       stream_(before.stream_),
+      sequencer_(before.sequencer_),
       dead_letters_(before.dead_letters_),
       database_(before.database_),
       keys_(before.keys_),
@@ -78,12 +79,18 @@ StreamIngest::~StreamIngest() = default;
 
 Status StreamIngest::Recover() {
   if (!commits_->dedupe) return OkStatus();
-  int64_t now_us = DedupeNowUs();
+  // Stamps tell how long before the newest event the others came. How long ago that was they do not: the
+  // clock may have leapt since. So the window goes on from there.
+  int64_t newest_us = 0;
+  for (uint32_t p = 0; p < stream_.partitions(); ++p)
+    for (const SegmentInfo& segment : stream_.partition(p).segments())
+      newest_us = std::max(newest_us, segment.last_us);
+  const int64_t now_us = DedupeNowUs(), later_us = now_us - newest_us;
   std::vector<std::pair<int64_t, DedupeWindow::Identity>> seen;
   bool is_cut = false;
   for (uint32_t p = 0; p < stream_.partitions(); ++p) {
     ASSIGN_OR_RETURN(uint64_t from,
-                     stream_.partition(p).OffsetForTime(now_us - commits_->dedupe->window_us()));
+                     stream_.partition(p).OffsetForTime(newest_us - commits_->dedupe->window_us()));
     uint64_t end = stream_.partition(p).bounds().durable_end;
     uint64_t share = commits_->dedupe->max_keys() / stream_.partitions();
     if (end - from > share) {
@@ -97,7 +104,7 @@ Status StreamIngest::Recover() {
       ASSIGN_OR_RETURN(auto identities, commits_->dedupe->Identify(*batch, config_.shape.contract));
       for (uint32_t row = 0; row < batch->count(); ++row)
         if (identities[row] != DedupeWindow::Identity{} && batch->place().base_offset + row >= from)
-          seen.emplace_back(batch->IngestedAtUs(row), identities[row]);
+          seen.emplace_back(batch->IngestedAtUs(row) + later_us, identities[row]);
     }
   }
   commits_->dedupe->Restore(std::move(seen), is_cut, now_us);
@@ -189,7 +196,7 @@ void StreamIngest::RunChecks(Gatherer& gatherer) {
       if (prepared.assembler->count(p) == 0) continue;
       ASSIGN_OR_RETURN(auto batch, prepared.assembler->Preview(p));
       ASSIGN_OR_RETURN(auto violations, checks->Run(*batch));
-      if (!violations.empty()) gatherer.Withdraw(p, violations);
+      if (!violations.empty()) RETURN_IF_ERROR(gatherer.Withdraw(p, *batch, violations));
     }
     return OkStatus();
   };
@@ -223,7 +230,7 @@ Status StreamIngest::DropDuplicates(PreparedIngest& prepared, Commitment& commit
     for (uint32_t row = 0; row < identities.size(); ++row) {
       if (identities[row] == DedupeWindow::Identity{}) continue;
       if (commits_->dedupe->Insert(identities[row], now_us)) {
-        commitment.inserted.push_back(identities[row]);
+        commitment.inserted[p].push_back(identities[row]);
       } else {
         duplicates.push_back(row);
       }
@@ -332,21 +339,22 @@ void StreamIngest::AppendEvents(const std::shared_ptr<Commitment>& commitment) {
         ++commitment->remaining;
       }
       bytes_in_.fetch_add(batch.data_bytes, std::memory_order_relaxed);
-      stream_.partition(p).Append(
-          std::move(batch), config_.ack, [this, commitment, p, order](Result<Appended> appended) {
-            if (order && !appended) (void)order->Note(appended.error());
-            {
-              std::lock_guard inner(commitment->mutex);
-              if (!appended) {
-                commitment->failure = appended.error();
-              } else if (appended->count > 0) {
-                commitment->answer.partitions.push_back(
-                    {p, appended->first_offset, appended->first_offset + appended->count - 1});
-                commitment->answer.accepted += appended->count;
-              }
-            }
-            Finished(commitment);
-          });
+      sequencer_->Append(p, std::move(batch), config_.ack,
+                         [this, commitment, p, order](Result<Appended> appended) {
+                           if (order && !appended) (void)order->Note(appended.error());
+                           {
+                             std::lock_guard inner(commitment->mutex);
+                             if (!appended) {
+                               commitment->failure = appended.error();
+                             } else if (appended->count > 0) {
+                               commitment->inserted.erase(p);
+                               commitment->answer.partitions.push_back(
+                                   {p, appended->first_offset, appended->first_offset + appended->count - 1});
+                               commitment->answer.accepted += appended->count;
+                             }
+                           }
+                           Finished(commitment);
+                         });
     }
     if (!prepared.repeatable && !prepared.letters.empty()) {
       {
@@ -383,7 +391,8 @@ void StreamIngest::Finished(const std::shared_ptr<Commitment>& commitment) {
     std::lock_guard lock(commits_->mutex);
     commitment->durable = true;
     if (!commitment->failure.ok()) {
-      for (const auto& identity : commitment->inserted) commits_->dedupe->Erase(identity);
+      for (const auto& [p, identities] : commitment->inserted)
+        for (const auto& identity : identities) commits_->dedupe->Erase(identity);
       for (auto& [sequence, later] : commits_->in_flight)
         if (sequence > commitment->sequence && later->waits_for_earlier && later->failure.ok())
           later->failure =

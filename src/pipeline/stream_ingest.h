@@ -22,10 +22,15 @@
 #include "pipeline/dedupe.h"
 #include "pipeline/idempotency.h"
 #include "pipeline/ingest.h"
+#include "pipeline/stream_sequencer.h"
 
 namespace millstream {
 
 class StreamIngest;
+
+/// Origin of the receipts of a stream's Idempotency-Keys begins so, then comes the stream: the log keeps
+/// these for a window only.
+inline constexpr char kKeyOrigin[] = "key/";
 
 /// Requests of which none is appended once one before it has failed. Held while a request's batches are
 /// queued, and taken by the answer of one that failed, which the log gives before it takes appends again
@@ -89,7 +94,13 @@ class StreamIngest : public std::enable_shared_from_this<StreamIngest> {
 
   const StreamConfig& config() const { return config_; }
   Stream& stream() { return stream_; }
+  const std::shared_ptr<StreamSequencer>& sequencer() const { return sequencer_; }
   uint64_t events_in() const { return events_in_.load(std::memory_order_relaxed); }
+  /// Events that others than its Commit appended.
+  void CountIn(uint64_t events, uint64_t bytes) {
+    events_in_.fetch_add(events, std::memory_order_relaxed);
+    bytes_in_.fetch_add(bytes, std::memory_order_relaxed);
+  }
   uint64_t bytes_in() const { return bytes_in_.load(std::memory_order_relaxed); }
   int64_t dedupe_window_us();
 
@@ -118,6 +129,7 @@ class StreamIngest : public std::enable_shared_from_this<StreamIngest> {
 
   const StreamConfig config_;
   Stream& stream_;
+  const std::shared_ptr<StreamSequencer> sequencer_;  // of the stream, whatever its settings
   DeadLetters& dead_letters_;
   Database& database_;
   IdempotencyTable& keys_;
@@ -154,7 +166,11 @@ class OriginWriter {
   /// `sequence` grows along the part, from 1. `at` says where the event stood, for a dead letter. A rejection
   /// is quarantined, or only told.
   std::optional<Rejection> Add(const std::string& part, const Envelope& envelope, std::string_view data,
-                               uint64_t sequence, std::string_view at, bool quarantine);
+                               uint64_t sequence, std::string_view at, bool quarantine,
+                               std::optional<uint64_t> replay_of = {});
+  /// The same for what could not be read as an event at all.
+  void Refuse(const std::string& part, std::string_view data, uint64_t sequence, std::string_view at,
+              Rejection rejection, std::optional<uint64_t> replay_of);
   /// Events and bytes gathered since the last Commit.
   uint64_t count() const;
   uint64_t bytes() const;
@@ -166,6 +182,7 @@ class OriginWriter {
                                                    bool everywhere, bool reject);
 
  private:
+  void Begin(const std::string& part);
   StreamIngest& ingest_;
   const std::string origin_;
   std::unique_ptr<StreamIngest::Gatherer> gatherer_;

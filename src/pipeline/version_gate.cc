@@ -19,9 +19,9 @@ std::vector<std::shared_ptr<const PipelineVersion>> VersionGate::versions() cons
   return versions_;
 }
 
-VersionGate::Owner VersionGate::OwnerOf(uint32_t partition, uint64_t offset) const {
+VersionGate::Owner VersionGate::OwnerOf(uint32_t partition, uint64_t offset, uint64_t since) const {
   std::lock_guard lock(mutex_);
-  Ownership::Owner owner = ownership_.OwnerOf(partition, offset);
+  Ownership::Owner owner = ownership_.OwnerOf(partition, offset, since);
   auto found =
       std::lower_bound(versions_.begin(), versions_.end(), owner.version,
                        [](const auto& version, uint64_t number) { return version->number < number; });
@@ -29,11 +29,11 @@ VersionGate::Owner VersionGate::OwnerOf(uint32_t partition, uint64_t offset) con
 }
 
 bool VersionGate::Claim(uint32_t partition, uint64_t version, uint64_t first, uint64_t next,
-                        std::stop_token stop) {
+                        std::stop_token stop, uint64_t since) {
   std::unique_lock lock(mutex_);
   Ownership::Answer answer = Ownership::Answer::kWait;
   released_.wait(lock, stop, [&] {
-    answer = ownership_.Claim(partition, version, first, next);
+    answer = ownership_.Claim(partition, version, first, next, since);
     return answer != Ownership::Answer::kWait;
   });
   return answer == Ownership::Answer::kGo;

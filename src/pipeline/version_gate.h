@@ -39,11 +39,13 @@ class VersionGate {
     std::shared_ptr<const PipelineVersion> version;
     uint64_t end = UINT64_MAX;  // the first offset that another version owns
   };
-  Owner OwnerOf(uint32_t partition, uint64_t offset) const;
+  /// `since`: as Ownership has it.
+  Owner OwnerOf(uint32_t partition, uint64_t offset, uint64_t since = 0) const;
 
   /// Whether the loop may make [first, next) durable as `version` made it; waits while a change decides.
   /// False: another version owns some of it by now, or a stop is asked.
-  bool Claim(uint32_t partition, uint64_t version, uint64_t first, uint64_t next, std::stop_token stop);
+  bool Claim(uint32_t partition, uint64_t version, uint64_t first, uint64_t next, std::stop_token stop,
+             uint64_t since = 0);
   void Delivered(uint32_t partition, uint64_t next);
 
   Boundary Hold();

@@ -28,6 +28,8 @@ struct QueryRequest {
   std::string sql;
   std::map<std::string, SqlValue> parameters;
   std::optional<Position> wait;  // read one's own writes
+  std::string as_of;             // a time, a duration ago, or a position: answers from the past; empty: now
+  bool as_now = false;           // with as_of: by the pipelines of today
   int64_t timeout_us = 0;        // all of it, the wait too; 0 = the server's deadline
   std::stop_token stop{};        // cancels it, the wait too
 };
@@ -52,6 +54,8 @@ class RunningQuery {
   /// For each table of the query: how far its writers were when the query began, e.g. {"revenue",
   /// "orders/0:17,1:9"}.
   const std::map<std::string, std::string>& positions() const;
+  /// What an answer about the past stands on, as JSON (query/past_tables.h); empty: it is of now.
+  const std::string& ground() const;
   /// The next rows; nothing at the end. kDeadline when out of time, kCancelled after a stop.
   Result<std::optional<Chunk>> Next();
 
@@ -75,7 +79,7 @@ struct TableQuery {
   uint64_t offset = 0;
   std::optional<uint64_t> limit;
   /// Not empty: the filters are equality on the whole key, whose row is looked up without reading the table.
-  std::vector<SqlValue> key;
+  std::vector<std::string> key;
   /// With `key`: columns of the table and their names in the answer, in its order; none = all.
   std::vector<std::pair<std::string, std::string>> key_select;
 };

@@ -4,11 +4,15 @@
 #include <mutex>
 #include <thread>
 
+#include "base/thread.h"
+#include "pipeline/control_log.h"
+#include "query/past_tables.h"
 #include "query/query.h"
 #include "query/stream_feed.h"
 #include "query/system_tables.h"
 #include "sql/filter_chain.h"
 #include "sql/query_rewriter.h"
+#include "sql/row_buffer.h"
 
 namespace millstream {
 namespace {
@@ -20,13 +24,22 @@ constexpr auto kInterruptEvery = std::chrono::milliseconds(20);
 constexpr int64_t kForeverUs = 3600ll * 1'000'000;
 // A burst of short queries waits for its turn; more work than the machine can do is refused soon.
 constexpr auto kPlaceWaitMax = std::chrono::seconds(1);
+// Look-ups are done by then; what works for longer lets ingest, pipelines and look-ups go first.
+constexpr auto kQuickFor = std::chrono::milliseconds(100);
+constexpr auto kPastKept = std::chrono::seconds(60);  // tables of the past, for the next question
+// The share of the server's memory that they may take.
+constexpr uint64_t kPastMemoryShare = 4, kPastMemoryMin = 64ull << 20;
 
 /// A query that runs, as the thread that ends it sees it.
 struct Watched {
   Connection* connection = nullptr;
   SteadyClock::time_point deadline;
   std::atomic<bool> cancelled{false};
-  bool has_place = false;  // one of `query.concurrent`
+  bool has_place = false;                 // one of `query.concurrent`, ...
+  SteadyClock::time_point working_since;  // ... since when
+  const pid_t thread = ThreadNumber();    // which works on it from the beginning to the end
+  bool is_slowed = false;                 // others go first
+  std::stop_source ended;                 // asked to stop when it is cancelled or out of time
 };
 
 }  // namespace
@@ -42,6 +55,8 @@ struct QueryRunner::State : std::enable_shared_from_this<QueryRunner::State> {
               QueryFault* fault);
   /// Before DuckDB works: one of the places for queries, perhaps after a short wait.
   Status TakePlace(Watched& watched);
+  /// The tables as of a vector, made now or by the question before.
+  Result<std::shared_ptr<PastTables>> Past(const PastRequest& request, const Watched& watched);
 
   Engine& engine;
   std::mutex mutex;
@@ -50,6 +65,9 @@ struct QueryRunner::State : std::enable_shared_from_this<QueryRunner::State> {
   size_t places_taken = 0;
   std::vector<std::unique_ptr<Connection>> idle;
   std::list<std::shared_ptr<Watched>> running;
+  std::shared_ptr<PastTables> last_past;  // of the last question about the past, for the next one
+  std::string last_past_key;
+  SteadyClock::time_point last_past_until;
   std::jthread watcher;  // last: it uses the others
 };
 
@@ -74,6 +92,7 @@ Status QueryRunner::State::TakePlace(Watched& watched) {
   if (places_taken >= most) return Exhausted("{} queries run already (server.query.concurrent)", most);
   ++places_taken;
   watched.has_place = true;
+  watched.working_since = SteadyClock::now();
   return OkStatus();
 }
 
@@ -82,13 +101,29 @@ void QueryRunner::State::Watch(std::stop_token stop) {
   while (!stop.stop_requested()) {
     auto wake = SteadyClock::time_point::max();
     auto now = SteadyClock::now();
+    if (last_past && last_past_until <= now) {
+      std::shared_ptr<PastTables> dropped = std::move(last_past);
+      last_past = nullptr;
+      lock.unlock();
+      dropped.reset();  // outside of the lock: it may be large
+      lock.lock();
+      continue;
+    }
+    if (last_past) wake = last_past_until;
     for (const auto& query : running) {
       if (query->cancelled || query->deadline <= now) {
         if (query->connection != nullptr) query->connection->Interrupt();
+        query->ended.request_stop();
         wake = std::min(wake, now + kInterruptEvery);
       } else {
         wake = std::min(wake, query->deadline);
       }
+      if (query->is_slowed) continue;
+      query->is_slowed = query->has_place && now - query->working_since >= kQuickFor;
+      if (query->is_slowed)
+        LetOthersFirst(query->thread);
+      else
+        wake = std::min(wake, now + kQuickFor);
     }
     bool is_woken = false;
     auto woken = [&] { return std::exchange(is_woken, true); };  // any notice: look anew
@@ -97,6 +132,35 @@ void QueryRunner::State::Watch(std::stop_token stop) {
     else
       changed.wait_until(lock, stop, wake, woken);
   }
+}
+
+Result<std::shared_ptr<PastTables>> QueryRunner::State::Past(const PastRequest& request,
+                                                             const Watched& watched) {
+  // What was applied since may change an answer, as-run too: a version may own events that waited.
+  std::string key = fmt::format("{} {} {}", request.as_now, request.as_of.time_us,
+                                engine.log().Find(kControlStream)->partition(0).bounds().durable_end);
+  std::vector<std::string> streams;
+  for (const auto& [name, ends] : request.as_of.streams) streams.push_back(name);
+  key += " " + request.as_of.PositionsOf(streams);
+  for (const std::string& table : request.tables) key += " " + table;
+  std::shared_ptr<PastTables> dropped;  // after the lock
+  {
+    std::lock_guard lock(mutex);
+    if (last_past && last_past_key == key) return last_past;
+    dropped = std::move(last_past);
+  }
+  dropped.reset();  // gives its place back
+  uint64_t memory = std::max(kPastMemoryMin, engine.project()->server.memory_bytes / kPastMemoryShare);
+  auto built = PastTables::Build(engine, request, memory, watched.ended.get_token());
+  if (!built) return built;
+  {
+    std::lock_guard lock(mutex);
+    last_past = *built;
+    last_past_key = key;
+    last_past_until = SteadyClock::now() + kPastKept;
+  }
+  changed.notify_all();
+  return built;
 }
 
 Status QueryRunner::State::Wait(const QueryRequest& request, const std::vector<std::string>& tables,
@@ -109,13 +173,6 @@ Status QueryRunner::State::Wait(const QueryRequest& request, const std::vector<s
   return status;
 }
 
-std::string PositionReached(const Status& status) {
-  constexpr std::string_view kReached = "reached ";
-  size_t at = status.code() == Code::kDeadline ? status.message().rfind(kReached) : std::string::npos;
-  std::string text = at == std::string::npos ? "" : status.message().substr(at + kReached.size());
-  return ParsePosition(text) ? text : "";
-}
-
 // ---- RunningQuery
 
 struct RunningQuery::State {
@@ -123,8 +180,10 @@ struct RunningQuery::State {
     on_stop.reset();
     rows.reset();
     statement.reset();
+    hold.reset();
     scans.clear();
     if (runner) runner->Leave(watched, std::move(connection));
+    past_connection.reset();
   }
   Status Ended(Status status) const {
     if (watched->cancelled) return Cancelled("the query was cancelled");
@@ -132,7 +191,7 @@ struct RunningQuery::State {
     if (status.code() == Code::kExhausted && has_place())
       return Exhausted("{}; the memory limit (server.memory) is one for all queries and tables",
                        status.message());
-    if (status.code() != Code::kCorrupt) return status;
+    if (status.code() != Code::kCorrupt || past) return status;
     runner->engine.database().NoteDamage(status);
     return Corrupt(
         "the tables' file is damaged ({}). The next start makes the tables anew from the log: restart",
@@ -140,11 +199,17 @@ struct RunningQuery::State {
   }
 
   bool has_place() const { return watched->has_place; }
+  /// Makes the tables as of the past, and asks there from now on.
+  Status GoBack(const struct Resolved& resolved, bool as_now);
 
   std::shared_ptr<QueryRunner::State> runner;
   std::shared_ptr<Watched> watched;
   std::unique_ptr<Connection> connection;
+  std::shared_ptr<PastTables> past;             // of a question about the past, ...
+  std::unique_ptr<Connection> past_connection;  // where it is asked
+  std::string ground;
   std::vector<std::unique_ptr<StreamScan>> scans;
+  std::optional<ScanHold> hold;  // every reference to a table sees the same rows
   std::unique_ptr<Statement> statement;
   std::optional<Rows> rows;
   std::vector<ColumnInfo> columns;
@@ -191,6 +256,7 @@ const std::vector<ColumnInfo>& RunningQuery::columns() const { return state_->co
 const std::vector<uint32_t>& RunningQuery::picked() const { return state_->picked; }
 JsonWriter RunningQuery::MakeJsonWriter() const { return state_->rows->MakeJsonWriter(); }
 const std::map<std::string, std::string>& RunningQuery::positions() const { return state_->positions; }
+const std::string& RunningQuery::ground() const { return state_->ground; }
 
 Result<std::optional<Chunk>> RunningQuery::Next() {
   if (Status ended = state_->Ended(OkStatus()); !ended.ok()) return Fail(ended);
@@ -218,12 +284,38 @@ std::string Hint(const std::string& name, const std::vector<std::string>& names)
   return nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest);
 }
 
+}  // namespace
+
 /// What a query's tables stand for.
 struct Resolved {
+  std::optional<AsOf> as_of;  // nothing: now
   std::map<std::string, std::string> replacements;
-  std::vector<std::unique_ptr<StreamScan>> scans;
-  std::vector<std::string> tables;
+  using MakeScan = std::function<Result<std::unique_ptr<StreamScan>>(Database&)>;
+  std::vector<std::pair<std::string, MakeScan>> make_scans;  // by what they replace
+  std::vector<std::string> tables, streams;
+  struct OneRow {
+    std::string reference, table;
+    std::vector<std::string> key;
+  };
+  std::vector<OneRow> rows;  // tables of which the query asks for one key
 };
+
+Status RunningQuery::State::GoBack(const Resolved& resolved, bool as_now) {
+  PastRequest request{*resolved.as_of, as_now, resolved.tables, ""};
+  auto built = runner->Past(request, *watched);
+  if (!built) return Ended(built.error());
+  past = std::move(*built);
+  PastGround shown = past->ground();
+  for (const std::string& stream : resolved.streams)
+    shown.positions[stream] = resolved.as_of->PositionsOf({stream});
+  ground = shown.ToJson();
+  ASSIGN_OR_RETURN(past_connection, past->database().Connect());
+  std::lock_guard lock(runner->mutex);
+  watched->connection = past_connection.get();
+  return OkStatus();
+}
+
+namespace {
 
 Status ResolveStream(Engine& engine, Connection& connection, const QueryRequest& request,
                      const std::string& name, Resolved& resolved) {
@@ -238,29 +330,50 @@ Status ResolveStream(Engine& engine, Connection& connection, const QueryRequest&
   std::string key = "_streams." + name;
   ASSIGN_OR_RETURN(StreamBounds bounds,
                    FindStreamBounds(connection, request.sql, key, request.parameters, nullptr));
-  auto scan = StreamScan::Make(engine.database(), name, config->shape.contract, {"/v1/streams/" + name, name},
-                               [stream, bounds] { return MakeStreamFeed(*stream, bounds); });
-  if (!scan) return scan.error();
-  resolved.replacements[key] = (*scan)->Sql();
-  resolved.scans.push_back(std::move(*scan));
+  std::optional<Boundary> end;
+  if (resolved.as_of) end = resolved.as_of->streams[name];
+  resolved.streams.push_back(name);
+  resolved.make_scans.emplace_back(
+      key, [name, stream, bounds, end, contract = config->shape.contract](Database& database) {
+        return StreamScan::Make(database, name, contract, {"/v1/streams/" + name, name},
+                                [stream, bounds, end] { return MakeStreamFeed(*stream, bounds, end); });
+      });
   return OkStatus();
 }
 
-Status ResolveTable(Engine& engine, const TableReference& reference, Resolved& resolved) {
+Status ResolveTable(Engine& engine, Connection& connection, const QueryRequest& request,
+                    const TableReference& reference, Resolved& resolved) {
   std::string name = Lower(reference.name), schema = Lower(reference.schema);
   if (schema.empty()) {
     ASSIGN_OR_RETURN(std::optional<std::string> system, SystemTableSql(engine, name));
+    if (system && resolved.as_of)
+      return Invalid("'{}' tells of now; of the past there are the tables and _streams.NAME", name);
     if (system) {
       resolved.replacements[name] = std::move(*system);
       return OkStatus();
     }
   }
-  if ((schema.empty() || schema == "main") && engine.tables().Find(name)) {
+  if (resolved.as_of && (schema.empty() || schema == "main")) {
+    resolved.tables.push_back(name);  // whether it was there then is found out when it is made
+    return OkStatus();
+  }
+  std::optional<TableInfo> table;
+  if (schema.empty() || schema == "main") table = engine.tables().Find(name);
+  if (table) {
     resolved.tables.push_back(name);
+    std::vector<ColumnInfo> columns;
+    for (const std::string& key : table->spec.key)
+      for (const ColumnInfo& column : table->columns)
+        if (Lower(column.name) == Lower(key)) columns.push_back(column);
+    if (columns.empty()) return OkStatus();
+    std::string written = schema.empty() ? name : schema + "." + name;
+    ASSIGN_OR_RETURN(std::vector<std::string> key,
+                     FindKey(connection, request.sql, written, columns, request.parameters));
+    if (!key.empty()) resolved.rows.push_back({written, name, std::move(key)});
     return OkStatus();
   }
   std::vector<std::string> names{"_pipelines", "_filters", "_dead_letters", "_segments"};
-  for (const TableInfo& table : engine.tables().List()) names.push_back(table.spec.name);
+  for (const TableInfo& each : engine.tables().List()) names.push_back(each.spec.name);
   if (engine.project()->FindStream(name) != nullptr)
     return Invalid("no table '{}'; the events of the stream are '_streams.{}'", name, name);
   return Invalid("no table '{}'{}", schema.empty() ? name : schema + "." + name, Hint(name, names));
@@ -288,32 +401,55 @@ Result<std::unique_ptr<RunningQuery>> QueryRunner::Start(const QueryRequest& req
   FAIL_IF_ERROR(CheckQuery(connection, request.sql, &fault->sql));
   ASSIGN_OR_FAIL(std::vector<TableReference> references, FindTables(connection, request.sql, &fault->sql));
   Resolved resolved;
+  if (request.as_of.empty() && request.as_now) return Fail(Invalid("as_now needs as_of"));
+  if (!request.as_of.empty()) {
+    ASSIGN_OR_FAIL(resolved.as_of, ResolveAsOf(engine, request.as_of));
+  }
   for (const TableReference& reference : references) {
     if (Lower(reference.schema) == "_streams")
       FAIL_IF_ERROR(ResolveStream(engine, connection, request, Lower(reference.name), resolved));
     else
-      FAIL_IF_ERROR(ResolveTable(engine, reference, resolved));
+      FAIL_IF_ERROR(ResolveTable(engine, connection, request, reference, resolved));
   }
-  running->scans = std::move(resolved.scans);
   FAIL_IF_ERROR(state_->Wait(request, resolved.tables, *running->watched, fault));
   FAIL_IF_ERROR(running->Ended(state_->TakePlace(*running->watched)));
-  ASSIGN_OR_FAIL(RewrittenQuery rewritten,
-                 RewriteTables(connection, request.sql, resolved.replacements, &fault->sql));
+  if (resolved.as_of) FAIL_IF_ERROR(running->GoBack(resolved, request.as_now));
+  Connection& asked = running->past ? *running->past_connection : connection;
+  Database& asked_database = running->past ? running->past->database() : engine.database();
+  for (const auto& [key, make_scan] : resolved.make_scans) {
+    ASSIGN_OR_FAIL(auto scan, make_scan(asked_database));
+    resolved.replacements[key] = scan->Sql();
+    running->scans.push_back(std::move(scan));
+  }
+  RewrittenQuery rewritten;
   for (const std::string& table : resolved.tables)
-    running->positions[table] = JoinPositions(engine.TablePositions(table));
+    running->positions[table] =
+        running->past ? running->past->PositionsOf(table) : JoinPositions(engine.TablePositions(table));
 
   auto failed = [&](const Status& status, SqlFault sql_fault) {
     if (sql_fault.position >= 0) sql_fault.position = rewritten.OriginalPosition(sql_fault.position);
     fault->sql = std::move(sql_fault);
     return Fail(running->Ended(status));
   };
-  // The view may name a delta that a fold has just taken away: then it names another now.
+  // View and look-up may name a delta that a fold has just taken away: then they name another now.
   constexpr int kTries = 3;
   for (int tries = 1; !running->rows; ++tries) {
-    auto prepared = connection.Prepare(rewritten.sql);
+    for (const Resolved::OneRow& row : resolved.rows) {
+      ASSIGN_OR_FAIL(std::string lookup, engine.tables().LookupSql(row.table, row.key));
+      resolved.replacements[row.reference] = "(" + lookup + ")";
+    }
+    ASSIGN_OR_FAIL(rewritten, RewriteTables(connection, request.sql, resolved.replacements, &fault->sql));
+    running->hold.emplace(asked_database, asked);
+    auto prepared = asked.Prepare(rewritten.sql);
+    if (!prepared && !resolved.rows.empty() && asked.fault().kind != "Catalog Error") {
+      // DuckDB names no place beside a subquery: the user's own text shall say where.
+      for (const Resolved::OneRow& row : resolved.rows) resolved.replacements.erase(row.reference);
+      resolved.rows.clear();
+      continue;
+    }
     if (!prepared) {
-      if (connection.fault().kind == "Catalog Error" && tries < kTries) continue;
-      return failed(prepared.error(), connection.fault());
+      if (asked.fault().kind == "Catalog Error" && tries < kTries) continue;
+      return failed(prepared.error(), asked.fault());
     }
     running->statement = std::move(*prepared);
     for (const auto& [name, value] : request.parameters)

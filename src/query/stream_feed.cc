@@ -42,7 +42,8 @@ class StreamFeed {
 
 }  // namespace
 
-Result<StreamScan::Feed> MakeStreamFeed(Stream& stream, const StreamBounds& bounds) {
+Result<StreamScan::Feed> MakeStreamFeed(Stream& stream, const StreamBounds& bounds,
+                                        const std::optional<Boundary>& end) {
   std::vector<Part> parts;
   for (uint32_t p = 0; p < stream.partitions(); ++p) {
     if (bounds.partition.first.value_or(0) > static_cast<int64_t>(p) ||
@@ -51,6 +52,7 @@ Result<StreamScan::Feed> MakeStreamFeed(Stream& stream, const StreamBounds& boun
     Partition& partition = stream.partition(p);
     Bounds kept = partition.bounds();
     Part part{&partition, kept.start, kept.durable_end};
+    if (end) part.end = end->contains(p) ? std::min(part.end, end->at(p)) : 0;
     if (bounds.offset.first)
       part.first = std::max(part.first, static_cast<uint64_t>(std::max<int64_t>(0, *bounds.offset.first)));
     if (bounds.offset.last)

@@ -4,6 +4,8 @@
 // ends. Belongs to one thread.
 #pragma once
 
+#include <optional>
+
 #include "pipeline/engine.h"
 #include "sql/query_rewriter.h"
 #include "sql/scan.h"
@@ -12,6 +14,8 @@ namespace millstream {
 
 /// Events of the partitions, offsets and append times that `bounds` leave. Retention may have removed what
 /// the bounds name: the feed begins at what is kept.
-Result<StreamScan::Feed> MakeStreamFeed(Stream& stream, const StreamBounds& bounds);
+/// `end`: by partition, the first offset that is not given; a partition that it does not name has none.
+Result<StreamScan::Feed> MakeStreamFeed(Stream& stream, const StreamBounds& bounds,
+                                        const std::optional<Boundary>& end = std::nullopt);
 
 }  // namespace millstream

@@ -88,6 +88,7 @@ Result<std::string> DeadLettersSql(Engine& engine, const Project& project) {
   ValuesTable table({{"stream", "VARCHAR"},
                      {"number", "BIGINT"},
                      {"time", "TIMESTAMPTZ"},
+                     {"state", "VARCHAR"},
                      {"at", "VARCHAR"},
                      {"code", "VARCHAR"},
                      {"event", "VARCHAR"},
@@ -96,12 +97,14 @@ Result<std::string> DeadLettersSql(Engine& engine, const Project& project) {
                      {"pipeline", "VARCHAR"},
                      {"filter", "VARCHAR"},
                      {"sink", "VARCHAR"}});
+  std::shared_ptr<const LetterBook> book = engine.letters();
   for (const auto& [stream, config] : project.streams) {
     DeadLetters::Selection selection;
     selection.limit = kDeadLettersMax;
     ASSIGN_OR_FAIL(DeadLetters::Listing listing, engine.dead_letters().List(stream, selection));
     for (const DeadLetter& d : listing.letters)
-      table.Add({SqlLiteral(stream), Number(d.number), TimeLiteral(d.time_us), SqlLiteral(d.at),
+      table.Add({SqlLiteral(stream), Number(d.number), TimeLiteral(d.time_us),
+                 SqlLiteral(std::string(NameOf(book->StateOf(stream, d.number)))), SqlLiteral(d.at),
                  SqlLiteral(d.code), SqlLiteral(d.event), SqlLiteral(d.path), SqlLiteral(d.reason),
                  SqlLiteral(d.pipeline), SqlLiteral(d.filter), SqlLiteral(d.sink)});
   }
@@ -119,12 +122,11 @@ std::string SegmentsSql(Engine& engine) {
                      {"first_time", "TIMESTAMPTZ"},
                      {"last_time", "TIMESTAMPTZ"},
                      {"sealed", "BOOLEAN"}});
-  for (Stream* stream : engine.log().streams())
-    for (uint32_t p = 0; p < stream->partitions(); ++p)
-      for (const SegmentInfo& s : stream->partition(p).segments())
-        table.Add({SqlLiteral(stream->name()), Number(p), SqlLiteral(s.file), Number(s.first_offset),
-                   Number(s.end_offset), Number(s.bytes), Number(s.batches), TimeLiteral(s.first_us),
-                   TimeLiteral(s.last_us), s.sealed ? "true" : "false"});
+  for (const PartitionSegments& partition : engine.log().SegmentsNow())
+    for (const SegmentInfo& s : partition.segments)
+      table.Add({SqlLiteral(partition.stream), Number(partition.partition), SqlLiteral(s.file),
+                 Number(s.first_offset), Number(s.end_offset), Number(s.bytes), Number(s.batches),
+                 TimeLiteral(s.first_us), TimeLiteral(s.last_us), s.sealed ? "true" : "false"});
   return table.Sql();
 }
 

@@ -103,13 +103,13 @@ class Translator {
   const std::vector<std::pair<std::string, std::string>>& selected() const { return selected_; }
 
   /// The key's values in its order, if the filters are equality on the whole key and nothing else.
-  std::vector<SqlValue> Key() const {
+  std::vector<std::string> Key() const {
     const auto& key = table_.spec.key;
     if (key.empty() || !is_plain_ || key_values_.size() != key.size()) return {};
-    std::vector<SqlValue> values;
+    std::vector<std::string> values;
     for (const std::string& column : key) {
       auto value = key_values_.find(column);
-      if (value == key_values_.end()) return {};
+      if (value == key_values_.end() || value->second.find('\0') != std::string::npos) return {};
       values.emplace_back(value->second);
     }
     return values;

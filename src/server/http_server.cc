@@ -1,5 +1,6 @@
 #include "server/http_server.h"
 
+#include "base/thread.h"
 #include "server/http_session.h"
 
 namespace millstream {
@@ -108,7 +109,11 @@ Result<std::unique_ptr<HttpServer>> HttpServer::Start(HttpServerOptions options,
       fmt::format("{}:{}", endpoint.address().is_v6() ? "[" + text + "]" : text, endpoint.port());
 
   asio::co_spawn(state->loops[0]->context, state->Accept(), asio::detached);
-  for (auto& loop : state->loops) loop->thread = std::thread([loop] { loop->context.run(); });
+  for (auto& loop : state->loops)
+    loop->thread = std::thread([loop] {
+      NameThread("http");
+      loop->context.run();
+    });
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(state)));
 }
 

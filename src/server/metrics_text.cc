@@ -56,6 +56,8 @@ void AppendStreams(std::string& out, const EngineStatus& status) {
       window.Add({{"stream", s.name}}, static_cast<double>(s.dedupe_window_us) / 1e6);
   Family dead(out, "millstream_dead_letters_total", "counter", "Dead letters that are kept.");
   for (const StreamStatus& s : status.streams) dead.Add({{"stream", s.name}}, s.dead);
+  Family open(out, "millstream_dead_letters_open", "gauge", "Dead letters neither sent again nor dropped.");
+  for (const StreamStatus& s : status.streams) open.Add({{"stream", s.name}}, s.dead_open);
 }
 
 void AppendPipelines(std::string& out, const EngineStatus& status) {

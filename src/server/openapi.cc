@@ -64,6 +64,9 @@ void AppendOperation(std::string& out, const Route& route) {
       AppendParameter(out, segment.substr(1, segment.size() - 2), "path", "string", "");
   for (const Parameter& parameter : route.parameters)
     AppendParameter(out, parameter.name, parameter.in, parameter.type, parameter.description);
+  if (WorksInSandbox(route))
+    AppendParameter(out, "Millstream-Sandbox", "header", "string",
+                    "a sandbox's name: the request works in it, and nowhere else");
   out += ']';
   if (!route.takes.empty()) {
     out += ",\"requestBody\":{\"required\":true,";

@@ -67,6 +67,8 @@ std::string_view ReasonPhrase(int status) {
       return "Conflict";
     case 411:
       return "Length Required";
+    case 412:
+      return "Precondition Failed";
     case 413:
       return "Content Too Large";
     case 414:
@@ -143,6 +145,13 @@ HttpResponse Problem(int status, std::string_view code, std::string_view detail,
 HttpResponse Problem(const Status& status, const Faults& faults) {
   Place place = PlaceOf(status.code());
   return Problem(place.status, place.code, status.message(), faults);
+}
+
+HttpResponse AppendProblem(const Status& status) {
+  bool is_full = status.message().find("disk") != std::string::npos ||
+                 status.message().find("space") != std::string::npos;
+  if (status.code() == Code::kExhausted && is_full) return Problem(507, "disk_full", status.message());
+  return Problem(status);
 }
 
 }  // namespace millstream

@@ -19,6 +19,9 @@ HttpResponse Problem(int status, std::string_view code, std::string_view detail,
 /// The problem that a Status is.
 HttpResponse Problem(const Status& status, const Faults& faults = {});
 
+/// The same for an append that the log did not take: 507 where the disk is full.
+HttpResponse AppendProblem(const Status& status);
+
 /// Faults as a JSON array of {"file","line","column","path","index","message","expected","hint"}; what is not
 /// known is left out.
 std::string FaultsJson(const Faults& faults);

@@ -16,6 +16,10 @@
 
 namespace millstream {
 
+/// The sandbox that a request works in, in place of the live Engine (header, in lower case as requests have
+/// it).
+inline constexpr char kSandboxHeader[] = "millstream-sandbox";
+
 /// Where a handler runs.
 enum class Lane : uint8_t {
   kInline,  // on the I/O thread: answers from memory, at once
@@ -65,6 +69,10 @@ class Router final : public HttpHandler {
   std::vector<Route> routes_;
   std::vector<std::vector<std::string>> patterns_;  // of each route: its path's segments
 };
+
+/// Whether requests of a route may work in a sandbox: what asks and what takes events in. A sandbox is not
+/// changed otherwise; another is made.
+bool WorksInSandbox(const Route& route);
 
 /// The OpenAPI 3.1 document of these routes.
 std::string OpenApiJson(const std::vector<Route>& routes, const std::string& version);

@@ -6,6 +6,7 @@
 
 #include "pipeline/engine.h"
 #include "query/query.h"
+#include "query/sandboxes.h"
 #include "server/router.h"
 
 namespace millstream {
@@ -14,6 +15,7 @@ namespace millstream {
 struct Services {
   Engine& engine;
   QueryRunner& queries;
+  Sandboxes* sandboxes = nullptr;  // none in a sandbox
 };
 
 /// All of them.
@@ -24,11 +26,21 @@ void AddEventRoutes(Router& router, Services& services);      // events out
 void AddQueryRoutes(Router& router, Services& services);      // POST /v1/query, GET /v1/wait
 void AddTableRoutes(Router& router, Services& services);      // tables
 void AddCatalogRoutes(Router& router, Services& services);    // streams, sources, pipelines
+void AddCommandRoutes(Router& router, Services& services);    // commands
 void AddChangeRoutes(Router& router, Services& services);     // plan, apply, definitions, history
+void AddReplayRoutes(Router& router, Services& services);     // history into other places
 void AddDeadRoutes(Router& router, Services& services);       // dead letters
+void AddPastRoutes(Router& router, Services& services);       // trace, preview
+void AddSandboxRoutes(Router& router, Services& services);    // isolated copies
 void AddTapRoutes(Router& router, Services& services);        // a sample of what passes
 void AddOperationRoutes(Router& router, Services& services);  // status, health, metrics, OpenAPI
 
+/// kInvalid if an `exec` filter of these definitions names a program that neither the live ones nor the files
+/// name.
+Status OnlyKnownPrograms(Engine& engine, const Node& root);
+/// The project of {"files":{"millstream.yaml":"…"}}, sound and without programs that are not known; else the
+/// problem.
+std::optional<HttpResponse> ReadProjectFiles(Engine& engine, const Node& body, Project& project);
 /// RFC 3339, or a duration ago.
 Result<int64_t> ParseTimeOrAgo(const std::string& text, Clock& clock);
 /// A count of a query parameter, or `missing` where there is none.

@@ -1,4 +1,6 @@
 // Streams, sources, pipelines: what is defined, how it does, pause and resume.
+#include <charconv>
+
 #include "base/text.h"
 #include "catalog/edit.h"
 #include "event/json_scan.h"
@@ -121,6 +123,32 @@ void GetFilter(Engine& engine, const HttpRequest& request, Responder responder) 
   responder.Send(NotThere("filter", filter, names));
 }
 
+void PostSkip(Engine& engine, const HttpRequest& request, Responder responder) {
+  Faults faults;
+  Node body = ParseJson(request.body.view(), "", faults);
+  std::string sink;
+  uint64_t events = 1;
+  std::optional<uint32_t> partition;
+  for (const auto& [name, value] : body.members) {
+    auto number = ParseNumber<uint64_t>(value.scalar);
+    if (name == "sink")
+      sink = value.scalar;
+    else if (name == "events" && number && *number > 0)
+      events = *number;
+    else if (name == "partition" && number && *number < UINT32_MAX)
+      partition = static_cast<uint32_t>(*number);
+    else
+      return responder.Send(Problem(400, "bad_request", name + ": expected sink, events and partition"));
+  }
+  if (!faults.empty() || sink.empty())
+    return responder.Send(Problem(400, "bad_request", "expected {\"sink\":ID,\"events\":1}"));
+  auto to = engine.SkipEvents(request.PathValue("pipeline"), sink, partition, events, request.who);
+  if (!to) return responder.Send(Problem(to.error()));
+  HttpResponse response;
+  JsonObject(response.body).Text("position", to->ToString());
+  responder.Send(std::move(response));
+}
+
 using Setter = Status (Engine::*)(const std::string&, bool, const std::string&);
 
 void AddPause(Router& router, Engine& engine, const char* kind, Setter set) {
@@ -150,6 +178,7 @@ void AddCatalogRoutes(Router& router, Services& services) {
   AddItems(router, engine, Items<StreamConfig>{"stream", "streams", &Project::streams});
   AddItems(router, engine, Items<SourceConfig>{"source", "sources", &Project::sources});
   AddItems(router, engine, Items<PipelineConfig>{"pipeline", "pipelines", &Project::pipelines});
+  AddItems(router, engine, Items<CommandConfig>{"command", "commands", &Project::commands});
   router.Add({"GET",
               "/v1/pipelines/{pipeline}/filters/{filter}",
               Role::kRead,
@@ -163,6 +192,19 @@ void AddCatalogRoutes(Router& router, Services& services) {
               }});
   AddPause(router, engine, "source", &Engine::SetSourcePaused);
   AddPause(router, engine, "pipeline", &Engine::SetPipelinePaused);
+  router.Add(
+      {"POST",
+       "/v1/pipelines/{pipeline}/skip",
+       Role::kAdmin,
+       Lane::kQuick,
+       "Sets events aside as dead letters that a sink cannot take: {\"sink\":ID,\"events\":1}, for each "
+       "partition that is stuck, or for one \"partition\".",
+       {},
+       {kJson},
+       {kJson},
+       [&engine](const HttpRequest& request, Responder responder) {
+         PostSkip(engine, request, std::move(responder));
+       }});
 }
 
 }  // namespace millstream

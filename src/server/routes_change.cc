@@ -17,6 +17,7 @@ constexpr char kJson[] = "application/json";
 const std::vector<std::string> kDefinitionTypes{kJson, "application/yaml"};
 const std::vector<std::string> kFilterTypes{kJson, "application/yaml", "application/sql"};
 const Parameter kDryRun{"dry_run", "query", "true: answers the plan, changes nothing"};
+const Parameter kRebuild{"rebuild", "query", "true: make the pipeline's tables anew with it; answers 202"};
 const Parameter kIfMatch{"If-Match", "header", "the ETag that the definition must have"};
 
 HttpResponse Refusal(const ChangeRefusal& refusal) {
@@ -25,18 +26,14 @@ HttpResponse Refusal(const ChangeRefusal& refusal) {
   return Problem(409, "plan_stale", refusal.status.message(), {}, members);
 }
 
+/// 202 while tables that the change asks for are made anew.
 HttpResponse Answer(const tl::expected<ChangePlan, ChangeRefusal>& plan) {
-  return plan ? HttpResponse{200, kJson, plan->ToJson()} : Refusal(plan.error());
-}
-
-Status OnlyKnownPrograms(Engine& engine, const Node& root) {
-  auto live = engine.project();
-  Faults faults;
-  Project disk = LoadProject(engine.fs(), live->directory, engine.registry(), faults);
-  auto unknown = UnknownPrograms(root, {&live->root, &disk.root});
-  if (unknown.empty()) return OkStatus();
-  return Invalid("{}: exec names a program, and only files in the project's folder may ({})", unknown.front(),
-                 live->directory);
+  if (!plan) return Refusal(plan.error());
+  HttpResponse response{200, kJson, plan->ToJson()};
+  if (plan->replay == 0) return response;
+  response.status = 202;
+  response.headers.emplace_back("Location", fmt::format("/v1/replays/{}", plan->replay));
+  return response;
 }
 
 bool IsTrue(const Node& body, std::string_view name) {
@@ -57,11 +54,15 @@ std::optional<HttpResponse> ReadChange(Engine& engine, const HttpRequest& reques
   change.plan = TextOf(body, "plan");
   change.options.prune = IsTrue(body, "prune");
   change.options.force = IsTrue(body, "force");
-  if (const Node* purge = body.Find("purge"))
-    for (const Node& stream : purge->items) change.options.purge.insert(stream.scalar);
-  if (const Node* rebuild = body.Find("rebuild"); rebuild != nullptr && !rebuild->items.empty())
-    return Problem(422, "invalid",
-                   "rebuild: this version makes no table anew in place; give it another name");
+  using Names = std::pair<const char*, std::set<std::string>*>;
+  for (auto [name, names] :
+       {Names{"purge", &change.options.purge}, Names{"rebuild", &change.options.rebuild}}) {
+    const Node* list = body.Find(name);
+    if (list == nullptr) continue;
+    if (list->kind != Node::Kind::kSequence)
+      return Problem(400, "bad_request", fmt::format("{}: expected a list of names", name));
+    for (const Node& each : list->items) names->insert(each.scalar);
+  }
   if (const Node* version = body.Find("at_version")) {
     uint64_t number = std::strtoull(version->scalar.c_str(), nullptr, 10);
     auto root = engine.DefinitionsOf(number);
@@ -69,25 +70,7 @@ std::optional<HttpResponse> ReadChange(Engine& engine, const HttpRequest& reques
     change.edit = [root = std::move(*root)](const Node&) -> Result<Node> { return root; };
     return std::nullopt;
   }
-  const Node* files = body.Find("files");
-  if (files == nullptr || files->members.empty())
-    return Problem(400, "bad_request", "files is missing: {\"files\":{\"millstream.yaml\":\"…\"}}");
-  std::string directory = engine.project()->directory;
-  MemoryFileSystem texts;
-  for (const auto& [name, text] : files->members) {
-    std::string path = name.starts_with('/') ? name : directory + "/" + name;
-    if (Status status = texts.CreateDirectories(DirectoryOf(path)); !status.ok()) return Problem(status);
-    auto file = texts.Open(path, OpenMode::kCreate);
-    if (!file) return Problem(file.error());
-    if (Status status = (*file)->WriteAt(0, text.scalar); !status.ok()) return Problem(status);
-  }
-  change.files = LoadProject(texts, directory, engine.registry(), faults);
-  if (!faults.empty())
-    return Problem(422, "invalid",
-                   fmt::format("{} fault{} in the files", faults.size(), faults.size() == 1 ? "" : "s"),
-                   faults);
-  if (Status status = OnlyKnownPrograms(engine, change.files.root); !status.ok()) return Problem(status);
-  return std::nullopt;
+  return ReadProjectFiles(engine, body, change.files);
 }
 
 void PostPlan(Engine& engine, const HttpRequest& request, Responder responder) {
@@ -118,6 +101,18 @@ std::optional<HttpResponse> ReadDefinition(const HttpRequest& request, Node& val
   return std::nullopt;
 }
 
+/// The tables of the pipeline that a path leads into.
+std::set<std::string> TablesWrittenBy(Engine& engine, const std::string& path) {
+  std::set<std::string> tables;
+  std::string name = path.substr(path.find('.') + 1);
+  auto project = engine.project();
+  auto pipeline = project->pipelines.find(name.substr(0, name.find('.')));
+  if (!path.starts_with("pipelines.") || pipeline == project->pipelines.end()) return tables;
+  for (const SinkConfig& sink : pipeline->second.sinks)
+    if (sink.kind == "table") tables.insert(engine.registry().sinks().at("table").target(sink.options));
+  return tables;
+}
+
 /// Carries out an edit of the definition at `path`, or plans it.
 void Edit(Engine& engine, const HttpRequest& request, Responder responder, const std::string& path,
           std::function<Result<Node>(const Node&)> edit) {
@@ -127,6 +122,11 @@ void Edit(Engine& engine, const HttpRequest& request, Responder responder, const
   change.who = request.who;
   if (const std::string* purge = request.Query("purge"); purge != nullptr && *purge == "true")
     change.options.purge.insert(path.substr(path.find('.') + 1));
+  if (const std::string* rebuild = request.Query("rebuild"); rebuild != nullptr && *rebuild == "true") {
+    change.options.rebuild = TablesWrittenBy(engine, path);
+    if (change.options.rebuild.empty())
+      return responder.Send(Problem(422, "invalid", "rebuild: the pipeline writes no table"));
+  }
   change.edit = [&](const Node& root) -> Result<Node> {
     const Node* live = FindPath(root, path);
     differs = if_match != nullptr && (live == nullptr || *if_match != "\"" + EtagOf(*live) + "\"");
@@ -139,7 +139,7 @@ void Edit(Engine& engine, const HttpRequest& request, Responder responder, const
   auto plan = dry != nullptr && *dry == "true" ? engine.Plan(change) : engine.Apply(change);
   if (differs) return responder.Send(Problem(412, "version", plan.error().status.message()));
   HttpResponse response = Answer(plan);
-  if (const Node* now = FindPath(engine.project()->root, path); now != nullptr && response.status == 200)
+  if (const Node* now = FindPath(engine.project()->root, path); now != nullptr && response.status < 300)
     response.headers.emplace_back("ETag", "\"" + EtagOf(*now) + "\"");
   responder.Send(std::move(response));
 }
@@ -147,12 +147,14 @@ void Edit(Engine& engine, const HttpRequest& request, Responder responder, const
 void AddEdits(Router& router, Engine& engine, const char* kind) {
   std::string section = std::string(kind) + "s";
   std::string path = fmt::format("/v1/{}/{{{}}}", section, kind);
+  std::vector<Parameter> puts{kDryRun, kIfMatch};
+  if (section == "pipelines") puts.push_back(kRebuild);
   router.Add({"PUT",
               path,
               Role::kAdmin,
               Lane::kLong,
               fmt::format("Make a {}, or change it while events flow.", kind),
-              {kDryRun, kIfMatch},
+              puts,
               kDefinitionTypes,
               {kJson},
               [&engine, section, kind](const HttpRequest& request, Responder responder) {
@@ -201,7 +203,7 @@ void AddFilterEdits(Router& router, Engine& engine) {
               Role::kAdmin,
               Lane::kLong,
               "Make a filter, or change it, while events flow; SQL as application/sql.",
-              {before, after, add, kDryRun, kIfMatch},
+              {before, after, add, kDryRun, kIfMatch, kRebuild},
               kFilterTypes,
               {kJson},
               [&engine](const HttpRequest& request, Responder responder) {
@@ -217,7 +219,7 @@ void AddFilterEdits(Router& router, Engine& engine) {
               Role::kAdmin,
               Lane::kLong,
               "Move a filter before or after another one.",
-              {before, after, kDryRun, kIfMatch},
+              {before, after, kDryRun, kIfMatch, kRebuild},
               {},
               {kJson},
               [&engine](const HttpRequest& request, Responder responder) {
@@ -232,7 +234,7 @@ void AddFilterEdits(Router& router, Engine& engine) {
               Role::kAdmin,
               Lane::kLong,
               "Remove a filter while events flow; rows already made stay.",
-              {kDryRun, kIfMatch},
+              {kDryRun, kIfMatch, kRebuild},
               {},
               {kJson},
               [&engine](const HttpRequest& request, Responder responder) {
@@ -242,17 +244,13 @@ void AddFilterEdits(Router& router, Engine& engine) {
               }});
 }
 
-constexpr const char* kKindNames[] = {
-    "apply",          "activated",     "pipeline_paused", "pipeline_resumed", "source_paused",
-    "source_resumed", "table_dropped", "started",         "stopped"};
-
 /// `versions`: those whose apply concerned the item, so far.
 bool Concerns(const ControlEvent& event, const std::string& item, std::set<uint64_t>& versions) {
   if (item.empty()) return true;
   auto is_in = [&](const std::string& path) {
     return path == item || path.starts_with(item + ".") || item.starts_with(path + ".");
   };
-  if (event.kind == ControlKind::kApply) {
+  if (event.is_apply()) {
     bool concerns = std::any_of(event.changes.begin(), event.changes.end(),
                                 [&](const Change& change) { return is_in(change.path); });
     if (concerns) versions.insert(event.version);
@@ -260,7 +258,12 @@ bool Concerns(const ControlEvent& event, const std::string& item, std::set<uint6
   }
   if (event.kind == ControlKind::kActivated && !versions.contains(event.version)) return false;
   bool is_source = event.kind == ControlKind::kSourcePaused || event.kind == ControlKind::kSourceResumed;
-  return !event.name.empty() && is_in((is_source ? "sources." : "pipelines.") + event.name);
+  bool is_sandbox = event.kind == ControlKind::kSandboxCreated ||
+                    event.kind == ControlKind::kSandboxDropped || event.kind == ControlKind::kSandboxExpired;
+  return !event.name.empty() && is_in((is_source    ? "sources."
+                                       : is_sandbox ? "sandboxes."
+                                                    : "pipelines.") +
+                                      event.name);
 }
 
 void AppendChanges(JsonObject& object, std::string& out, const std::vector<Change>& changes) {
@@ -288,11 +291,13 @@ void GetHistory(Engine& engine, const HttpRequest& request, Responder responder)
     if (event.when_us < since_us || !Concerns(event, item == nullptr ? "" : *item, versions)) continue;
     if (out.size() > 1) out += ',';
     JsonObject object(out);
-    object.Number("event", i).Text("kind", kKindNames[static_cast<size_t>(event.kind)]);
+    object.Number("event", i).Text("kind", NameOf(event.kind));
     object.Text("who", event.who).Text("when", FormatTime(event.when_us));
     if (!event.name.empty()) object.Text("name", event.name);
     if (event.version != 0) object.Number("version", event.version);
-    if (event.kind == ControlKind::kApply) {
+    if (event.replay.id != 0) object.Number("replay", event.replay.id);
+    if (event.kind == ControlKind::kReplayStarted) object.Text("into", event.replay.Target());
+    if (event.is_apply()) {
       object.Text("by", event.is_edit ? "edit" : "files");
       AppendChanges(object, out, event.changes);
     }
@@ -336,6 +341,39 @@ void GetHistoryDiff(Engine& engine, const HttpRequest& request, Responder respon
 
 }  // namespace
 
+std::optional<HttpResponse> ReadProjectFiles(Engine& engine, const Node& body, Project& project) {
+  const Node* files = body.Find("files");
+  if (files == nullptr || files->members.empty())
+    return Problem(400, "bad_request", "files is missing: {\"files\":{\"millstream.yaml\":\"…\"}}");
+  std::string directory = engine.project()->directory;
+  MemoryFileSystem texts;
+  for (const auto& [name, text] : files->members) {
+    std::string path = name.starts_with('/') ? name : directory + "/" + name;
+    if (Status status = texts.CreateDirectories(DirectoryOf(path)); !status.ok()) return Problem(status);
+    auto file = texts.Open(path, OpenMode::kCreate);
+    if (!file) return Problem(file.error());
+    if (Status status = (*file)->WriteAt(0, text.scalar); !status.ok()) return Problem(status);
+  }
+  Faults faults;
+  project = LoadProject(texts, directory, engine.registry(), faults);
+  if (!faults.empty())
+    return Problem(422, "invalid",
+                   fmt::format("{} fault{} in the files", faults.size(), faults.size() == 1 ? "" : "s"),
+                   faults);
+  if (Status status = OnlyKnownPrograms(engine, project.root); !status.ok()) return Problem(status);
+  return std::nullopt;
+}
+
+Status OnlyKnownPrograms(Engine& engine, const Node& root) {
+  auto live = engine.project();
+  Faults faults;
+  Project disk = LoadProject(engine.fs(), live->directory, engine.registry(), faults);
+  auto unknown = UnknownPrograms(root, {&live->root, &disk.root});
+  if (unknown.empty()) return OkStatus();
+  return Invalid("{}: exec names a program, and only files in the project's folder may ({})", unknown.front(),
+                 live->directory);
+}
+
 void AddChangeRoutes(Router& router, Services& services) {
   Engine& engine = services.engine;
   router.Add({"POST",
@@ -360,7 +398,7 @@ void AddChangeRoutes(Router& router, Services& services) {
               [&engine](const HttpRequest& request, Responder responder) {
                 PostApply(engine, request, std::move(responder));
               }});
-  for (const char* kind : {"stream", "source", "pipeline"}) AddEdits(router, engine, kind);
+  for (const char* kind : {"stream", "source", "pipeline", "command"}) AddEdits(router, engine, kind);
   AddFilterEdits(router, engine);
   router.Add({"GET",
               "/v1/history",

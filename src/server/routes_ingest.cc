@@ -80,15 +80,8 @@ HttpResponse ProblemOf(const IngestRefusal& refusal) {
       return Problem(422, "invalid", status.message(), FaultsOf(refusal));
     case Code::kConflict:
       return Problem(415, "unsupported_media_type", status.message());
-    case Code::kExhausted:
-      if (status.message().find("disk") != std::string::npos ||
-          status.message().find("space") != std::string::npos)
-        return Problem(507, "disk_full", status.message());
-      return Problem(429, "busy", status.message());
-    case Code::kIo:
-      return Problem(500, "internal", status.message());
     default:
-      return Problem(status);
+      return AppendProblem(status);
   }
 }
 

@@ -31,7 +31,8 @@ HttpResponse Readiness(const EngineStatus& status) {
   std::string reasons;
   for (const PipelineStatus& p : status.pipelines) {
     bool is_late = p.state != "paused" && p.lag_seconds > kReadyLagSecondsMax;
-    if (!is_bad(p.state) && !is_late) continue;
+    bool is_stopped = p.state == "paused" && !p.reason.empty();  // not because somebody asked for it
+    if (!is_bad(p.state) && !is_late && !is_stopped) continue;
     std::string reason = p.reason;
     if (reason.empty() && is_late) reason = fmt::format("{:.0f} s behind", p.lag_seconds);
     for (const SinkStatus& sink : p.sinks)
@@ -52,8 +53,12 @@ void AddAllRoutes(Router& router, Services& services) {
   AddQueryRoutes(router, services);
   AddTableRoutes(router, services);
   AddCatalogRoutes(router, services);
+  AddCommandRoutes(router, services);
   AddChangeRoutes(router, services);
+  AddReplayRoutes(router, services);
   AddDeadRoutes(router, services);
+  AddPastRoutes(router, services);
+  AddSandboxRoutes(router, services);
   AddTapRoutes(router, services);
   AddOperationRoutes(router, services);
 }

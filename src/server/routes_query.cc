@@ -43,10 +43,14 @@ Status ReadMember(const std::string& name, std::string_view value, QueryRequest&
   bool is_text = value.starts_with('"');
   std::string text = is_text ? std::string(JsonStringValue(MakeJsonValue(value), scratch)) : "";
   if (name == "params") return ReadParameters(value, query.parameters);
-  if (name != "sql" && name != "wait" && name != "timeout")
-    return Invalid("'{}' is not known; there are sql, params, wait and timeout", name);
+  if (name == "as_now" && (value == "true" || value == "false"))
+    return query.as_now = value == "true", OkStatus();
+  if (name != "sql" && name != "wait" && name != "timeout" && name != "as_of" && name != "as_now")
+    return Invalid("'{}' is not known; there are sql, params, wait, timeout, as_of and as_now", name);
+  if (name == "as_now") return Invalid("as_now: expected true or false");
   if (!is_text) return Invalid("{}: expected a string", name);
   if (name == "sql") query.sql = text;
+  if (name == "as_of") query.as_of = text;
   if (name == "wait") {
     ASSIGN_OR_RETURN(query.wait, ParsePosition(text));
   }
@@ -81,7 +85,9 @@ void Query(Services& services, const HttpRequest& request, Responder responder) 
   QueryFault fault;
   auto running = services.queries.Start(*query, &fault);
   if (!running) return responder.Send(QueryProblem(running.error(), fault, query->sql));
-  SendRows(**running, *format, RowsShape::kDocument, {}, std::move(responder));
+  HttpHeaders headers;
+  if (!(*running)->ground().empty()) headers.emplace_back("Millstream-As-Of", (*running)->ground());
+  SendRows(**running, *format, RowsShape::kDocument, std::move(headers), std::move(responder));
 }
 
 void Wait(Engine& engine, const HttpRequest& request, Responder responder) {
@@ -127,7 +133,7 @@ void AddQueryRoutes(Router& router, Services& services) {
               Role::kRead,
               Lane::kLong,
               "SQL over tables, _streams.NAME, _pipelines, _filters, _dead_letters, _segments: "
-              "{\"sql\",\"params\",\"wait\",\"timeout\"}.",
+              "{\"sql\",\"params\",\"wait\",\"timeout\",\"as_of\",\"as_now\"}.",
               {},
               {"application/json"},
               kRowFormats,

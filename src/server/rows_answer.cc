@@ -40,6 +40,7 @@ class RowWriter {
         picked_(query.picked()),
         writer_(query.MakeJsonWriter()),
         positions_(query.positions()),
+        ground_(query.ground()),
         format_(format),
         shape_(shape) {}
 
@@ -60,7 +61,9 @@ class RowWriter {
         out += ':';
         AppendJsonString(out, position);
       }
-      out += "},\"rows\":[";
+      out += "},";
+      if (!ground_.empty()) out += "\"as_of\":" + ground_ + ",";
+      out += "\"rows\":[";
     }
   }
   void Append(std::string& out, const Chunk& chunk) {
@@ -108,6 +111,7 @@ class RowWriter {
   const std::vector<uint32_t>& picked_;
   const JsonWriter writer_;
   const std::map<std::string, std::string>& positions_;
+  const std::string& ground_;
   const size_t format_;
   const RowsShape shape_;
   bool is_first_ = true;

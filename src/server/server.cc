@@ -2,26 +2,18 @@
 
 #include <sys/resource.h>
 
+#include "server/api.h"
 #include "server/http_server.h"
-#include "server/routes.h"
 
 namespace millstream {
 
 struct Server::State {
   State(Engine& engine, Access rules, uint64_t inflated_max)
-      : queries(engine),
-        services{engine, queries},
-        access(std::move(rules)),
-        pool({}),
-        router(access, pool, inflated_max) {
-    AddAllRoutes(router, services);
-  }
+      : access(std::move(rules)), pool({}), api(engine, access, pool, inflated_max, true) {}
 
-  QueryRunner queries;
-  Services services;
   const Access access;
   WorkerPool pool;
-  Router router;
+  Api api;
   std::unique_ptr<HttpServer> http;  // last: it uses the others
 };
 
@@ -55,7 +47,7 @@ Result<std::unique_ptr<Server>> Server::Start(Engine& engine, const ServerOption
   http.limits.body_bytes = options.limits.body_bytes;
   http.limits.connections = options.limits.connections;
   http.headers = {{"Millstream-Data", engine.data_uuid()}, {"X-Content-Type-Options", "nosniff"}};
-  ASSIGN_OR_FAIL(state->http, HttpServer::Start(std::move(http), state->router));
+  ASSIGN_OR_FAIL(state->http, HttpServer::Start(std::move(http), state->api));
   logger.Debug("listening", {{"address", state->http->address()}});
   return std::unique_ptr<Server>(new Server(std::move(state)));
 }
@@ -65,6 +57,7 @@ std::string Server::url() const { return "http://" + state_->http->address(); }
 void Server::Stop(int64_t deadline_us) {
   if (state_->http) state_->http->Stop(deadline_us);
   state_->pool.Stop();
+  state_->api.Stop();
 }
 
 }  // namespace millstream

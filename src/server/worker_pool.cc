@@ -2,83 +2,78 @@
 
 #include <algorithm>
 
+#include "base/thread.h"
+
 namespace millstream {
 
 WorkerPool::WorkerPool(WorkerPoolOptions options) : options_(options) {
   uint32_t threads =
       options_.quick_threads > 0 ? options_.quick_threads : std::max(2u, std::thread::hardware_concurrency());
-  for (uint32_t i = 0; i < threads; ++i) quick_threads_.emplace_back([this] { WorkQuick(); });
+  for (uint32_t i = 0; i < threads; ++i) quick_.threads.emplace_back([this] { Work(quick_); });
 }
 
 WorkerPool::~WorkerPool() { Stop(); }
 
 bool WorkerPool::RunQuick(Task task) {
-  {
-    std::lock_guard lock(mutex_);
-    if (stopping_ || queue_.size() >= options_.quick_queued) return false;
-    queue_.push_back(std::move(task));
-  }
-  changed_.notify_one();
+  std::lock_guard lock(mutex_);
+  if (stopping_ || quick_.queue.size() >= options_.quick_queued) return false;
+  ++quick_.busy;
+  quick_.queue.push_back(std::move(task));
+  quick_.changed.notify_one();
   return true;
 }
 
-void WorkerPool::WorkQuick() {
+/// There are as many threads as tasks, so none waits for another.
+bool WorkerPool::RunAtOnce(Lane& lane, Task task, size_t most) {
+  std::lock_guard lock(mutex_);
+  if (stopping_ || lane.busy >= most) return false;
+  ++lane.busy;
+  lane.queue.push_back(std::move(task));
+  if (lane.threads.size() < lane.busy) lane.threads.emplace_back([this, &lane] { Work(lane); });
+  lane.changed.notify_one();
+  return true;
+}
+
+void WorkerPool::Work(Lane& lane) {
+  NameThread(&lane == &quick_ ? "quick" : &lane == &long_ ? "long" : "feed");
+  const int niceness = Niceness();
   std::unique_lock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
-    if (queue_.empty()) return;
-    Task task = std::move(queue_.front());
-    queue_.pop_front();
+    lane.changed.wait(lock, [&] { return stopping_ || !lane.queue.empty(); });
+    if (lane.queue.empty()) return;
+    Task task = std::move(lane.queue.front());
+    lane.queue.pop_front();
     lock.unlock();
     task();
     task = nullptr;
     lock.lock();
+    --lane.busy;
+    if (&lane == &long_ && Niceness() != niceness && !stopping_) return Retire(lane);
   }
 }
 
-bool WorkerPool::RunOwnThread(Task task, uint32_t& running, uint32_t most) {
-  std::unique_lock lock(mutex_);
-  ReapLong(lock);
-  if (stopping_ || running >= most) return false;
-  ++running;
-  LongThread& slot = long_threads_.emplace_back();
-  slot.thread = std::thread([this, &slot, &running, run = std::move(task)]() mutable {
-    run();
-    run = nullptr;
-    std::lock_guard done_lock(mutex_);
-    slot.done = true;
-    --running;
+void WorkerPool::Retire(Lane& lane) {
+  for (std::thread& thread : retired_) thread.join();  // they were about to end
+  retired_.clear();
+  auto self = std::find_if(lane.threads.begin(), lane.threads.end(), [](const std::thread& thread) {
+    return thread.get_id() == std::this_thread::get_id();
   });
-  return true;
-}
-
-/// Joins the threads that have ended.
-void WorkerPool::ReapLong(std::unique_lock<std::mutex>& lock) {
-  std::list<LongThread> ended;
-  for (auto it = long_threads_.begin(); it != long_threads_.end();) {
-    auto next = std::next(it);
-    if (it->done) ended.splice(ended.end(), long_threads_, it);
-    it = next;
-  }
-  lock.unlock();
-  for (LongThread& each : ended) each.thread.join();
-  lock.lock();
+  retired_.push_back(std::move(*self));
+  lane.threads.erase(self);
 }
 
 void WorkerPool::Stop() {
-  std::list<LongThread> left;
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
   }
-  changed_.notify_all();
-  for (std::thread& thread : quick_threads_) thread.join();
-  quick_threads_.clear();
-  {
-    std::lock_guard lock(mutex_);
-    left.swap(long_threads_);
+  for (Lane* lane : {&quick_, &long_, &feeds_}) {
+    lane->changed.notify_all();
+    for (std::thread& thread : lane->threads) thread.join();
+    lane->threads.clear();
   }
-  for (LongThread& each : left) each.thread.join();
+  for (std::thread& thread : retired_) thread.join();
+  retired_.clear();
 }
 
 }  // namespace millstream

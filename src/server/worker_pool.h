@@ -1,16 +1,16 @@
 // WorkerPool: threads for what may not run on I/O threads: parsing, compression, anything that blocks.
 //
-// Place: floor 7. Two lanes: `quick` has a fixed number of threads and a bounded queue (ingest, status);
-// `long` has a thread for each task, up to a bound: one for what ends (queries, waits), and one for what
-// stays (feeds, taps), so that followers never take the places of queries. Threads: thread-safe. Failure: a
-// full lane refuses.
+// Place: floor 7. Three lanes: `quick` has a fixed number of threads and a bounded queue (ingest, status);
+// the others give each task a thread at once, up to a bound, and keep it for the next: `long` for what ends
+// (queries, waits), `feed` for what stays (feeds, taps), so that followers never take the places of queries.
+// A thread whose task was slowed down (LetOthersFirst) ends with it.
+// Threads: thread-safe. Failure: a full lane refuses.
 #pragma once
 
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <list>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -33,28 +33,28 @@ class WorkerPool {
   using Task = std::function<void()>;
   /// False if the lane is full or the pool stops; the task was not taken.
   bool RunQuick(Task task);
-  bool RunLong(Task task) { return RunOwnThread(std::move(task), long_running_, options_.long_tasks); }
-  bool RunFeed(Task task) { return RunOwnThread(std::move(task), feeds_running_, options_.feed_tasks); }
+  bool RunLong(Task task) { return RunAtOnce(long_, std::move(task), options_.long_tasks); }
+  bool RunFeed(Task task) { return RunAtOnce(feeds_, std::move(task), options_.feed_tasks); }
   /// Runs what is queued, waits for what runs, takes nothing more.
   void Stop();
 
  private:
-  void WorkQuick();
-  bool RunOwnThread(Task task, uint32_t& running, uint32_t most);
-  void ReapLong(std::unique_lock<std::mutex>& lock);
+  struct Lane {
+    std::condition_variable changed;
+    std::deque<Task> queue;
+    size_t busy = 0;  // tasks that run or wait
+    std::vector<std::thread> threads;
+  };
+  bool RunAtOnce(Lane& lane, Task task, size_t most);
+  void Work(Lane& lane);
+  /// The calling thread leaves its lane; the next to come waits for its end. Under the lock.
+  void Retire(Lane& lane);
 
   const WorkerPoolOptions options_;
   std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<Task> queue_;
   bool stopping_ = false;
-  uint32_t long_running_ = 0, feeds_running_ = 0;
-  struct LongThread {
-    std::thread thread;
-    bool done = false;
-  };
-  std::list<LongThread> long_threads_;
-  std::vector<std::thread> quick_threads_;
+  Lane quick_, long_, feeds_;
+  std::vector<std::thread> retired_;
 };
 
 }  // namespace millstream

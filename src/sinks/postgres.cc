@@ -104,6 +104,12 @@ class PostgresSinkStage final : public Sink {
 
   bool remote() const override { return true; }
   void Interrupt() override { interrupted_ = true; }
+  std::string RefusesOlder() const override {
+    return target_.key().empty() ? ""
+                                 : "the row of a key that is delivered last stays, so an older event would "
+                                   "overwrite a newer row";
+  }
+
   bool wants_deletes() const override { return !target_.key().empty() && delete_when_.empty(); }
   Status Close() override {
     session_.reset();

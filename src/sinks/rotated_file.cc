@@ -1,5 +1,7 @@
 #include "sinks/rotated_file.h"
 
+#include "base/planted.h"
+
 namespace millstream {
 namespace {
 
@@ -64,6 +66,7 @@ Status RotatedFile::RecoverFile(const FileInfo* found) {
     return Corrupt("{} has {} bytes, but {} were stored; put it back, or remove it and {} to write all anew",
                    place_.path, found->size, state_.length, place_.state_path);
   ASSIGN_OR_RETURN(file_, fs_.Open(place_.path, OpenMode::kReadWrite));
+  if (IsPlanted(Planted::dup_on_retry)) state_.length = found->size;
   if (found->size == state_.length) return OkStatus();
   RETURN_IF_ERROR(file_->Truncate(state_.length));
   return file_->Sync();
@@ -110,6 +113,11 @@ Status RotatedFile::AppendOnce(std::string_view bytes, uint32_t partition, uint6
   if (rotate && state_.has_rows) RETURN_IF_ERROR(Rotate());
   SinkState grown = state_;
   grown.offsets[partition] = next;
+  if (IsPlanted(Planted::offset_before_rows)) {
+    grown.length += bytes.size();
+    RETURN_IF_ERROR(StoreSinkState(fs_, place_.state_path, grown));
+    grown.length -= bytes.size();
+  }
   if (!bytes.empty()) {
     RETURN_IF_ERROR(file_->WriteAt(state_.length, bytes));
     RETURN_IF_ERROR(file_->Sync());

@@ -43,7 +43,7 @@ bool IsEnvelope(const std::string& name) {
 struct EventColumns {
   int id = -1, source = -1, type = -1, subject = -1, time = -1, op = -1;
   int source_time = -1;  // the source event's ce_time
-  int offset = -1, ordinal = -1;
+  int partition = -1, offset = -1, ordinal = -1;
   std::vector<uint32_t> key;
 };
 
@@ -109,12 +109,19 @@ class StreamSinkStage final : public Sink {
     return appender_.Append(origin_, rows.partition, appended, rows.next_offset);
   }
 
+  /// Where a start would go on: what was delivered since may have a receipt in some of the target's
+  /// partitions alone.
+  std::optional<uint64_t> DurableOffset(uint32_t partition) override {
+    return appender_.Position(origin_, partition);
+  }
+
  private:
   static constexpr size_t kReadablePadding = 64;  // EventTaker and Assembler may read so far past the data
 
   void SetReserved(const std::string& name, int index) {
     if (name == "ce_time") columns_.source_time = index;
     if (name == "_op") columns_.op = index;
+    if (name == "_partition") columns_.partition = index;
     if (name == "_offset") columns_.offset = index;
     if (name == "_ordinal") columns_.ordinal = index;
   }
@@ -155,10 +162,11 @@ class StreamSinkStage final : public Sink {
                    EventText& event) const {
     event.offset = OffsetOf(chunk, static_cast<uint32_t>(columns_.offset), row);
     auto ordinal = static_cast<const int32_t*>(chunk.data(static_cast<uint32_t>(columns_.ordinal)))[row];
+    auto partition = static_cast<const int32_t*>(chunk.data(static_cast<uint32_t>(columns_.partition)))[row];
     text_.AppendRow(event.data, writer, chunk, row);
     event.data.reserve(event.data.size() + kReadablePadding);
     if (!ReadText(writer, chunk, columns_.id, row, event.id))
-      event.id = fmt::format("{}/{}-{}-{}-{}", pipeline_, rows.partition, rows.epoch, event.offset, ordinal);
+      event.id = fmt::format("{}/{}-{}-{}-{}", pipeline_, partition, rows.epoch, event.offset, ordinal);
     if (!ReadText(writer, chunk, columns_.type, row, event.type))
       event.type = options_.type.empty() ? options_.name : options_.type;
     event.has_source = ReadText(writer, chunk, columns_.source, row, event.source);
@@ -166,7 +174,7 @@ class StreamSinkStage final : public Sink {
     event.has_op = ReadText(writer, chunk, columns_.op, row, event.op);
     event.has_key = ReadKey(writer, chunk, row, event.key);
     event.extensions = "{\"causationid\":";
-    AppendJsonString(event.extensions, fmt::format("{}/{}:{}", rows.stream, rows.partition, event.offset));
+    AppendJsonString(event.extensions, fmt::format("{}/{}:{}", rows.stream, partition, event.offset));
     event.extensions += '}';
     return ReadTime(chunk, row, event.time_us);
   }

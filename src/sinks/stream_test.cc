@@ -20,6 +20,7 @@ class MemoryAppender final : public StreamAppender {
   Result<std::map<uint32_t, uint64_t>> Positions(const std::string& origin) override {
     return receipts[origin];
   }
+  uint64_t Position(const std::string& origin, uint32_t part) override { return receipts[origin][part]; }
   Status Append(const std::string& origin, uint32_t part, const std::vector<Row>& rows,
                 uint64_t next) override {
     uint64_t& covered = receipts[origin][part];

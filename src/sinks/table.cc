@@ -1,6 +1,6 @@
 // The `table` sink: rows of a table that queries read: every row, the newest row of a key, or aggregates of a
-// key. Rows and offset are one transaction of the TableStore. Loops of several partitions deliver at once;
-// the store commits what gathers together.
+// key. The TableStore's folds take rows and offset into its file in one transaction. Loops of several
+// partitions deliver at once.
 #include "sinks/null_keys.h"
 #include "sinks/sinks.h"
 #include "stage/make_kind.h"
@@ -59,6 +59,9 @@ class TableSinkStage final : public Sink {
     auto found = offsets.find(partition);
     return found == offsets.end() ? 0 : found->second.next;
   }
+
+  Status ExpectOlder() override { return tables_.KeepDeletes(spec_.name); }
+  Status AdmitOlder() override { return tables_.AdmitOlder(spec_.name); }
 
   bool concurrent() const override { return true; }
 

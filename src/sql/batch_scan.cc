@@ -56,7 +56,7 @@ constexpr struct {
 
 }  // namespace
 
-struct BatchScan::State : ScanSource {
+struct BatchScan::State : ScanSource, std::enable_shared_from_this<BatchScan::State> {
   State(std::string of, Contract shape, AttributeDefaults absent);
 
   std::shared_ptr<ScanRegistry> registry;
@@ -68,6 +68,8 @@ struct BatchScan::State : ScanSource {
   std::vector<BatchColumn> origins;
   std::vector<BatchRange> ranges;
   Status read_status;
+  std::shared_ptr<State>
+      given;  // of a reference in a statement, which reads for itself: what Set was called on
 
   // Of a StreamScan: where ranges come from. The batch before the last stays, for what DuckDB has not copied
   // yet.
@@ -90,14 +92,20 @@ struct BatchScan::State : ScanSource {
   const std::vector<ScanColumn>& scan_columns() const override { return columns; }
   bool Begin(const std::vector<uint32_t>& asked, std::string* error) override;
   bool Fill(const std::vector<uint32_t>& asked, duckdb_data_chunk output, std::string* error) override;
-  std::shared_ptr<ScanSource> Bind() override {
-    if (!make_feed) return nullptr;
+  std::shared_ptr<ScanSource> Bind(const ScanBinding&) override {
     auto own = std::make_shared<State>(stream, contract, defaults);
     own->make_feed = make_feed;
+    if (!make_feed) own->given = shared_from_this();
     return own;
   }
 
   Status Pull();
+  bool Fails(std::string* error) {
+    if (read_status.ok()) return false;
+    *error = read_status.message();
+    if (given) given->read_status = read_status;
+    return true;
+  }
   Status OpenRange(const std::vector<uint32_t>& asked);
   Status CheckReadable(const BatchRange& of, const std::vector<const Field*>& fields);
   void FillColumn(uint32_t asked, Loaded& from, duckdb_vector vector, idx_t at, uint32_t count);
@@ -114,6 +122,7 @@ bool BatchScan::State::Begin(const std::vector<uint32_t>&, std::string* error) {
     }
     feed = std::move(*made);
   }
+  if (given) ranges = given->ranges, given->read_status = OkStatus();
   range = 0;
   row = ranges.empty() ? 0 : ranges[0].begin;
   range_open = false;
@@ -214,19 +223,13 @@ bool BatchScan::State::Fill(const std::vector<uint32_t>& asked, duckdb_data_chun
   uint32_t filled = 0;
   if (make_feed && range >= ranges.size()) {
     read_status = Pull();
-    if (!read_status.ok()) {
-      *error = read_status.message();
-      return false;
-    }
+    if (Fails(error)) return false;
   }
   while (filled < kVectorRows && range < ranges.size()) {
     uint32_t count = std::min(kVectorRows - filled, ranges[range].end - row);
     if (count > 0 && !range_open) {
       read_status = OpenRange(asked);
-      if (!read_status.ok()) {
-        *error = read_status.message();
-        return false;
-      }
+      if (Fails(error)) return false;
     }
     if (count > 0)
       for (size_t i = 0; i < asked.size(); ++i) FillColumn(asked[i], loaded[i], vectors[i], filled, count);

@@ -25,11 +25,16 @@ std::vector<std::string> OpeningSettings(const DatabaseOptions& options) {
       "SET wal_autocheckpoint='1000TB'",
       "PRAGMA disable_checkpoint_on_shutdown",
       "SET preserve_insertion_order=true",
+      // A statement that is made once would keep what the tables' statistics said then: one made over an
+      // empty table, or over other values, finds nothing for ever (docs/decisions/0004-duckdb.md).
+      "SET disabled_optimizers='statistics_propagation'",
       "SET autoinstall_known_extensions=false",
       "SET autoload_known_extensions=false",
       "SET allow_community_extensions=false",
   };
   settings.push_back("SET temp_directory=" + QuoteLiteral(options.temp_directory));
+  if (options.temp_bytes > 0)
+    settings.push_back(fmt::format("SET max_temp_directory_size='{}B'", options.temp_bytes));
   settings.push_back("SET enable_external_access=false");
   settings.push_back("SET lock_configuration=true");
   return settings;
@@ -129,7 +134,7 @@ Result<std::unique_ptr<Database>> Database::Open(const std::string& path, Databa
   duckdb_connection connection = nullptr;
   if (duckdb_connect(database->state_->database, &connection) != DuckDBSuccess)
     return Fail(Internal("DuckDB gives no connection"));
-  Status status = RegisterFunctions(connection, database->state_->scans, database->state_->tallies);
+  Status status = RegisterFunctions(connection, *database->state_);
   SqlFault fault;
   for (const std::string& setting : OpeningSettings(options))
     if (status.ok()) status = RunOn(connection, setting, &fault).Within(setting);

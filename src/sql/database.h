@@ -169,6 +169,7 @@ class Connection {
 struct DatabaseOptions {
   uint64_t memory_bytes = 1ull << 30;
   std::string temp_directory = "";  // for spilling; empty: none
+  uint64_t temp_bytes = 0;          // of it at most; 0: what the disk has
   bool read_only = false;
 };
 
@@ -195,8 +196,11 @@ class Database {
 
  private:
   friend class BatchScan;
+  friend class RowBuffer;
   friend class RowScan;
+  friend class ScanHold;
   friend class FilterChain;
+  friend class KeySet;
   struct State;  // shared with DuckDB's callbacks: slots of scans and tallies
   Database();
   std::unique_ptr<CheckpointGuard> guard_;  // outlives DuckDB's own descriptor; none for memory

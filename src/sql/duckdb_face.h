@@ -56,7 +56,14 @@ SqlFault ReadSqlFault(duckdb_error_type type, const char* error, const std::stri
 /// The code that a fault means for the loop that sees it, and "Binder Error: …" as message.
 Status StatusOf(const SqlFault& fault);
 
-/// A table that SQL reads as `_batch(ID)` or `_rows(ID)`. The object belongs to the executing thread.
+/// How a statement names a source.
+struct ScanBinding {
+  uint64_t connection = 0;      // DuckDB's number of the connection, and
+  uint64_t first = 0, end = 0;  // rows, of `_recent` only
+};
+
+/// A table that SQL reads as `_batch(ID)`, `_rows(ID)` or `_recent(ID, FIRST, END)`. The object belongs to
+/// the executing thread.
 class ScanSource {
  public:
   virtual ~ScanSource() = default;
@@ -66,7 +73,9 @@ class ScanSource {
   };
   /// The source that a statement which binds this one reads; null = this one itself. A source that one query
   /// may name several times gives each of them its own.
-  virtual std::shared_ptr<ScanSource> Bind() { return nullptr; }
+  virtual std::shared_ptr<ScanSource> Bind(const ScanBinding&) { return nullptr; }
+  /// What a ScanHold keeps of a source that grows; null = nothing.
+  virtual std::shared_ptr<const void> Capture() const { return nullptr; }
   /// Column 0 is what `count(*)` reads.
   virtual const std::vector<ScanColumn>& scan_columns() const = 0;
   /// Before the first Fill of an execution, with the columns that it will ask for.
@@ -82,37 +91,83 @@ class ScanRegistry {
   void Remove(uint64_t id);
   std::shared_ptr<ScanSource> Find(uint64_t id) const;
 
+  /// Keeps what each source captures now for a connection's statements, until Release.
+  void Hold(uint64_t connection);
+  void Release(uint64_t connection);
+  /// What is kept of a source for a connection; null = nothing.
+  std::shared_ptr<const void> Held(uint64_t connection, uint64_t id) const;
+
  private:
   mutable std::mutex mutex_;
   uint64_t next_id_ = 1;
   std::map<uint64_t, std::shared_ptr<ScanSource>> sources_;
+  std::map<uint64_t, std::map<uint64_t, std::shared_ptr<const void>>> held_;  // by connection, by source
 };
 
-/// Counters by ID, raised by `_tally(ID, _offset)`.
-class TallyRegistry {
+/// Columns of a scan: types are named as DuckDB names them.
+Result<std::vector<ScanSource::ScanColumn>> MakeScanColumns(Database& database,
+                                                            const std::vector<ColumnInfo>& columns);
+
+/// Things that SQL names by a number. Thread-safe.
+template <typename T>
+class Numbered {
  public:
-  uint64_t Add(std::shared_ptr<std::atomic<uint64_t>> counter);
-  void Remove(uint64_t id);
-  void Raise(uint64_t id, uint64_t rows) const;
+  uint64_t Add(std::shared_ptr<T> thing) {
+    std::lock_guard lock(mutex_);
+    things_.emplace(next_id_, std::move(thing));
+    return next_id_++;
+  }
+  void Remove(uint64_t id) {
+    std::lock_guard lock(mutex_);
+    things_.erase(id);
+  }
+  /// Null: there is none.
+  std::shared_ptr<T> Find(uint64_t id) const {
+    std::lock_guard lock(mutex_);
+    auto found = things_.find(id);
+    return found == things_.end() ? nullptr : found->second;
+  }
 
  private:
   mutable std::mutex mutex_;
   uint64_t next_id_ = 1;
-  std::map<uint64_t, std::shared_ptr<std::atomic<uint64_t>>> counters_;
+  std::map<uint64_t, std::shared_ptr<T>> things_;
 };
 
-struct Database::State {
-  duckdb_database database = nullptr;
+/// Counters, raised by `_tally(ID, _offset)`.
+using TallyRegistry = Numbered<std::atomic<uint64_t>>;
+
+/// What a KeySet holds: open addressing, zero = free.
+struct HashSet {
+  std::vector<uint64_t> places;  // a power of two of them, three quarters free
+  bool has_zero = false;
+  bool Has(uint64_t hash) const {
+    if (hash == 0) return has_zero;
+    for (size_t at = hash & (places.size() - 1); places[at] != 0; at = (at + 1) & (places.size() - 1))
+      if (places[at] == hash) return true;
+    return false;
+  }
+};
+
+/// Sets that `_among(ID, hash)` looks at.
+using HashSets = Numbered<const HashSet>;
+
+/// What our functions find by the numbers that SQL names.
+struct Functions {
   std::shared_ptr<ScanRegistry> scans = std::make_shared<ScanRegistry>();
   std::shared_ptr<TallyRegistry> tallies = std::make_shared<TallyRegistry>();
+  std::shared_ptr<HashSets> hash_sets = std::make_shared<HashSets>();
+};
+
+struct Database::State : Functions {
+  duckdb_database database = nullptr;
 
   ~State() {
     if (database != nullptr) duckdb_close(&database);
   }
 };
 
-/// Registers `_batch`, `_rows` and `_tally` (once a database: functions cannot be dropped).
-Status RegisterFunctions(duckdb_connection connection, const std::shared_ptr<ScanRegistry>& scans,
-                         const std::shared_ptr<TallyRegistry>& tallies);
+/// Registers `_batch`, `_rows`, `_tally` and `_among` (once a database: functions cannot be dropped).
+Status RegisterFunctions(duckdb_connection connection, const Functions& functions);
 
 }  // namespace millstream

@@ -2,6 +2,7 @@
 
 #include "sql/chain_plan.h"
 #include "sql/duckdb_face.h"
+#include "sql/row_buffer.h"
 #include "sql/sql_checker.h"
 #include "sql/sql_tree.h"
 
@@ -130,6 +131,8 @@ Status FilterChain::State::CheckTypes(duckdb_result* result) {
 Status FilterChain::State::Execute(std::vector<Chunk>* chunks) {
   fault = {};
   for (auto& counter : counters) counter->store(0, std::memory_order_relaxed);
+  std::optional<ScanHold> hold;  // tables that are looked up stand still meanwhile
+  if (lookup) hold.emplace(*database, *connection);
   duckdb_result result;
   Status status;
   if (duckdb_execute_prepared(statement, &result) != DuckDBSuccess) {

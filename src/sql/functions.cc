@@ -1,4 +1,5 @@
-// `_batch(ID)`, `_rows(ID)` and `_tally(ID, _offset)`: what DuckDB calls back.
+// `_batch(ID)`, `_rows(ID)`, `_recent(ID, FIRST, END)`, `_tally(ID, _offset)` and `_among(ID, hash)`: what
+// DuckDB calls back.
 #include "sql/duckdb_face.h"
 
 namespace millstream {
@@ -20,21 +21,28 @@ std::shared_ptr<ScanSource> ScanRegistry::Find(uint64_t id) const {
   return found == sources_.end() ? nullptr : found->second;
 }
 
-uint64_t TallyRegistry::Add(std::shared_ptr<std::atomic<uint64_t>> counter) {
+void ScanRegistry::Hold(uint64_t connection) {
   std::lock_guard lock(mutex_);
-  counters_.emplace(next_id_, std::move(counter));
-  return next_id_++;
+  auto& held = held_[connection];
+  for (const auto& [id, source] : sources_)
+    if (auto captured = source->Capture()) held[id] = std::move(captured);
 }
 
-void TallyRegistry::Remove(uint64_t id) {
+void ScanRegistry::Release(uint64_t connection) {
+  std::map<uint64_t, std::shared_ptr<const void>> gone;  // freed outside of the lock
   std::lock_guard lock(mutex_);
-  counters_.erase(id);
+  auto found = held_.find(connection);
+  if (found == held_.end()) return;
+  gone = std::move(found->second);
+  held_.erase(found);
 }
 
-void TallyRegistry::Raise(uint64_t id, uint64_t rows) const {
+std::shared_ptr<const void> ScanRegistry::Held(uint64_t connection, uint64_t id) const {
   std::lock_guard lock(mutex_);
-  auto found = counters_.find(id);
-  if (found != counters_.end()) found->second->fetch_add(rows, std::memory_order_relaxed);
+  auto holds = held_.find(connection);
+  if (holds == held_.end()) return nullptr;
+  auto found = holds->second.find(id);
+  return found == holds->second.end() ? nullptr : found->second;
 }
 
 namespace {
@@ -54,16 +62,32 @@ struct RunningScan {
   std::vector<uint32_t> columns;
 };
 
+uint64_t ParameterOf(duckdb_bind_info info, idx_t index) {
+  duckdb_value value = duckdb_bind_get_parameter(info, index);
+  auto number = static_cast<uint64_t>(duckdb_get_int64(value));
+  duckdb_destroy_value(&value);
+  return number;
+}
+
+ScanBinding BindingOf(duckdb_bind_info info) {
+  ScanBinding binding;
+  if (duckdb_bind_get_parameter_count(info) == 1) return binding;
+  binding.first = ParameterOf(info, 1), binding.end = ParameterOf(info, 2);
+  duckdb_client_context context = nullptr;
+  duckdb_table_function_get_client_context(info, &context);
+  binding.connection = duckdb_client_context_get_connection_id(context);
+  duckdb_destroy_client_context(&context);
+  return binding;
+}
+
 void BindScan(duckdb_bind_info info) {
   auto& registry = *static_cast<std::shared_ptr<ScanRegistry>*>(duckdb_bind_get_extra_info(info));
-  duckdb_value id = duckdb_bind_get_parameter(info, 0);
-  std::shared_ptr<ScanSource> source = registry->Find(static_cast<uint64_t>(duckdb_get_int64(id)));
-  duckdb_destroy_value(&id);
+  std::shared_ptr<ScanSource> source = registry->Find(ParameterOf(info, 0));
   if (source == nullptr) {
     duckdb_bind_set_error(info, "there is no such scan");
     return;
   }
-  if (auto own = source->Bind()) source = std::move(own);
+  if (auto own = source->Bind(BindingOf(info))) source = std::move(own);
   for (const ScanSource::ScanColumn& column : source->scan_columns())
     duckdb_bind_add_result_column(info, column.name.c_str(), column.type.get());
   duckdb_bind_set_bind_data(info, new BoundScan{std::move(source)}, Delete<BoundScan>);
@@ -94,17 +118,35 @@ void RunTally(duckdb_function_info info, duckdb_data_chunk input, duckdb_vector 
   idx_t rows = duckdb_data_chunk_get_size(input);
   if (rows == 0) return;
   auto* ids = static_cast<const int64_t*>(duckdb_vector_get_data(duckdb_data_chunk_get_vector(input, 0)));
-  registry->Raise(static_cast<uint64_t>(ids[0]), rows);
+  if (auto counter = registry->Find(static_cast<uint64_t>(ids[0])))
+    counter->fetch_add(rows, std::memory_order_relaxed);
   std::memcpy(duckdb_vector_get_data(output), duckdb_vector_get_data(duckdb_data_chunk_get_vector(input, 1)),
               rows * sizeof(int64_t));
 }
 
-Status RegisterScan(duckdb_connection connection, const char* name,
+/// True for rows whose hash is in the set.
+void RunAmong(duckdb_function_info info, duckdb_data_chunk input, duckdb_vector output) {
+  auto& sets = *static_cast<std::shared_ptr<HashSets>*>(duckdb_scalar_function_get_extra_info(info));
+  idx_t rows = duckdb_data_chunk_get_size(input);
+  if (rows == 0) return;
+  duckdb_vector of_hashes = duckdb_data_chunk_get_vector(input, 1);
+  auto* ids = static_cast<const int64_t*>(duckdb_vector_get_data(duckdb_data_chunk_get_vector(input, 0)));
+  auto* hashes = static_cast<const uint64_t*>(duckdb_vector_get_data(of_hashes));
+  uint64_t* validity = duckdb_vector_get_validity(of_hashes);
+  std::shared_ptr<const HashSet> set = sets->Find(static_cast<uint64_t>(ids[0]));
+  auto* found = static_cast<bool*>(duckdb_vector_get_data(output));
+  if (set && set->places.empty()) set = nullptr;
+  for (idx_t row = 0; row < rows; ++row)
+    found[row] =
+        set && set->Has(hashes[row]) && (validity == nullptr || duckdb_validity_row_is_valid(validity, row));
+}
+
+Status RegisterScan(duckdb_connection connection, const char* name, int parameters,
                     const std::shared_ptr<ScanRegistry>& scans) {
   duckdb_table_function function = duckdb_create_table_function();
   duckdb_table_function_set_name(function, name);
-  duckdb_table_function_add_parameter(function,
-                                      LogicalType(duckdb_create_logical_type(DUCKDB_TYPE_BIGINT)).get());
+  LogicalType bigint(duckdb_create_logical_type(DUCKDB_TYPE_BIGINT));
+  for (int i = 0; i < parameters; ++i) duckdb_table_function_add_parameter(function, bigint.get());
   duckdb_table_function_set_extra_info(function, new std::shared_ptr<ScanRegistry>(scans),
                                        Delete<std::shared_ptr<ScanRegistry>>);
   duckdb_table_function_set_bind(function, BindScan);
@@ -116,29 +158,36 @@ Status RegisterScan(duckdb_connection connection, const char* name,
   return state == DuckDBSuccess ? OkStatus() : Internal("DuckDB does not take the table function {}", name);
 }
 
-Status RegisterTally(duckdb_connection connection, const std::shared_ptr<TallyRegistry>& tallies) {
+/// A function of a number of ours, a BIGINT, and of a value.
+template <typename Registry>
+Status RegisterScalar(duckdb_connection connection, const char* name, duckdb_type value, duckdb_type result,
+                      duckdb_scalar_function_t run, const std::shared_ptr<Registry>& registry) {
   duckdb_scalar_function function = duckdb_create_scalar_function();
-  LogicalType bigint(duckdb_create_logical_type(DUCKDB_TYPE_BIGINT));
-  duckdb_scalar_function_set_name(function, "_tally");
-  duckdb_scalar_function_add_parameter(function, bigint.get());
-  duckdb_scalar_function_add_parameter(function, bigint.get());
-  duckdb_scalar_function_set_return_type(function, bigint.get());
+  duckdb_scalar_function_set_name(function, name);
+  LogicalType id_type(duckdb_create_logical_type(DUCKDB_TYPE_BIGINT)),
+      value_type(duckdb_create_logical_type(value)), result_type(duckdb_create_logical_type(result));
+  duckdb_scalar_function_add_parameter(function, id_type.get());
+  duckdb_scalar_function_add_parameter(function, value_type.get());
+  duckdb_scalar_function_set_return_type(function, result_type.get());
   duckdb_scalar_function_set_volatile(function);
-  duckdb_scalar_function_set_extra_info(function, new std::shared_ptr<TallyRegistry>(tallies),
-                                        Delete<std::shared_ptr<TallyRegistry>>);
-  duckdb_scalar_function_set_function(function, RunTally);
+  duckdb_scalar_function_set_extra_info(function, new std::shared_ptr<Registry>(registry),
+                                        Delete<std::shared_ptr<Registry>>);
+  duckdb_scalar_function_set_function(function, run);
   duckdb_state state = duckdb_register_scalar_function(connection, function);
   duckdb_destroy_scalar_function(&function);
-  return state == DuckDBSuccess ? OkStatus() : Internal("DuckDB does not take the function _tally");
+  return state == DuckDBSuccess ? OkStatus() : Internal("DuckDB does not take the function {}", name);
 }
 
 }  // namespace
 
-Status RegisterFunctions(duckdb_connection connection, const std::shared_ptr<ScanRegistry>& scans,
-                         const std::shared_ptr<TallyRegistry>& tallies) {
-  RETURN_IF_ERROR(RegisterScan(connection, "_batch", scans));
-  RETURN_IF_ERROR(RegisterScan(connection, "_rows", scans));
-  return RegisterTally(connection, tallies);
+Status RegisterFunctions(duckdb_connection connection, const Functions& functions) {
+  RETURN_IF_ERROR(RegisterScan(connection, "_batch", 1, functions.scans));
+  RETURN_IF_ERROR(RegisterScan(connection, "_rows", 1, functions.scans));
+  RETURN_IF_ERROR(RegisterScan(connection, "_recent", 3, functions.scans));
+  RETURN_IF_ERROR(RegisterScalar(connection, "_tally", DUCKDB_TYPE_BIGINT, DUCKDB_TYPE_BIGINT, RunTally,
+                                 functions.tallies));
+  return RegisterScalar(connection, "_among", DUCKDB_TYPE_UBIGINT, DUCKDB_TYPE_BOOLEAN, RunAmong,
+                        functions.hash_sets);
 }
 
 }  // namespace millstream

@@ -1,5 +1,5 @@
-// Rewriting of users' queries: tables that are not DuckDB's own, and the bounds that a query sets on a
-// stream.
+// Rewriting of users' queries: tables that are not DuckDB's own, the bounds that a query sets on a stream,
+// and the key that it asks of a table.
 //
 // Place: floor 2, used by query/ after CheckQuery. A table reference is replaced in the user's own text,
 // which stays as it is around it, so that places in errors can be told in the user's text. Threads: those of
@@ -60,5 +60,13 @@ struct StreamBounds {
 Result<StreamBounds> FindStreamBounds(Connection& connection, const std::string& sql,
                                       const std::string& table,
                                       const std::map<std::string, SqlValue>& parameters, SqlFault* fault);
+
+/// The key that a query asks of a table: the WHERE beside each reference to it compares every column of `key`
+/// by `=`, in conjuncts, with expressions without columns, and rows of other keys are never needed. Values as
+/// texts of the columns' types, in their order; none where no one key is told exactly. `table`, `parameters`:
+/// as above.
+Result<std::vector<std::string>> FindKey(Connection& connection, const std::string& sql,
+                                         const std::string& table, const std::vector<ColumnInfo>& key,
+                                         const std::map<std::string, SqlValue>& parameters);
 
 }  // namespace millstream

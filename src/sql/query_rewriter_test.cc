@@ -107,5 +107,45 @@ TEST_F(QueryRewriterTest, BoundsHoldForEveryReference) {
   EXPECT_EQ(Bounds("_offset > 5", "(SELECT * FROM _streams.orders WHERE _offset < 3) o"), "o[,2]");
 }
 
+TEST_F(QueryRewriterTest, AKeyIsFoundOnlyWhereItIsToldExactly) {
+  auto key = [&](const std::string& sql, std::vector<ColumnInfo> columns) -> std::string {
+    auto found = FindKey(*connection_, sql, "t", columns,
+                         {{"who", std::string("o'neil")}, {"n", int64_t{7}}, {"1", std::string("first")}});
+    if (!found) return found.error().message();
+    std::string text;
+    for (const std::string& value : *found) text += (text.empty() ? "" : "|") + value;
+    return text;
+  };
+  std::vector<ColumnInfo> text = {{"id", "VARCHAR"}}, number = {{"id", "BIGINT"}};
+  EXPECT_EQ(key("SELECT * FROM t WHERE id = 'a'", text), "a");
+  EXPECT_EQ(key("SELECT * FROM t WHERE 'a' || 'b' = ID AND other > 3", text), "ab");
+  EXPECT_EQ(key("SELECT * FROM t WHERE id = $who", text), "o'neil");
+  EXPECT_EQ(key("SELECT * FROM t WHERE id = $1", text), "first");
+  EXPECT_EQ(key("SELECT * FROM t x, u WHERE x.id = 'a' AND u.y = 1", text), "a");
+  EXPECT_EQ(key("SELECT * FROM u LEFT JOIN t USING (k) WHERE t.id = 'a'", text), "a");
+  EXPECT_EQ(key("SELECT * FROM t WHERE id = 'a' UNION ALL SELECT * FROM t WHERE id = 'a'", text), "a");
+  EXPECT_EQ(key("SELECT (SELECT max(x) FROM t WHERE id = 'a') AS m", text), "a");
+  EXPECT_EQ(key("SELECT * FROM t WHERE id = 5", number), "5");
+  EXPECT_EQ(key("SELECT * FROM t WHERE id = $n", number), "7");
+  EXPECT_EQ(key("SELECT * FROM t WHERE b = 2 AND a = 'x'", {{"a", "VARCHAR"}, {"b", "INTEGER"}}), "x|2");
+  EXPECT_EQ(key("SELECT * FROM t WHERE a = 'u'", {{"a", "ENUM('u', 'v')"}}), "u");
+  for (const char* where :
+       {"id = 'a' OR x = 1", "id <> 'a'", "id = other", "NOT id = 'a'", "id = NULL", "u.id = 'a'",
+        "id = (SELECT 'a')", "id LIKE 'a'", "id = 5", "id IS NOT DISTINCT FROM 'a'",
+        "id = CASE WHEN random() > 2 THEN 'a' ELSE 'b' END", "id = $missing"})
+    EXPECT_EQ(key(fmt::format("SELECT * FROM t WHERE {}", where), text), "") << where;
+  for (const char* where : {"id = 5.0", "id = '5'", "id = 5e0", "id = 99999999999999999999"})
+    EXPECT_EQ(key(fmt::format("SELECT * FROM t WHERE {}", where), number), "") << where;
+  EXPECT_EQ(key("SELECT * FROM t WHERE x = 0.0", {{"x", "DOUBLE"}}), "");
+  EXPECT_EQ(key("SELECT * FROM t WHERE a = 'x'", {{"a", "VARCHAR"}, {"b", "INTEGER"}}), "");
+  for (const char* sql :
+       {"SELECT * FROM t", "SELECT * FROM t, t AS x WHERE t.id = 'a'",
+        "SELECT * FROM t WHERE id = 'a' UNION ALL SELECT * FROM t WHERE id = 'b'",
+        "SELECT * FROM u ANTI JOIN t USING (id) WHERE id = 'a'",
+        "SELECT * FROM (SELECT * FROM t) WHERE id = 'a'", "SELECT * FROM t AS x(id, b) WHERE id = 'a'",
+        "SELECT * FROM t AS x WHERE t.id = 'a'"})
+    EXPECT_EQ(key(sql, text), "") << sql;
+}
+
 }  // namespace
 }  // namespace millstream

@@ -24,7 +24,8 @@ inline constexpr const char* kReservedColumns[] = {"data",         "ce_id",     
 
 struct RowBatch {
   std::string stream;
-  uint32_t partition = 0;
+  uint32_t partition = 0;  // under which the sink stores next_offset; of a replay of dead letters: a number
+                           // beside the partitions. Where a row comes from says its `_partition`
   uint32_t epoch = 0;
   uint64_t first_offset = 0;        // of the events that were read
   uint64_t next_offset = 0;         // the offset to store

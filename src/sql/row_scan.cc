@@ -33,9 +33,8 @@ struct RowScan::State : ScanSource {
 RowScan::RowScan(std::shared_ptr<State> state) : state_(std::move(state)) {}
 RowScan::~RowScan() { state_->registry->Remove(state_->id); }
 
-Result<std::unique_ptr<RowScan>> RowScan::Make(Database& database, std::vector<ColumnInfo> columns) {
-  auto state = std::make_shared<State>();
-  state->registry = database.state_->scans;
+Result<std::vector<ScanSource::ScanColumn>> MakeScanColumns(Database& database,
+                                                            const std::vector<ColumnInfo>& columns) {
   // Types come by name: DuckDB itself reads them.
   std::string sql = "SELECT ";
   for (size_t i = 0; i < columns.size(); ++i)
@@ -48,10 +47,18 @@ Result<std::unique_ptr<RowScan>> RowScan::Make(Database& database, std::vector<C
     duckdb_destroy_prepare(&prepared);
     return Fail(status.Within("columns of rows"));
   }
+  std::vector<ScanSource::ScanColumn> made;
   for (size_t i = 0; i < columns.size(); ++i)
-    state->columns.push_back(
+    made.push_back(
         {columns[i].name, LogicalType(duckdb_prepared_statement_column_logical_type(prepared, i))});
   duckdb_destroy_prepare(&prepared);
+  return made;
+}
+
+Result<std::unique_ptr<RowScan>> RowScan::Make(Database& database, std::vector<ColumnInfo> columns) {
+  auto state = std::make_shared<State>();
+  state->registry = database.state_->scans;
+  ASSIGN_OR_FAIL(state->columns, MakeScanColumns(database, columns));
   state->id = state->registry->Add(state);
   return std::unique_ptr<RowScan>(new RowScan(std::move(state)));
 }

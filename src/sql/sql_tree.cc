@@ -166,6 +166,12 @@ JsonNode TextNode(const std::string& text) {
 // As the parser itself makes them.
 JsonNode BooleanNode(bool value) { return CastNode(TextNode(value ? "t" : "f"), "BOOLEAN"); }
 
+JsonNode NullNode() {
+  JsonNode node = ExpressionNode("CONSTANT", "VALUE_CONSTANT");
+  node.At("value") = JsonNode::Object({{"type", TypeNode("NULL")}, {"is_null", JsonNode::Boolean(true)}});
+  return node;
+}
+
 JsonNode CastNode(JsonNode child, const std::string& type) {
   JsonNode node = ExpressionNode("CAST", "OPERATOR_CAST");
   child.At("alias") = JsonNode::String("");

@@ -29,6 +29,7 @@ std::string Lower(std::string_view text);
 JsonNode ColumnRefNode(const std::string& qualifier, const std::string& name, const std::string& alias);
 JsonNode TextNode(const std::string& text);
 JsonNode BooleanNode(bool value);
+JsonNode NullNode();
 JsonNode CastNode(JsonNode child, const std::string& type);
 JsonNode OperatorNode(const std::string& type, JsonNode child);
 JsonNode CompareNode(const std::string& type, JsonNode left, JsonNode right);

@@ -1,6 +1,5 @@
 // FindStreamBounds: what a query's WHERE says of `_partition`, `_offset` and `_ingested_at`.
-#include "sql/duckdb_face.h"
-#include "sql/function_list.h"
+#include "sql/conditions.h"
 #include "sql/query_rewriter.h"
 #include "sql/sql_tree.h"
 
@@ -105,53 +104,15 @@ class BoundsFinder {
     AtMost(BoundsOf(which), last);
   }
 
-  // True if an expression has columns or subqueries (or, where it `must_stay`, calls what changes).
-  static bool Depends(const JsonNode& node, bool must_stay) {
-    const std::string& kind = node.Text("class");
-    if (kind == "COLUMN_REF" || kind == "SUBQUERY" || kind == "WINDOW" || kind == "STAR") return true;
-    if (kind == "FUNCTION") {
-      std::optional<FunctionKind> function = FindFunction(Lower(node.Text("function_name")));
-      if (!function || *function == FunctionKind::kAggregate || *function == FunctionKind::kFansOut)
-        return true;
-      if (*function == FunctionKind::kVolatile &&
-          (must_stay || Lower(node.Text("function_name")) == "random"))
-        return true;
-    }
-    for (const JsonNode& item : node.items())
-      if (Depends(item, must_stay)) return true;
-    for (const auto& member : node.members())
-      if (Depends(member.second, must_stay)) return true;
-    return false;
-  }
-
   // The value of an expression without columns; nothing where it cannot be told exactly.
   std::optional<int64_t> Evaluate(const JsonNode& expression, bool time, bool must_stay) {
-    if (Depends(expression, must_stay)) return std::nullopt;
-    SqlFault fault;
-    Result<JsonNode> select = ParseSelect(connection_, "SELECT 1", &fault);
-    if (!select) return std::nullopt;
-    select->At("select_list").items()[0] = expression;
-    select->At("select_list").items()[0].At("alias") = JsonNode::String("v");
-    Result<std::string> text = PrintSelect(connection_, *select);
-    if (!text) return std::nullopt;
-    auto statement =
-        connection_.Prepare(time ? "SELECT epoch_us(v::TIMESTAMPTZ), 'BIGINT' FROM (" + *text + ")"
-                                 : "SELECT TRY_CAST(v AS BIGINT), typeof(v) FROM (" + *text + ")");
-    if (!statement) return std::nullopt;
-    for (const std::string& name : (*statement)->parameters()) {
-      auto value = parameters_.find(name);
-      if (value == parameters_.end() || !(*statement)->Bind(name, value->second).ok()) return std::nullopt;
-    }
-    Result<Rows> rows = (*statement)->Execute();
-    if (!rows) return std::nullopt;
-    Result<std::optional<Chunk>> chunk = rows->Next();
-    if (!chunk || !*chunk || (*chunk)->IsNull(0, 0)) return std::nullopt;
+    if (DependsOnRows(expression, must_stay)) return std::nullopt;
+    auto chunk = EvaluateAlone(
+        connection_, expression,
+        time ? "epoch_us(v::TIMESTAMPTZ), 'BIGINT'" : "TRY_CAST(v AS BIGINT), typeof(v)", parameters_);
     // A fraction would be rounded by the cast.
-    static constexpr std::string_view kWhole[] = {"TINYINT",   "SMALLINT", "INTEGER", "BIGINT", "UTINYINT",
-                                                  "USMALLINT", "UINTEGER", "UBIGINT", "HUGEINT"};
-    std::string_view type = (*chunk)->String(1, 0);
-    if (std::find(std::begin(kWhole), std::end(kWhole), type) == std::end(kWhole)) return std::nullopt;
-    return (*chunk)->Int64(0, 0);
+    if (!chunk || chunk->IsNull(0, 0) || !IsWholeNumber(chunk->String(1, 0))) return std::nullopt;
+    return chunk->Int64(0, 0);
   }
 
   Connection& connection_;
@@ -159,25 +120,6 @@ class BoundsFinder {
   std::string alias_;
   StreamBounds bounds_;
 };
-
-// The reference stands in a FROM clause itself, not in a subquery of it, and WHERE sees its columns.
-bool StandsIn(const JsonNode& from, const JsonNode* wanted) {
-  if (&from == wanted) return true;
-  if (from.Text("type") != "JOIN") return false;
-  bool hides_right = from.Text("join_type") == "SEMI" || from.Text("join_type") == "ANTI";
-  return StandsIn(from["left"], wanted) || (!hides_right && StandsIn(from["right"], wanted));
-}
-
-void WalkReferences(const JsonNode& node, const JsonNode* select, const std::string& table,
-                    const std::function<void(const JsonNode&, const JsonNode*)>& visit) {
-  if (node.Text("type") == "SELECT_NODE") select = &node;
-  if (node.Text("type") == "BASE_TABLE") {
-    std::string schema = Lower(node.Text("schema_name"));
-    if ((schema.empty() ? "" : schema + ".") + Lower(node.Text("table_name")) == table) visit(node, select);
-  }
-  for (const JsonNode& item : node.items()) WalkReferences(item, select, table, visit);
-  for (const auto& member : node.members()) WalkReferences(member.second, select, table, visit);
-}
 
 }  // namespace
 
@@ -187,7 +129,7 @@ Result<StreamBounds> FindStreamBounds(Connection& connection, const std::string&
   ASSIGN_OR_FAIL(JsonNode tree, ParseSelect(connection, sql, fault));
   BoundsFinder finder(connection, parameters);
   std::optional<StreamBounds> all;
-  WalkReferences(tree, nullptr, table, [&](const JsonNode& ref, const JsonNode* select) {
+  WalkReferences(tree, table, [&](const JsonNode& ref, const JsonNode* select) {
     StreamBounds bounds;
     if (select != nullptr && StandsIn((*select)["from_table"], &ref)) {
       std::string alias = ref.Text("alias").empty() ? ref.Text("table_name") : ref.Text("alias");

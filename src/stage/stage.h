@@ -143,6 +143,8 @@ class StreamAppender {
   /// Next source offset by source partition, as the target's receipts have it (minimum over the target's
   /// partitions).
   virtual Result<std::map<uint32_t, uint64_t>> Positions(const std::string& origin) = 0;
+  /// The same for one source partition; 0 before its first receipts.
+  virtual uint64_t Position(const std::string& origin, uint32_t part) = 0;
   struct Row {
     Envelope envelope;
     std::string_view data;
@@ -184,6 +186,13 @@ class Sink {
   /// Delivers all rows and stores rows.next_offset for rows.partition; called also without rows. On success
   /// both are as durable as the guarantee says.
   virtual Status Deliver(const RowBatch& rows) = 0;
+  /// An event was set aside as a dead letter: it may come again, after newer ones, under a partition number
+  /// of its own. Called before what follows it is delivered.
+  virtual Status ExpectOlder() { return OkStatus(); }
+  /// Such events come now.
+  virtual Status AdmitOlder() { return OkStatus(); }
+  /// Why older events must not come; empty if they may.
+  virtual std::string RefusesOlder() const { return ""; }
   /// Offsets that survive a power cut (retention); by default what was delivered.
   virtual std::optional<uint64_t> DurableOffset(uint32_t /*partition*/) { return std::nullopt; }
   /// True: Deliver may be called for different partitions at once.

@@ -2,6 +2,8 @@
 
 #include <chrono>
 
+#include "base/thread.h"
+
 namespace millstream {
 namespace {
 
@@ -23,7 +25,10 @@ Status InWordsOfTheTable(const Status& status, const std::string& table) {
 
 CommitLoop::CommitLoop(TableStore::State& state, std::unique_ptr<Connection> connection, Target target)
     : state_(state), target_(target), connection_(std::move(connection)) {
-  thread_ = std::thread([this] { Loop(); });
+  thread_ = std::thread([this] {
+    NameThread("commit");
+    Loop();
+  });
 }
 
 CommitLoop::~CommitLoop() {
@@ -65,53 +70,12 @@ Status CommitLoop::Run(const Table* table, std::function<Status(Connection&)> ta
   return Wait(job);
 }
 
-Status CommitLoop::Flush() {
-  Job job;
-  return Wait(job);
-}
-
-void CommitLoop::TakeOffset(const Writer& writer, const std::string& table, uint32_t partition,
-                            StoredOffset offset) {
-  std::lock_guard lock(mutex_);
-  bool first = pending_.empty();
-  PendingOffset& pending = pending_[{writer, partition}];
-  if (offset.next >= pending.offset.next) pending = {table, offset};
-  if (first) wake_.notify_one();
-}
-
-std::map<uint32_t, StoredOffset> CommitLoop::Pending(const Writer& writer) {
-  std::lock_guard lock(mutex_);
-  std::map<uint32_t, StoredOffset> offsets;
-  for (const PendingOffsets* pending : {&committing_, &pending_})
-    for (const auto& [key, value] : *pending)
-      if (key.first == writer) offsets[key.second] = value.offset;
-  return offsets;
-}
-
-void CommitLoop::ForgetPending(const Writer& writer) {
-  std::lock_guard lock(mutex_);
-  std::erase_if(pending_, [&](const auto& entry) { return entry.first.first == writer; });
-}
-
 void CommitLoop::Loop() {
   std::unique_lock lock(mutex_);
   while (true) {
-    if (queue_.empty() && !stop_) {
-      if (pending_.empty()) {
-        wake_.wait(lock, [&] { return stop_ || !queue_.empty() || !pending_.empty(); });
-        continue;
-      }
-      wake_.wait_for(lock, std::chrono::milliseconds(kOffsetDelayMs),
-                     [&] { return stop_ || !queue_.empty(); });
-    }
-    std::vector<Job*> group;
-    uint64_t rows = 0;
-    while (!queue_.empty() && queue_.front()->delivery && rows < kMaxGroupRows) {
-      rows += queue_.front()->delivery->rows->rows();
-      group.push_back(queue_.front());
-      queue_.pop_front();
-    }
-    if (group.empty() && !queue_.empty()) {
+    wake_.wait(lock, [&] { return stop_ || !queue_.empty(); });
+    if (queue_.empty()) return;
+    if (!queue_.front()->delivery) {
       Job* job = queue_.front();
       queue_.pop_front();
       lock.unlock();
@@ -122,22 +86,20 @@ void CommitLoop::Loop() {
       done_.notify_all();
       continue;
     }
-    if (group.empty() && pending_.empty()) {
-      if (stop_) return;
-      continue;
+    std::vector<Job*> group;
+    uint64_t rows = 0;
+    while (!queue_.empty() && queue_.front()->delivery && rows < kMaxGroupRows) {
+      rows += queue_.front()->delivery->rows->rows();
+      group.push_back(queue_.front());
+      queue_.pop_front();
     }
     lock.unlock();
     CommitGroup(std::move(group));
     lock.lock();
-    if (stop_ && queue_.empty() && !pending_.empty() && failed_) return;
   }
 }
 
 Status CommitLoop::RunTask(Job& job) {
-  if (!job.task) {
-    CommitGroup({});
-    return OkStatus();
-  }
   if (target_ == Target::kMemory) return job.task(*connection_);
   std::shared_lock file(state_.file);
   return job.task(*connection_);
@@ -151,24 +113,18 @@ void CommitLoop::Finish(Job& job, Status status) {
 }
 
 void CommitLoop::CommitGroup(std::vector<Job*> group) {
-  {
-    std::lock_guard lock(mutex_);
-    committing_ = std::move(pending_), pending_.clear();
-  }
   int tries = 0;
-  Outcome outcome;
-  while (!group.empty() || !committing_.empty()) {
-    outcome = TryGroup(group, committing_);
+  while (!group.empty()) {
+    Outcome outcome = TryGroup(group);
     if (outcome.status.ok()) {
       for (Job* job : group) Finish(*job, OkStatus());
-      break;
+      return;
     }
     Code code = outcome.status.code();
     state_.database.NoteDamage(outcome.status);
     if (code == Code::kIo || code == Code::kCorrupt) {
       failed_ = true;
-      std::lock_guard lock(state_.mutex);
-      state_.fatal = outcome.status;
+      state_.NoteFailure(outcome.status);
     }
     if (outcome.index >= 0 && !IsPassing(code) && !failed_) {
       Finish(*group[outcome.index], outcome.status);
@@ -182,35 +138,20 @@ void CommitLoop::CommitGroup(std::vector<Job*> group) {
       continue;
     }
     if (!alone && !failed_) {  // together it does not go: who is at fault?
-      RestorePending();
       for (Job* job : group) CommitGroup({job});
       return;
     }
     for (Job* job : group) Finish(*job, outcome.status);
-    RestorePending();
     BackOff(tries);
     return;
   }
-  std::lock_guard lock(mutex_);
-  committing_.clear();
-}
-
-void CommitLoop::RestorePending() {
-  std::lock_guard lock(mutex_);
-  for (auto& [key, value] : committing_) pending_.emplace(key, value);
-  committing_.clear();
 }
 
 void CommitLoop::BackOff(int tries) {
   std::this_thread::sleep_for(std::chrono::milliseconds(std::min(1 << std::min(tries, 9), 500)));
 }
 
-void CommitLoop::Rollback() {
-  (void)connection_->Run("ROLLBACK");  // "no transaction is active" is as good
-  new_writers_.clear();
-}
-
-CommitLoop::Outcome CommitLoop::TryGroup(const std::vector<Job*>& group, const PendingOffsets& pending) {
+CommitLoop::Outcome CommitLoop::TryGroup(const std::vector<Job*>& group) {
   auto run = [&](std::unique_ptr<Statement>& statement, const char* sql) -> Status {
     if (!statement) {
       ASSIGN_OR_RETURN(statement, connection_->Prepare(sql));
@@ -218,43 +159,30 @@ CommitLoop::Outcome CommitLoop::TryGroup(const std::vector<Job*>& group, const P
     Result<Rows> rows = statement->Execute();
     return rows ? OkStatus() : rows.error();
   };
-  std::shared_lock file(state_.file, std::defer_lock);
-  if (target_ == Target::kFile) file.lock();
-  Status status = run(begin_, "BEGIN TRANSACTION");
-  PendingOffsets offsets = pending;
-  std::erase_if(offsets, [&](const auto& entry) {
-    return entry.second.offset.next <= StoredNext(entry.first.first, entry.first.second);
-  });
-  for (size_t i = 0; status.ok() && i < group.size(); ++i) {
+  auto roll_back = [&](Outcome outcome) {
+    (void)connection_->Run("ROLLBACK");  // "no transaction is active" is as good
+    return outcome;
+  };
+  if (Status begun = run(begin_, "BEGIN TRANSACTION"); !begun.ok()) return roll_back({begun});
+  Offsets offsets;
+  for (size_t i = 0; i < group.size(); ++i) {
     Delivery& delivery = *group[i]->delivery;
-    uint64_t stored = StoredNext(*delivery.writer, delivery.rows->partition);
-    if (auto found = offsets.find({*delivery.writer, delivery.rows->partition}); found != offsets.end())
-      stored = std::max(stored, found->second.offset.next);
-    Outcome outcome = InsertRows(delivery, static_cast<int>(i), stored);
-    if (!outcome.status.ok()) {
-      Rollback();
-      return outcome;
+    std::pair<Writer, uint32_t> key{*delivery.writer, delivery.rows->partition};
+    uint64_t stored = 0;
+    if (auto found = offsets.find(key); found != offsets.end()) {
+      stored = found->second.next;
+    } else {
+      std::lock_guard lock(state_.mutex);
+      stored = state_.StoredNext(key.first, key.second);
     }
+    Outcome outcome = InsertRows(delivery, static_cast<int>(i), stored);
+    if (!outcome.status.ok()) return roll_back(outcome);
     if (delivery.rows->next_offset > stored)
-      offsets[{*delivery.writer, delivery.rows->partition}] = {
-          delivery.table->name, {delivery.rows->next_offset, delivery.rows->epoch}};
+      offsets[key] = {delivery.rows->next_offset, delivery.rows->epoch};
   }
-  if (status.ok() && target_ == Target::kFile) status = StoreOffsets(offsets);
-  if (status.ok()) status = run(commit_, "COMMIT");
-  if (!status.ok()) {
-    Rollback();
-    return {status};
-  }
+  if (Status committed = run(commit_, "COMMIT"); !committed.ok()) return roll_back({committed});
   Publish(group, offsets);
   return {};
-}
-
-uint64_t CommitLoop::StoredNext(const Writer& writer, uint32_t partition) const {
-  std::lock_guard lock(state_.mutex);
-  auto record = state_.writers.find(writer);
-  if (record == state_.writers.end()) return 0;
-  auto found = record->second.offsets.find(partition);
-  return found == record->second.offsets.end() ? 0 : found->second.next;
 }
 
 CommitLoop::Outcome CommitLoop::InsertRows(Delivery& delivery, int index, uint64_t stored) {
@@ -312,71 +240,24 @@ Result<CommitLoop::Insert*> CommitLoop::FindInsert(const Delivery& delivery) {
   return prepared.back().get();
 }
 
-Result<int64_t> CommitLoop::WriterId(const Writer& writer, const std::string& table) {
-  WriterRecord record;
-  {
-    std::lock_guard lock(state_.mutex);
-    auto found = state_.writers.find(writer);
-    if (found != state_.writers.end() && found->second.id != 0) return found->second.id;
-    auto made = new_writers_.find(writer);
-    if (made != new_writers_.end()) return made->second.id;
-    record = {state_.next_writer++, writer, table, {}, {}};
-  }
-  FAIL_IF_ERROR(StoreWriter(*connection_, record));
-  return new_writers_.emplace(writer, record).first->second.id;
-}
-
-Status CommitLoop::StoreOffsets(const PendingOffsets& offsets) {
-  constexpr size_t kMostAtOnce = 32;
-  int64_t seq = 0;
-  {
-    std::lock_guard lock(state_.mutex);
-    seq = ++state_.last_seq;
-  }
-  for (auto next = offsets.begin(); next != offsets.end();) {
-    size_t count = std::min<size_t>(kMostAtOnce, std::distance(next, offsets.end()));
-    std::unique_ptr<Statement>& statement = offset_statements_[count];
-    if (!statement) {
-      std::string sql = "INSERT INTO _millstream.offsets VALUES ";
-      for (size_t i = 0; i < count; ++i)
-        sql += fmt::format("{}(${}, ${}, ${}, ${}, ${})", i == 0 ? "" : ", ", i * 5 + 1, i * 5 + 2, i * 5 + 3,
-                           i * 5 + 4, i * 5 + 5);
-      ASSIGN_OR_RETURN(statement, connection_->Prepare(sql));
-    }
-    for (uint32_t i = 0; i < count; ++i, ++next) {
-      ASSIGN_OR_RETURN(int64_t id, WriterId(next->first.first, next->second.table));
-      int64_t values[] = {id, next->first.second, static_cast<int64_t>(next->second.offset.next),
-                          next->second.offset.epoch, seq};
-      for (uint32_t k = 0; k < 5; ++k) RETURN_IF_ERROR(statement->Bind(i * 5 + k + 1, values[k]));
-    }
-    Result<Rows> rows = statement->Execute();
-    if (!rows) return rows.error();
-  }
-  return OkStatus();
-}
-
-void CommitLoop::Publish(const std::vector<Job*>& group, const PendingOffsets& offsets) {
+void CommitLoop::Publish(const std::vector<Job*>& group, const Offsets& offsets) {
   int64_t now = state_.clock.MonotonicNs();
-  bool in_file = target_ == Target::kFile;
   std::lock_guard lock(state_.mutex);
-  for (auto& [writer, record] : new_writers_) state_.writers.emplace(writer, std::move(record));
-  new_writers_.clear();
-  for (const auto& [key, value] : offsets) {
-    WriterRecord& record = state_.writers[key.first];
-    record.writer = key.first, record.table = value.table;
-    record.offsets[key.second] = value.offset;
-    if (in_file) record.stored[key.second] = value.offset;
-  }
   for (Job* job : group) {
-    Table& table = *job->delivery->table;
-    (in_file ? table.base_rows : table.delta_rows) += job->delivery->inserted;
+    const Delivery& delivery = *job->delivery;
+    Table& table = *delivery.table;
+    table.delta_rows += delivery.inserted;
     table.last_delivery_ns = now;
-    if (!in_file) table.MarkUnsaved(now);
-    state_.rows += job->delivery->inserted;
+    table.MarkUnsaved(now);
+    state_.rows += delivery.inserted;
+    auto offset = offsets.find({*delivery.writer, delivery.rows->partition});
+    if (offset == offsets.end()) continue;
+    WriterRecord& record = state_.writers[*delivery.writer];
+    record.writer = *delivery.writer, record.table = table.name;
+    record.offsets[delivery.rows->partition] = offset->second;
   }
   state_.deliveries += group.size();
   ++state_.commits;
-  if (in_file) state_.offset_rows += offsets.size();
 }
 
 }  // namespace millstream

@@ -1,12 +1,12 @@
-// CommitLoop: a thread that writes rows of deliveries.
+// CommitLoop: a thread that writes rows of deliveries into deltas, or changes the file's layout.
 //
-// Place: floor 3, inside tables/. A store has two. The file's loop takes the rows of append tables and stores
-// them with their writers' offsets in one transaction; layout changes run between such groups. The memory's
-// loop takes the rows of keyed tables into their deltas; how far these came is stored by the fold that takes
-// the rows into the file. Either takes all deliveries that gathered while it committed the last ones.
-// Failure: after a failed statement the transaction is rolled back, never committed (a COMMIT of an aborted
-// one answers success). A data error answers the delivery at fault, and the rest of its group runs again; out
-// of memory and conflicts are tried again with back-off, first together, then alone; kIo stops the store.
+// Place: floor 3, inside tables/. A store has two. The memory's loop takes the rows of keyed tables into
+// their deltas, all that gathered while it committed the last ones in one transaction; how far these came is
+// stored by the fold that takes the rows into the file. The file's loop only runs layout changes; on either
+// they run between such groups. Failure: after a failed statement the transaction is rolled back, never
+// committed (a COMMIT of an aborted one answers success). A data error answers the delivery at fault, and the
+// rest of its group runs again; out of memory and conflicts are tried again with back-off, first together,
+// then alone; kIo stops the store.
 #pragma once
 
 #include <condition_variable>
@@ -29,7 +29,6 @@ class CommitLoop {
   static constexpr uint64_t kMaxQueuedBytes = 256ull << 20;
   static constexpr uint64_t kMaxGroupRows = 400'000;
   static constexpr int kMaxTries = 12;
-  static constexpr int64_t kOffsetDelayMs = 100;  // an offset without rows is stored this late at most
 
   enum class Target : unsigned char { kFile, kMemory };
   CommitLoop(TableStore::State& state, std::unique_ptr<Connection> connection, Target target);
@@ -37,17 +36,9 @@ class CommitLoop {
 
   /// Blocks until committed. What lies below the writer's stored offset is left out.
   Status Deliver(const Writer& writer, std::shared_ptr<Table> table, const RowBatch& rows);
-  /// Takes an offset that no row belongs to; it is committed with the next rows, or soon. Of the file's loop.
-  void TakeOffset(const Writer& writer, const std::string& table, uint32_t partition, StoredOffset offset);
-  /// Offsets of TakeOffset that are not committed yet.
-  std::map<uint32_t, StoredOffset> Pending(const Writer& writer);
-  /// Forgets such offsets of a writer.
-  void ForgetPending(const Writer& writer);
   /// Runs a layout change on the writer's thread, between groups, and forgets what is prepared for `table`
   /// (may be null). The task brings its own transaction.
   Status Run(const Table* table, std::function<Status(Connection&)> task);
-  /// Returns when every offset that was taken before is stored.
-  Status Flush();
 
  private:
   struct Delivery {
@@ -58,7 +49,7 @@ class CommitLoop {
     uint64_t inserted = 0;  // rows, by the last attempt
   };
   struct Job {
-    std::unique_ptr<Delivery> delivery;  // or a task, or neither: Flush
+    std::unique_ptr<Delivery> delivery;  // or a task
     const Table* table = nullptr;
     std::function<Status(Connection&)> task;
     Status status;
@@ -72,28 +63,19 @@ class CommitLoop {
   };
   struct Outcome {
     Status status;
-    int index = -1;  // of the delivery at fault; -1: BEGIN, offsets or COMMIT
+    int index = -1;  // of the delivery at fault; -1: BEGIN or COMMIT
   };
-  struct PendingOffset {
-    std::string table;
-    StoredOffset offset;
-  };
-  using PendingOffsets = std::map<std::pair<Writer, uint32_t>, PendingOffset>;
+  using Offsets = std::map<std::pair<Writer, uint32_t>, StoredOffset>;
 
   void Loop();
   Status Wait(Job& job);
   Status RunTask(Job& job);
   void Finish(Job& job, Status status);
   void CommitGroup(std::vector<Job*> group);
-  Outcome TryGroup(const std::vector<Job*>& group, const PendingOffsets& pending);
+  Outcome TryGroup(const std::vector<Job*>& group);
   Outcome InsertRows(Delivery& delivery, int index, uint64_t stored);
-  uint64_t StoredNext(const Writer& writer, uint32_t partition) const;
   Result<Insert*> FindInsert(const Delivery& delivery);
-  Status StoreOffsets(const PendingOffsets& offsets);
-  Result<int64_t> WriterId(const Writer& writer, const std::string& table);
-  void Publish(const std::vector<Job*>& group, const PendingOffsets& offsets);
-  void RestorePending();
-  void Rollback();
+  void Publish(const std::vector<Job*>& group, const Offsets& offsets);
   void BackOff(int tries);
 
   TableStore::State& state_;
@@ -101,17 +83,13 @@ class CommitLoop {
   std::unique_ptr<Connection> connection_;
   // The writer's thread only:
   std::map<const Table*, std::vector<std::unique_ptr<Insert>>> inserts_;
-  std::map<size_t, std::unique_ptr<Statement>> offset_statements_;  // by how many offsets
   std::unique_ptr<Statement> begin_, commit_;
-  std::map<Writer, WriterRecord> new_writers_;  // stored by the transaction that runs
-  bool failed_ = false;                         // for good: `fatal` of the store
+  bool failed_ = false;  // for good: `fatal` of the store
 
   std::mutex mutex_;
   std::condition_variable wake_, done_, room_;
   std::deque<Job*> queue_;
   uint64_t queued_bytes_ = 0;
-  PendingOffsets pending_;
-  PendingOffsets committing_;  // of the transaction that runs
   bool stop_ = false;
   std::thread thread_;
 };

@@ -145,6 +145,43 @@ LayoutLock::LayoutLock(TableStore::State& state, Table& table) : table_(table) {
   --table_.waiting;
 }
 
+Status TableStore::KeepDeletes(const std::string& table) {
+  return ChangeShape(table, [](TableShape& shape) {
+    bool changes = shape.upsert() && shape.spec.key_in_one_partition && !shape.keeps_deletes;
+    shape.keeps_deletes |= changes;
+    return changes;
+  });
+}
+
+Status TableStore::AdmitOlder(const std::string& table) {
+  return ChangeShape(table, [](TableShape& shape) {
+    bool changes = shape.upsert() && shape.spec.key_in_one_partition;
+    if (changes) shape.spec.key_in_one_partition = false;
+    return changes;
+  });
+}
+
+/// What folds, the view and deliveries go by, without a change of columns.
+Status TableStore::ChangeShape(const std::string& name, const std::function<bool(TableShape&)>& change) {
+  std::shared_ptr<Table> table = state_->FindTable(name);
+  if (!table) return NotFound("no table '{}'", name);
+  TableShape next = state_->ShapeOf(*table);
+  if (!change(next)) return OkStatus();
+  std::lock_guard one_at_a_time(state_->ensuring);
+  LayoutLock layout(*state_, *table);
+  next = state_->ShapeOf(*table);
+  if (!change(next)) return OkStatus();
+  RETURN_IF_ERROR(state_->file_loop->Run(table.get(), [&](Connection& writer) -> Status {
+    return InTransaction(writer, {}, next, false).Within("table " + name);
+  }));
+  CommitLoop& loop = *state_->memory_loop;
+  return loop.Run(table.get(), [&](Connection&) -> Status {
+    std::lock_guard lock(state_->mutex);
+    table->shape = next;
+    return OkStatus();
+  });
+}
+
 Status TableStore::CheckCompatible(const TableSpec& spec, const std::vector<ColumnInfo>& columns) const {
   RETURN_IF_ERROR(CheckNames(spec.name, columns));
   ASSIGN_OR_RETURN(std::unique_ptr<Connection> connection, state_->database.Connect());
@@ -169,13 +206,17 @@ Status TableStore::Ensure(const TableSpec& spec, const std::vector<ColumnInfo>& 
     made.id = state_->TakePart(), made.base = state_->TakePart();
     if (made.keyed()) made.delta = state_->TakePart();
     return state_->file_loop->Run(nullptr, [&](Connection& writer) -> Status {
-      if (made.keyed()) RETURN_IF_ERROR(writer.Run(CreatePartSql(made, made.delta)));
+      auto fresh = std::make_shared<Table>(made);
+      if (made.keyed())
+        RETURN_IF_ERROR(writer.Run(CreatePartSql(made, made.delta)));
+      else
+        RETURN_IF_ERROR(state_->MakeRecent(*fresh, made));
       Status status = InTransaction(writer, {CreatePartSql(made, made.base)}, made, true);
       if (!status.ok()) {
         if (made.keyed()) (void)writer.Run("DROP TABLE " + PartName(made, made.delta));
         return status.Within("table " + spec.name);
       }
-      auto fresh = std::make_shared<Table>(made);
+      fresh->shape = made;
       fresh->last_delivery_ns = state_->clock.MonotonicNs();
       std::lock_guard lock(state_->mutex);
       state_->tables.emplace(spec.name, std::move(fresh));
@@ -201,6 +242,7 @@ Status TableStore::Ensure(const TableSpec& spec, const std::vector<ColumnInfo>& 
   };
   // The deltas first: a column that no view names harms nobody, should the file refuse.
   auto in_memory = [&](Connection& writer) -> Status {
+    if (table->recent) return table->recent->SetColumns(state_->database, RecentColumns(next));
     for (int64_t part : {next.delta, next.folding}) {
       if (part == 0) continue;
       for (const std::string& statement : add_columns(part)) RETURN_IF_ERROR(writer.Run(statement));
@@ -213,8 +255,7 @@ Status TableStore::Ensure(const TableSpec& spec, const std::vector<ColumnInfo>& 
   RETURN_IF_ERROR(state_->memory_loop->Run(table.get(), in_memory));
   RETURN_IF_ERROR(state_->file_loop->Run(table.get(), in_file));
   // Between two groups: what is prepared for the old shape is forgotten.
-  CommitLoop& loop = next.keyed() ? *state_->memory_loop : *state_->file_loop;
-  return loop.Run(table.get(), [&](Connection&) -> Status {
+  return state_->memory_loop->Run(table.get(), [&](Connection&) -> Status {
     std::lock_guard lock(state_->mutex);
     table->shape = next;
     return OkStatus();

@@ -125,6 +125,47 @@ TEST_P(FoldTest, AColumnIsAddedWhileFoldsRun) {
   EXPECT_EQ(test.store().Find("orders")->columns.size(), 4u + 20 + 2);
 }
 
+// What an append table's file has is what lies below the offsets that it stores, however a delivery was cut.
+TEST(AppendFoldTest, RowsAreCutBetweenEvents) {
+  TestStore test;
+  ASSERT_TRUE(test.store().Ensure(SpecOf(Mode::kAppend), TestColumns(false)).ok());
+  std::vector<ColumnInfo> columns = TestColumns(true);
+  columns.erase(columns.begin() + 4, columns.begin() + 6);  // `_op`, `_ingested_at`
+  const Writer writer{"shop", 1, "t"};
+  uint64_t next[2] = {0, 0}, rows_total = 0;
+  constexpr uint64_t kEvents = 7001, kRowsAnEvent = 3;
+  for (int i = 0; rows_total < 300'000; ++i) {
+    uint32_t partition = i % 2;
+    RowBatch batch;
+    batch.columns = columns, batch.visible = 4, batch.partition = partition;
+    batch.first_offset = next[partition], batch.next_offset = next[partition] += kEvents;
+    auto rows = test.connection().Query(
+        fmt::format("SELECT 'id' || i, 'city', 1::DECIMAL(12,2), i::BIGINT, {}::INTEGER, ({} + i // "
+                    "{})::BIGINT, (i % {})::INTEGER "
+                    "FROM range({}) r(i)",
+                    partition, batch.first_offset, kRowsAnEvent, kRowsAnEvent, kEvents * kRowsAnEvent));
+    ASSERT_TRUE(rows) << rows.error().ToString();
+    while (auto chunk = *rows->Next()) batch.chunks.push_back(std::move(*chunk));
+    rows_total += batch.rows();
+    ASSERT_TRUE(test.store().Deliver(writer, "orders", batch).ok());
+  }
+  auto in_file = [&] {
+    return test.One(
+        "SELECT estimated_size FROM duckdb_tables() WHERE regexp_matches(table_name, '^t[0-9]+_[0-9]+$')");
+  };
+  for (int i = 0; i < 500 && in_file() == "0"; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_EQ(test.One("SELECT count(*) FROM orders"), fmt::format("{}", rows_total));
+  ASSERT_TRUE(test.store().Checkpoint().ok());
+  auto offsets = test.store().CheckpointedOffsets(writer);
+  uint64_t below = (offsets[0].next + offsets[1].next) * kRowsAnEvent;
+  EXPECT_EQ(in_file(), fmt::format("{}", below));
+  EXPECT_EQ(test.One("SELECT count(DISTINCT (_partition, _offset, version)) FROM orders"),
+            fmt::format("{}", rows_total));
+  test.Reopen();
+  EXPECT_EQ(test.One("SELECT count(*) FROM orders"), fmt::format("{}", rows_total));
+}
+
 std::string ModeName(const testing::TestParamInfo<Mode>& mode) {
   constexpr const char* kNames[] = {"Append", "Upsert", "UpsertAcross", "UpsertOrdered", "Aggregate"};
   return kNames[static_cast<int>(mode.param)];

@@ -4,12 +4,13 @@
 
 #include <chrono>
 
+#include "base/thread.h"
 #include "tables/commit_loop.h"
 
 namespace millstream {
 
 Folder::Folder(TableStore::State& state, std::unique_ptr<Connection> connection)
-    : state_(state), connection_(std::move(connection)) {
+    : state_(state), connection_(std::move(connection)), checkpointed_ns_(state.clock.MonotonicNs()) {
   thread_ = std::thread([this] { Loop(); });
 }
 
@@ -23,11 +24,13 @@ Folder::~Folder() {
   thread_.join();
 }
 
-Status Folder::FoldAll() {
+Status Folder::FoldAll(std::stop_token stop) {
   std::unique_lock lock(mutex_);
   uint64_t mine = ++asked_;
   wake_.notify_all();
-  done_.wait(lock, [&] { return stop_ || answered_ >= mine; });
+  while (
+      !done_.wait_for(lock, std::chrono::milliseconds(kTickMs), [&] { return stop_ || answered_ >= mine; }))
+    if (stop.stop_requested() && current_ != nullptr) connection_->Interrupt();
   return answered_ >= mine ? answer_ : Cancelled("the table store stops");
 }
 
@@ -57,6 +60,8 @@ Status Folder::Checkpoint() {
 }
 
 void Folder::Loop() {
+  NameThread("fold");
+  LetOthersFirst();  // a look-up beside a fold took twice as long without this
   std::unique_lock lock(mutex_);
   while (!stop_) {
     wake_.wait_for(lock, std::chrono::milliseconds(kTickMs), [&] { return stop_ || asked_ > answered_; });
@@ -71,11 +76,11 @@ void Folder::Loop() {
       continue;
     }
     lock.unlock();
-    DropRetired();
+    bool none_left = DropRetired();
     MeasureMemory();
     std::shared_ptr<Table> due = NextDue();
-    if (due && retired_.empty()) {
-      Status status = Fold(*due);
+    if (due && (due->recent || none_left)) {
+      Status status = Fold(*due, false);
       failures_ = status.ok() ? 0 : failures_ + 1;
       if (!status.ok())
         not_before_ns_ = state_.clock.MonotonicNs() + std::min<int64_t>(failures_, 30) * 1'000'000'000;
@@ -87,10 +92,18 @@ void Folder::Loop() {
 
 bool Folder::IsDue(const Table& table, int64_t now) const {
   if (!table.unsaved || table.dropped || table.waiting > 0) return false;
-  uint64_t rows = table.delta_rows + table.folding_rows;
-  if (rows >= std::clamp(table.base_rows / kBaseShare, kMinRows, kMaxRows)) return true;
-  if (rows > 0 && state_.memory_used > state_.database.memory_bytes() / kMemoryFraction) return true;
-  if (now - table.last_delivery_ns >= kPauseNs && rows >= table.base_rows / 500) return true;
+  const uint64_t rows = table.delta_rows + table.folding_rows, memory = state_.database.memory_bytes();
+  if (!table.shape.keyed()) {
+    const uint64_t most = std::min(kRecentBytes, memory / kRecentFraction);
+    if (rows >= kAppendRows || (rows > 0 && state_.recent_bytes > most)) return true;
+    if (now - table.last_delivery_ns >= kPauseNs && rows > 0) return true;
+  } else {
+    if (state_.folding == Folding::kBulk)
+      return rows >= std::clamp(table.base_rows * kBulkShare, kMinRowsBulk, kMaxRowsBulk);
+    if (rows >= std::clamp(table.base_rows / kBaseShare, kMinRows, kMaxRows)) return true;
+    if (rows > 0 && state_.memory_used > memory / kMemoryFraction) return true;
+    if (now - table.last_delivery_ns >= kPauseNs && rows >= table.base_rows / 500) return true;
+  }
   return now - table.unsaved_since_ns >= std::max(kMaxAgeNs, kAgeFolds * table.last_fold_ns);
 }
 
@@ -112,17 +125,16 @@ Status Folder::FoldEverything() {
   std::vector<std::shared_ptr<Table>> tables;
   {
     std::lock_guard lock(state_.mutex);
-    for (const auto& [name, table] : state_.tables)
-      if (table->shape.keyed()) tables.push_back(table);
+    for (const auto& [name, table] : state_.tables) tables.push_back(table);
   }
   for (const auto& table : tables) {
     // Twice: what an undone fold left, then what came since.
-    for (int i = 0; i < 2; ++i) RETURN_IF_ERROR(Fold(*table));
+    for (int i = 0; i < 2; ++i) RETURN_IF_ERROR(Fold(*table, true));
   }
   return OkStatus();
 }
 
-Status Folder::Fold(Table& table) {
+Status Folder::Fold(Table& table, bool everything) {
   std::lock_guard layout(table.layout);
   std::lock_guard change(changing_);
   int64_t begin = state_.clock.MonotonicNs();
@@ -132,20 +144,29 @@ Status Folder::Fold(Table& table) {
     if (table.dropped || !table.unsaved) return OkStatus();
     rows = table.delta_rows + table.folding_rows;
   }
-  if (rows > 0 && state_.ShapeOf(table).folding == 0) RETURN_IF_ERROR(Swap(table));
+  TableShape shape = state_.ShapeOf(table);
+  if (rows > 0 && shape.keyed() && shape.folding == 0) {
+    RETURN_IF_ERROR(Swap(table));
+    shape = state_.ShapeOf(table);
+  }
   {
     std::lock_guard lock(mutex_);
     if (stop_) return Cancelled("the table store stops");
     current_ = &table;
   }
-  Status status = rows > 0 ? RunFold(table, state_.ShapeOf(table)) : SaveOffsets(table);
+  Status status = rows == 0       ? SaveOffsets(table)
+                  : shape.keyed() ? RunFold(table, shape)
+                                  : SaveRows(table, shape, everything);
   {
     // From here on nobody interrupts: a rollback that is cut off would leave its locks behind.
     std::lock_guard lock(mutex_);
     current_ = nullptr;
   }
   state_.database.NoteDamage(status);
-  if (!status.ok()) (void)connection_->Run("ROLLBACK");
+  if (!status.ok()) {
+    (void)connection_->Run("ROLLBACK");
+    state_.NoteFailure(status);
+  }
   (void)connection_->Run(kFoldCleanSql);
   {
     std::lock_guard lock(state_.mutex);
@@ -157,12 +178,15 @@ Status Folder::Fold(Table& table) {
 
 namespace {
 
-/// How far the writers of a table are. Under the store's mutex.
-std::map<Writer, std::map<uint32_t, StoredOffset>> OffsetsOf(const TableStore::State& state,
-                                                             const std::string& table) {
-  std::map<Writer, std::map<uint32_t, StoredOffset>> offsets;
+using Offsets = std::map<uint32_t, StoredOffset>;
+
+/// How far the writers of a table are: `offsets` as readers see it, or `stored` in the file. Under the
+/// store's mutex.
+std::map<Writer, Offsets> OffsetsOf(const TableStore::State& state, const std::string& table,
+                                    Offsets WriterRecord::*which) {
+  std::map<Writer, Offsets> offsets;
   for (const auto& [writer, record] : state.writers)
-    if (record.table == table) offsets.emplace(writer, record.offsets);
+    if (record.table == table) offsets.emplace(writer, record.*which);
   return offsets;
 }
 
@@ -181,9 +205,61 @@ Status Folder::Swap(Table& table) {
     std::lock_guard lock(state_.mutex);
     table.shape = shape;
     table.folding_rows = table.delta_rows, table.delta_rows = 0;
-    table.folding_offsets = OffsetsOf(state_, table.name);
+    table.folding_offsets = OffsetsOf(state_, table.name, &WriterRecord::offsets);
     return OkStatus();
   });
+}
+
+/// Which rows of an append table go into the file, up to where, and how far its writers are there. Full row
+/// groups are written once; what is less would be written again by checkpoints. Under the store's mutex.
+uint64_t Folder::ChooseRows(Table& table, bool everything) const {
+  uint64_t rows = table.delta_rows, end = table.saved_rows + rows;
+  if (!everything && rows >= kRowGroupRows) end -= rows % kRowGroupRows;
+  table.folding_offsets = OffsetsOf(state_, table.name, &WriterRecord::stored);
+  for (const Arrival& arrival : table.arrivals) {
+    StoredOffset& offset = table.folding_offsets[arrival.writer][arrival.partition];
+    if (arrival.end_row <= end) {
+      offset = arrival.next;
+      continue;
+    }
+    // The cut lies between two events of this delivery, or before it.
+    while (end > std::max(arrival.first_row, table.saved_rows) &&
+           (!arrival.in_order || table.recent->OffsetOf(end - 1) == table.recent->OffsetOf(end)))
+      end = arrival.in_order ? end - 1 : std::max(arrival.first_row, table.saved_rows);
+    if (end == table.saved_rows) return ChooseRows(table, true);
+    if (end > arrival.first_row) offset = {table.recent->OffsetOf(end), arrival.next.epoch};
+    break;
+  }
+  return end;
+}
+
+/// Writes rows of an append table into its base, with the offsets, and lets the view begin behind them.
+Status Folder::SaveRows(Table& table, const TableShape& shape, bool everything) {
+  uint64_t end = 0, first = 0;
+  {
+    std::lock_guard lock(state_.mutex);
+    end = ChooseRows(table, everything), first = table.saved_rows;
+  }
+  TableShape next = shape;
+  next.recent = table.recent->Sql(end);
+  RETURN_IF_ERROR(connection_->Run("BEGIN TRANSACTION"));
+  ASSIGN_OR_RETURN(uint64_t inserted,
+                   RunAll(table, {SaveRowsSql(shape, table.recent->Sql(first, end)), CreateViewSql(next)}));
+  CHECK(inserted == end - first);
+  std::map<Writer, int64_t> new_ids;
+  RETURN_IF_ERROR(StoreOffsets(table, &new_ids));
+  RETURN_IF_ERROR(Commit());
+  retired_.push_back({"", table.shared_from_this(), end, state_.clock.MonotonicNs()});
+  {
+    std::lock_guard lock(state_.mutex);
+    table.shape = next;
+    table.base_rows += inserted, table.saved_rows = end;
+    table.delta_rows -= inserted;
+    while (!table.arrivals.empty() && table.arrivals.front().end_row <= end) table.arrivals.pop_front();
+    ++state_.folds, state_.folded_rows += inserted;
+  }
+  PublishOffsets(table, new_ids);
+  return OkStatus();
 }
 
 /// Offsets that no row belongs to.
@@ -191,7 +267,8 @@ Status Folder::SaveOffsets(Table& table) {
   {
     std::lock_guard lock(state_.mutex);
     if (table.delta_rows + table.folding_rows > 0) return OkStatus();  // they go with a fold
-    table.folding_offsets = OffsetsOf(state_, table.name);
+    table.folding_offsets = OffsetsOf(state_, table.name, &WriterRecord::offsets);
+    table.arrivals.clear();
   }
   std::map<Writer, int64_t> new_ids;
   RETURN_IF_ERROR(connection_->Run("BEGIN TRANSACTION"));
@@ -293,7 +370,7 @@ Status Folder::RunFold(Table& table, const TableShape& shape) {
       return prepared.error();
     ASSIGN_OR_RETURN(replaced, CountOf("SELECT count(*) FROM temp.replaced"));
   }
-  if (shape.upsert() && shape.spec.key_in_one_partition) {
+  if (shape.upsert() && shape.spec.key_in_one_partition && !shape.keeps_deletes) {
     ASSIGN_OR_RETURN(Rows forgotten, connection_->Query(ForgetDeletesSql(shape)));
     next.forgot_deletes |= forgotten.changed_rows() > 0;
   }
@@ -303,7 +380,10 @@ Status Folder::RunFold(Table& table, const TableShape& shape) {
   std::vector<std::string> statements;
   if (rewrite) {
     next.base = state_.TakePart();
-    auto ranges = static_cast<uint32_t>(std::max(base_rows, delta_rows) / kRowsPerRange + 1);
+    // A delta that has spilled would be read for each range.
+    uint32_t ranges = state_.folding == Folding::kBulk
+                          ? 1
+                          : static_cast<uint32_t>(std::max(base_rows, delta_rows) / kRowsPerRange + 1);
     statements = FoldRewriteSql(shape, next.base, ranges);
     statements.push_back(fmt::format("DROP TABLE {}", PartName(shape, shape.base)));
   } else {
@@ -314,9 +394,13 @@ Status Folder::RunFold(Table& table, const TableShape& shape) {
   RETURN_IF_ERROR(StoreTable(*connection_, next, false));
   std::map<Writer, int64_t> new_ids;
   RETURN_IF_ERROR(StoreOffsets(table, &new_ids));
-  RETURN_IF_ERROR(Commit());
+  ++table.switches;
+  if (Status committed = Commit(); !committed.ok()) {
+    ++table.switches;
+    return committed;
+  }
   if (rewrite) rewritten_rows_ += base_rows;
-  retired_.push_back({PartName(shape, shape.folding), state_.clock.MonotonicNs()});
+  retired_.push_back({PartName(shape, shape.folding), nullptr, 0, state_.clock.MonotonicNs()});
   {
     std::lock_guard lock(state_.mutex);
     table.shape = next;
@@ -325,32 +409,13 @@ Status Folder::RunFold(Table& table, const TableShape& shape) {
     table.scattered_rows = rewrite ? 0 : scattered_rows + std::min(inserted, kRowGroupRows);
     table.folding_rows = 0;
     ++state_.folds, state_.folded_rows += delta_rows;
+    ++table.switches;
   }
   PublishOffsets(table, new_ids);
   return OkStatus();
 }
 
-/// Drops finished deltas that no reader opens any more. A reader that has one open keeps its rows.
-void Folder::DropRetired() {
-  std::lock_guard change(changing_);
-  int64_t now = state_.clock.MonotonicNs();
-  while (!retired_.empty() && now - retired_.front().since_ns >= kReaderNs) {
-    if (!connection_->Run("DROP TABLE IF EXISTS " + retired_.front().part).ok()) return;
-    retired_.pop_front();
-  }
-}
-
-void Folder::MeasureMemory() {
-  int64_t now = state_.clock.MonotonicNs();
-  if (now - measured_ns_ < kMeasureNs) return;
-  measured_ns_ = now;
-  std::lock_guard change(changing_);
-  auto bytes = CountOf("SELECT memory_usage_bytes FROM duckdb_memory() WHERE tag = 'IN_MEMORY_TABLE'");
-  if (!bytes) return;
-  state_.memory_used = *bytes;
-  state_.room.notify_all();
-}
-
+/// Of each writer's partition only the newest offset counts.
 Status Folder::TrimOffsets() {
   constexpr uint64_t kFewRows = 1000;
   {
@@ -367,15 +432,21 @@ Status Folder::TrimOffsets() {
 
 /// `changing_` is held, so no fold writes.
 Status Folder::CheckpointNow() {
-  RETURN_IF_ERROR(state_.file_loop->Flush());
   std::unique_lock file(state_.file);
   RETURN_IF_ERROR(TrimOffsets());
   RETURN_IF_ERROR(state_.database.Checkpoint(*connection_));
   rewritten_rows_ = 0;
-  std::lock_guard lock(state_.mutex);
-  state_.checkpointed.clear();
-  for (const auto& [writer, record] : state_.writers)
-    if (record.id != 0) state_.checkpointed[writer] = record.stored;
+  checkpointed_ns_ = state_.clock.MonotonicNs();
+  {
+    std::lock_guard lock(state_.mutex);
+    state_.checkpointed.clear();
+    for (const auto& [writer, record] : state_.writers)
+      if (record.id != 0) state_.checkpointed[writer] = record.stored;
+  }
+  while (!retired_bases_.empty()) {
+    RETURN_IF_ERROR(connection_->Run("DROP TABLE IF EXISTS " + retired_bases_.back()));
+    retired_bases_.pop_back();
+  }
   return OkStatus();
 }
 
@@ -393,11 +464,13 @@ void Folder::CheckpointIfDue() {
   }
   int64_t pause = now - last;
   bool due = bytes >= kCheckpointWalBytes || rewritten_rows_ >= kMaxRows ||
-             (pause >= 2 * kPauseNs && bytes >= kPauseWalBytes) || (pause >= 3 * kMaxAgeNs && bytes > 0);
+             (pause >= 2 * kPauseNs && bytes >= kPauseWalBytes) || (pause >= 3 * kMaxAgeNs && bytes > 0) ||
+             (now - checkpointed_ns_ >= kCheckpointAgeNs && bytes > 0);
   if (due && state_.clock.MonotonicNs() >= not_before_ns_) {
     std::lock_guard change(changing_);
     Status status = CheckpointNow();
     state_.database.NoteDamage(status);
+    state_.NoteFailure(status);
     if (!status.ok()) not_before_ns_ = state_.clock.MonotonicNs() + kPauseNs;
   }
 }

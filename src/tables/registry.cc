@@ -43,6 +43,7 @@ std::string SpecToJson(const TableShape& shape) {
   node.At("order_by") = TextArray(spec.order_by);
   node.At("key_in_one_partition") = JsonNode::Boolean(spec.key_in_one_partition);
   node.At("writer") = JsonNode::String(spec.writer);
+  if (shape.keeps_deletes) node.At("keeps_deletes") = JsonNode::Boolean(true);
   node.At("forgot_deletes") = JsonNode::Boolean(shape.forgot_deletes);
   return node.ToString();
 }
@@ -59,6 +60,7 @@ Status ReadSpec(const std::string& json, TableShape& shape) {
   for (const JsonNode& item : node["order_by"].items()) spec.order_by.push_back(item.text());
   spec.key_in_one_partition = node["key_in_one_partition"].IsTrue();
   spec.writer = node.Text("writer");
+  shape.keeps_deletes = node["keeps_deletes"].IsTrue();
   shape.forgot_deletes = node["forgot_deletes"].IsTrue();
   return OkStatus();
 }
@@ -208,6 +210,22 @@ Status RemoveTable(Connection& connection, const TableShape& shape) {
   return connection.Run(
       fmt::format("DROP VIEW main.{}; DROP TABLE {}; DELETE FROM _millstream.tables WHERE id = {}",
                   Quoted(shape.spec.name), PartName(shape, shape.base), shape.id));
+}
+
+Status ForgetTable(Connection& connection, int64_t id) {
+  return connection.Run(fmt::format("DELETE FROM _millstream.tables WHERE id = {}", id));
+}
+
+Status RenameTable(Connection& connection, int64_t id, const std::string& name) {
+  return connection.Run(
+      fmt::format("UPDATE _millstream.tables SET name = '{}' WHERE id = {}", QuotedText(name), id));
+}
+
+Status RenameWriter(Connection& connection, int64_t id, const Writer& writer, const std::string& table) {
+  return connection.Run(fmt::format(
+      "UPDATE _millstream.writers SET pipeline = '{}', generation = '{}', sink = '{}', name = '{}' WHERE id "
+      "= {}",
+      QuotedText(writer.pipeline), writer.generation, QuotedText(writer.sink), QuotedText(table), id));
 }
 
 Status StoreWriter(Connection& connection, const WriterRecord& record) {

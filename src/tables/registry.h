@@ -41,6 +41,10 @@ Status RenewHashes(Connection& connection, const std::vector<TableShape>& tables
 
 Status StoreTable(Connection& connection, const TableShape& shape, bool is_new);
 Status RemoveTable(Connection& connection, const TableShape& shape);
+/// The table's row goes; its parts stay, for who still reads them (OpenRegistry drops what is left of them).
+Status ForgetTable(Connection& connection, int64_t id);
+Status RenameTable(Connection& connection, int64_t id, const std::string& name);
+Status RenameWriter(Connection& connection, int64_t id, const Writer& writer, const std::string& table);
 Status StoreWriter(Connection& connection, const WriterRecord& record);
 Status RemoveWriter(Connection& connection, int64_t id);
 

@@ -1,5 +1,4 @@
-// TableStore::State and what its threads share: the catalog of tables and writers, the two commit loops, the
-// folder.
+// TableStore::State and what its threads share: the catalog of tables and writers, the two loops, the folder.
 //
 // Place: floor 3, inside tables/. Threads: `mutex` guards the catalog and is held briefly, never over a
 // statement. Connections: one of each commit loop, the folder's, and one a call of a public function. A
@@ -9,6 +8,8 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -17,23 +18,40 @@
 #include <string>
 #include <vector>
 
+#include "sql/row_buffer.h"
+#include "sql/scan.h"
 #include "tables/registry.h"
 #include "tables/table_store.h"
 
 namespace millstream {
 
-/// Hashes the keys of look-ups of one table; one thread at a time.
-struct KeyHasher {
+/// A delivery to an append table whose rows are not in the file yet.
+struct Arrival {
+  Writer writer;
+  uint32_t partition = 0;
+  uint64_t first_row = 0, end_row = 0;  // of the table's `recent`
+  bool in_order = false;                // its rows, by offset
+  StoredOffset next;
+};
+
+/// Makes rows as an append table has them out of such as have narrower types.
+struct Widening {
+  std::vector<ColumnInfo> columns, table_columns;
   std::unique_ptr<Connection> connection;
+  std::unique_ptr<RowScan> scan;
   std::unique_ptr<Statement> statement;
 };
 
 /// A table and how full its parts are.
-struct Table {
+struct Table : std::enable_shared_from_this<Table> {
   explicit Table(TableShape table_shape) : name(table_shape.spec.name), shape(std::move(table_shape)) {}
   const std::string name;       // never changes, unlike the shape
   std::mutex layout;            // see above; taken before the store's mutex
   std::atomic<int> waiting{0};  // callers that wait for `layout`: a fold makes room
+  // Of append tables: rows come in one delivery after the other. Taken before the store's mutex.
+  std::mutex intake;
+  std::unique_ptr<Widening> widening;  // under `intake`
+  std::shared_ptr<RowBuffer> recent;   // rows come under the store's mutex
   // Under the store's mutex:
   TableShape shape;
   uint64_t base_rows = 0;  // alive
@@ -41,15 +59,19 @@ struct Table {
   // Base rows that a look-up passes because the base is in hash order only fold by fold: of each fold since
   // it was last written as a whole, a row group.
   uint64_t scattered_rows = 0;
-  uint64_t delta_rows = 0;
+  uint64_t delta_rows = 0;  // of append tables: rows of `recent` that the file has not
   uint64_t folding_rows = 0;
+  uint64_t saved_rows = 0;       // rows of `recent` below are in the file
+  uint64_t recent_bytes = 0;     // of memory
+  std::deque<Arrival> arrivals;  // in the order of their rows
   bool unsaved = false;          // a writer has come further than the file says
   int64_t unsaved_since_ns = 0;  // since when
   std::map<Writer, std::map<uint32_t, StoredOffset>> folding_offsets;  // how far `folding` goes
   int64_t last_delivery_ns = 0;
   int64_t last_fold_ns = 0;
   bool dropped = false;
-  std::vector<std::unique_ptr<KeyHasher>> hashers;  // idle ones
+  // Odd while a fold is visible in the file and not yet in `shape`: parts read by name do not fit then.
+  std::atomic<uint64_t> switches{0};
 
   void MarkUnsaved(int64_t now_ns) {
     if (!unsaved) unsaved_since_ns = now_ns;
@@ -61,14 +83,15 @@ class CommitLoop;
 class Folder;
 
 struct TableStore::State {
-  State(Database& db, Clock& clk);
+  State(Database& db, Clock& clk, Folding how);
   ~State();
 
   Database& database;
   Clock& clock;
+  const Folding folding;
   std::string wal_path;  // empty: a database in memory
 
-  std::mutex ensuring;     // one Ensure at a time; taken first
+  std::mutex ensuring;     // one Ensure, Switch or change of a shape at a time; taken first
   std::shared_mutex file;  // see above; taken before `mutex`
   mutable std::mutex mutex;
   std::condition_variable room;  // a fold has ended: deliveries that waited for it go on
@@ -80,13 +103,15 @@ struct TableStore::State {
   int64_t last_seq = 0;      // of an offset in the file
   uint64_t offset_rows = 0;  // in the file
   Status fatal;              // an I/O failure: nothing more is taken
+  std::function<void(Status)> on_fatal;
   bool stopping = false;
 
-  std::atomic<uint64_t> memory_used{0};  // bytes of all deltas, lately
+  std::atomic<uint64_t> memory_used{0};   // bytes of all deltas, lately
+  std::atomic<uint64_t> recent_bytes{0};  // bytes of all append tables' buffers
   std::atomic<uint64_t> commits{0}, deliveries{0}, rows{0}, folds{0}, folded_rows{0}, retries{0};
 
   // Made last, ended first.
-  std::unique_ptr<CommitLoop> file_loop;    // rows of append tables, with their offsets; layouts
+  std::unique_ptr<CommitLoop> file_loop;    // layouts
   std::unique_ptr<CommitLoop> memory_loop;  // rows of keyed tables, into their deltas
   std::unique_ptr<Folder> folder;
 
@@ -99,6 +124,16 @@ struct TableStore::State {
     std::lock_guard lock(mutex);
     return table.shape;
   }
+  /// After a fold or a checkpoint failed: nothing more is taken if the file cannot be written any more.
+  void NoteFailure(const Status& status);
+  /// Takes a delivery to an append table.
+  Status TakeRows(const Writer& writer, Table& table, const RowBatch& batch);
+  /// How far a writer is, as readers see it. Under `mutex`.
+  uint64_t StoredNext(const Writer& writer, uint32_t partition) const;
+  /// Gives an append table an empty buffer.
+  Status MakeRecent(Table& table, TableShape& shape);
+  /// After rows came to a buffer or left it. Under `mutex`.
+  void CountBytes(Table& table);
   int64_t TakePart() {
     std::lock_guard lock(mutex);
     return next_part++;

@@ -2,6 +2,8 @@
 
 #include <cctype>
 
+#include "base/planted.h"
+
 namespace millstream {
 namespace {
 
@@ -59,6 +61,7 @@ constexpr const char* kPosition = "(_offset::HUGEINT * 4294967296 + _ordinal)";
 
 // ORDER BY that puts the newest row of a key first (SEMANTICS, 8).
 std::string NewestFirst(const TableShape& shape) {
+  if (IsPlanted(Planted::order_by_scan)) return "hash(_offset), _ordinal";
   if (shape.spec.key_in_one_partition) return "_offset DESC, _ordinal DESC";
   std::string order;
   for (const std::string& name : shape.spec.order_by) order += Quoted(name) + " DESC NULLS LAST, ";
@@ -168,11 +171,6 @@ std::string QuotedText(std::string_view text) {
   return out;
 }
 
-bool SameName(std::string_view a, std::string_view b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
-}
-
 bool TableShape::has_last() const {
   for (const Aggregate& aggregate : aggregates)
     if (aggregate.kind == Aggregate::Kind::kLast) return true;
@@ -196,14 +194,14 @@ std::string PartName(const TableShape& shape, int64_t part) {
 }
 
 std::string CreatePartSql(const TableShape& shape, int64_t part) {
-  // A base is written again and again: to try all ways to compress its texts would be most of a fold's cost.
-  // Keys and hashes are read by each fold and look-up, which would have to decompress them; numbers of
-  // 128 bits DuckDB unpacks bit by bit.
+  // To try all ways to compress texts would be most of what a row costs. Keys and hashes are read by each
+  // fold and look-up, which would have to decompress them; numbers of 128 bits DuckDB unpacks bit by bit.
   auto compression = [&](const ColumnInfo& column) {
-    if (!shape.keyed() || IsDelta(shape, part)) return "";
+    if (IsDelta(shape, part)) return "";
     bool is_text = column.type == "VARCHAR";
-    if (column.name == "_hash" || (is_text && IsKey(shape, column)) || IsWide(column.type))
-      return " USING COMPRESSION uncompressed";
+    bool is_read_by_folds =
+        column.name == "_hash" || (is_text && IsKey(shape, column)) || IsWide(column.type);
+    if (shape.keyed() && is_read_by_folds) return " USING COMPRESSION uncompressed";
     return is_text ? " USING COMPRESSION fsst" : "";
   };
   std::vector<std::string> columns;
@@ -220,7 +218,9 @@ std::string CreatePartSql(const TableShape& shape, int64_t part) {
 std::string CreateViewSql(const TableShape& shape) {
   std::string head = fmt::format("CREATE OR REPLACE VIEW main.{} AS ", Quoted(shape.spec.name));
   std::string visible = VisibleList(shape);
-  if (!shape.keyed()) return head + fmt::format("SELECT {} FROM {}", visible, PartName(shape, shape.base));
+  if (!shape.keyed())
+    return head + fmt::format("SELECT {0} FROM {1} UNION ALL SELECT {0} FROM {2}", visible,
+                              PartName(shape, shape.base), shape.recent);
   // Base rows whose hash no delta has are read as they are; the others meet the deltas' rows by their key, so
   // that two keys of one hash do no harm.
   std::string hashes = UnionOf(shape, Deltas(shape), "_hash");
@@ -235,13 +235,32 @@ std::string CreateViewSql(const TableShape& shape) {
                     visible, changed, alive, PartName(shape, shape.base), hashes);
 }
 
+std::vector<ColumnInfo> RecentColumns(const TableShape& shape) {
+  std::vector<ColumnInfo> columns = shape.columns, hidden = HiddenColumns(shape);
+  columns.insert(columns.end(), hidden.begin(), hidden.end());
+  return columns;
+}
+
+std::string SaveRowsSql(const TableShape& shape, const std::string& from) {
+  std::string list = StoredList(shape);
+  return fmt::format("INSERT INTO {} ({}) SELECT {} FROM {}", PartName(shape, shape.base), list, list, from);
+}
+
+std::string WidenSql(const TableShape& shape, const std::vector<ColumnInfo>& row_columns,
+                     const std::string& from) {
+  std::string list;
+  for (const ColumnInfo& column : row_columns)
+    if (int index = shape.Find(column.name); index >= 0)
+      list += fmt::format("CAST({0} AS {1}) AS {0}, ", Quoted(column.name), shape.columns[index].type);
+  return fmt::format("SELECT {}_partition, _offset, _ordinal FROM {}", list, from);
+}
+
 std::string InsertSql(const TableShape& shape, const std::vector<ColumnInfo>& row_columns,
                       const std::string& from) {
   auto has = [&](std::string_view name) {
     return std::any_of(row_columns.begin(), row_columns.end(),
                        [&](const ColumnInfo& column) { return SameName(column.name, name); });
   };
-  int64_t part = shape.keyed() ? shape.delta : shape.base;
   if (shape.aggregate()) {
     std::string order = RowOrder(shape, has("_ingested_at"));
     std::string list = KeyList(shape), values = KeyList(shape);
@@ -257,49 +276,38 @@ std::string InsertSql(const TableShape& shape, const std::vector<ColumnInfo>& ro
           " WHERE CASE WHEN _op IN ('u', 'd') THEN error('an aggregate cannot take back what an update or "
           "a delete changes: keep the rows in a table with this key, and aggregate in the query') ELSE true "
           "END";
-    return fmt::format("INSERT INTO {} ({}) SELECT {} FROM {}{} GROUP BY {}", PartName(shape, part), list,
-                       values, from, where, KeyList(shape));
+    return fmt::format("INSERT INTO {} ({}) SELECT {} FROM {}{} GROUP BY {}", PartName(shape, shape.delta),
+                       list, values, from, where, KeyList(shape));
   }
   std::vector<std::string> names, values;
   for (const ColumnInfo& column : shape.columns) {
     if (!has(column.name)) continue;
     names.push_back(Quoted(column.name)), values.push_back(Quoted(column.name));
   }
-  names.insert(names.end(), {"_pipeline", "_partition", "_offset", "_ordinal"});
+  names.insert(names.end(),
+               {"_pipeline", "_partition", "_offset", "_ordinal", "_ingested_at", "_hash", "_deleted"});
   values.insert(values.end(), {"$1::UINTEGER", "_partition", "_offset", "_ordinal"});
-  if (shape.keyed()) {
-    names.insert(names.end(), {"_ingested_at", "_hash", "_deleted"});
-    values.push_back(has("_ingested_at") ? "_ingested_at" : "NULL");
-    values.push_back(fmt::format("hash({})", KeyList(shape)));
-    const std::string& when = shape.spec.delete_when;
-    if (!when.empty())
-      values.push_back(fmt::format("coalesce(CAST(({}) AS BOOLEAN), false)", when));
-    else
-      values.push_back(has("_op") ? "coalesce(_op = 'd', false)" : "false");
-  }
-  return fmt::format("INSERT INTO {} ({}) SELECT {} FROM {}", PartName(shape, part), Join(names, ", "),
+  values.push_back(has("_ingested_at") ? "_ingested_at" : "NULL");
+  values.push_back(fmt::format("hash({})", KeyList(shape)));
+  const std::string& when = shape.spec.delete_when;
+  if (!when.empty())
+    values.push_back(fmt::format("coalesce(CAST(({}) AS BOOLEAN), false)", when));
+  else
+    values.push_back(has("_op") ? "coalesce(_op = 'd', false)" : "false");
+  return fmt::format("INSERT INTO {} ({}) SELECT {} FROM {}", PartName(shape, shape.delta), Join(names, ", "),
                      Join(values, ", "), from);
 }
 
-namespace {
-
-std::string KeyParameter(const TableShape& shape, size_t index) {
-  return fmt::format("CAST(${} AS {})", index + 1, shape.columns[shape.Find(shape.spec.key[index])].type);
-}
-
-}  // namespace
-
-std::string KeyHashSql(const TableShape& shape) {
-  std::vector<std::string> values;
-  for (size_t i = 0; i < shape.spec.key.size(); ++i) values.push_back(KeyParameter(shape, i));
-  return fmt::format("SELECT hash({})", Join(values, ", "));
-}
-
-std::string LookupSql(const TableShape& shape, uint64_t hash) {
-  std::vector<std::string> conditions = {fmt::format("_hash = {}::UBIGINT", hash)};
-  for (size_t i = 0; i < shape.spec.key.size(); ++i)
-    conditions.push_back(
-        fmt::format("{} IS NOT DISTINCT FROM {}", Quoted(shape.spec.key[i]), KeyParameter(shape, i)));
+// The hash is a constant of the statement, so that DuckDB reads only the row groups that may have it.
+std::string LookupSql(const TableShape& shape, const std::vector<std::string>& key) {
+  std::vector<std::string> values, conditions;
+  for (size_t i = 0; i < key.size(); ++i) {
+    const std::string& name = shape.spec.key[i];
+    values.push_back(
+        fmt::format("CAST('{}' AS {})", QuotedText(key[i]), shape.columns[shape.Find(name)].type));
+    conditions.push_back(fmt::format("{} = {}", Quoted(name), values.back()));
+  }
+  conditions.push_back(fmt::format("_hash = hash({})", Join(values, ", ")));
   std::vector<int64_t> parts = Deltas(shape);
   parts.push_back(shape.base);
   std::vector<std::string> selects;
@@ -310,6 +318,19 @@ std::string LookupSql(const TableShape& shape, uint64_t hash) {
   if (shape.aggregate()) return fmt::format("SELECT {} FROM ({})", VisibleList(shape), Combined(shape, all));
   return fmt::format("SELECT {} FROM (SELECT * FROM ({}) ORDER BY {} LIMIT 1) WHERE NOT _deleted",
                      VisibleList(shape), all, NewestFirst(shape));
+}
+
+std::string RowsOfHashesSql(const TableShape& shape, const std::string& of_deltas,
+                            const std::string& of_base) {
+  std::vector<int64_t> parts = Deltas(shape);
+  parts.push_back(shape.base);
+  std::vector<std::string> selects;
+  for (int64_t part : parts)
+    selects.push_back(fmt::format("SELECT {} FROM {} WHERE {}", StoredList(shape), PartName(shape, part),
+                                  part == shape.base ? of_base : of_deltas));
+  return fmt::format("(SELECT {} FROM ({}){})", VisibleList(shape),
+                     Combined(shape, Join(selects, " UNION ALL ")),
+                     shape.upsert() ? " WHERE NOT _deleted" : "");
 }
 
 std::vector<std::string> FoldPrepareSql(const TableShape& shape, bool one_row_an_event) {

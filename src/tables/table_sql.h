@@ -2,8 +2,8 @@
 //
 // Place: floor 3, inside tables/. A table N has parts: a base `_millstream.tN_G` in the file; of a keyed
 // table in memory the delta `_recent.main.tN_G` that deliveries append to, and while a fold runs the finished
-// delta that it folds. Readers see the view `main.NAME` over them. Pure functions of a shape: no database, no
-// threads.
+// delta that it folds; of an append table the rows of a RowBuffer that are not in the file yet. Readers see
+// the view `main.NAME` over them. Pure functions of a shape: no database, no threads.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/text.h"
 #include "tables/aggregate.h"
 #include "tables/table_store.h"
 
@@ -30,6 +31,8 @@ struct TableShape {
   int64_t base = 0;             // part numbers; 0 = none
   int64_t delta = 0;            // keyed tables: deliveries append here; in memory
   int64_t folding = 0;          // keyed tables: finished, to be folded; in memory
+  std::string recent;           // append tables: what stands after FROM for rows that only memory has
+  bool keeps_deletes = false;   // folds keep tombstones although offsets alone decide
   bool forgot_deletes = false;  // a fold has dropped tombstones: older rows must not come any more
 
   bool keyed() const { return !spec.key.empty(); }
@@ -40,8 +43,6 @@ struct TableShape {
   int Find(std::string_view name) const;
 };
 
-bool SameName(std::string_view a, std::string_view b);
-
 /// The database in memory that holds the deltas.
 inline constexpr const char* kAttachRecentSql = "ATTACH IF NOT EXISTS ':memory:' AS _recent";
 
@@ -49,14 +50,23 @@ inline constexpr const char* kAttachRecentSql = "ATTACH IF NOT EXISTS ':memory:'
 std::string PartName(const TableShape& shape, int64_t part);
 std::string CreatePartSql(const TableShape& shape, int64_t part);
 std::string CreateViewSql(const TableShape& shape);
-/// Appends rows that `from` gives to the part for deliveries; $1 is the pipeline's number. `row_columns`:
-/// what the rows have. Reserved ones may be missing, `_partition`, `_offset`, `_ordinal` excepted.
+/// What `recent` gives.
+std::vector<ColumnInfo> RecentColumns(const TableShape& shape);
+/// Writes rows of an append table into its base.
+std::string SaveRowsSql(const TableShape& shape, const std::string& from);
+/// Rows as the table has them, out of such as have narrower types.
+std::string WidenSql(const TableShape& shape, const std::vector<ColumnInfo>& row_columns,
+                     const std::string& from);
+/// Appends rows that `from` gives to a keyed table's delta; $1 is the pipeline's number. `row_columns`: what
+/// the rows have. Reserved ones may be missing, `_partition`, `_offset`, `_ordinal` excepted.
 std::string InsertSql(const TableShape& shape, const std::vector<ColumnInfo>& row_columns,
                       const std::string& from);
-/// SELECT of the hash of a key given as $1, $2, …; the same for a table's whole life.
-std::string KeyHashSql(const TableShape& shape);
-/// The row of one key ($1, $2, …) whose hash is known: reads each part by its hash column.
-std::string LookupSql(const TableShape& shape, uint64_t hash);
+/// The row of one key, given as texts in the key's order: reads each part by its hash column.
+std::string LookupSql(const TableShape& shape, const std::vector<std::string>& key);
+/// "(SELECT …)" of the rows, as readers see them, for which conditions on `_hash` hold: those of deltas, and
+/// the base's.
+std::string RowsOfHashesSql(const TableShape& shape, const std::string& of_deltas,
+                            const std::string& of_base);
 /// The pipeline's number in rows and ties: 32 bits of its name, the same on every machine.
 uint32_t PipelineNumber(std::string_view pipeline);
 

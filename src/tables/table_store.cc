@@ -25,13 +25,14 @@ Status FillCounts(Connection& connection, Table& table) {
 
 }  // namespace
 
-TableStore::State::State(Database& db, Clock& clk) : database(db), clock(clk) {}
+TableStore::State::State(Database& db, Clock& clk, Folding how) : database(db), clock(clk), folding(how) {}
 TableStore::State::~State() = default;
 
 TableStore::TableStore(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 TableStore::~TableStore() {
-  (void)FoldAll();  // what does not get into the file comes again from the log
+  // What does not get into the file comes again from the log.
+  if (state_->folding == Folding::kSteady) (void)FoldAll();
   {
     std::lock_guard lock(state_->mutex);
     state_->stopping = true;
@@ -44,13 +45,16 @@ TableStore::~TableStore() {
 
 namespace {
 
-/// What was not folded before the last end is gone: each keyed table gets a new delta, and a view over it.
+/// What was not folded before the last end is gone: each table gets an empty delta, and a view over it.
 Status MakeDeltas(Connection& connection, TableStore::State& state) {
   std::string sql;
   for (auto& [name, table] : state.tables) {
-    if (!table->shape.keyed()) continue;
-    table->shape.delta = state.next_part++;
-    RETURN_IF_ERROR(connection.Run(CreatePartSql(table->shape, table->shape.delta)));
+    if (table->shape.keyed()) {
+      table->shape.delta = state.next_part++;
+      RETURN_IF_ERROR(connection.Run(CreatePartSql(table->shape, table->shape.delta)));
+    } else {
+      RETURN_IF_ERROR(state.MakeRecent(*table, table->shape));
+    }
     sql += CreateViewSql(table->shape) + ";";
   }
   if (sql.empty()) return OkStatus();
@@ -61,8 +65,10 @@ Status MakeDeltas(Connection& connection, TableStore::State& state) {
 
 }  // namespace
 
-Result<std::unique_ptr<TableStore>> TableStore::Open(Database& database, Clock& clock) {
-  auto state = std::make_unique<State>(database, clock);
+Result<std::unique_ptr<TableStore>> TableStore::Open(Database& database, Clock& clock,
+                                                     std::function<void(Status)> on_fatal, Folding folding) {
+  auto state = std::make_unique<State>(database, clock, folding);
+  state->on_fatal = std::move(on_fatal);
   ASSIGN_OR_FAIL(std::unique_ptr<Connection> connection, database.Connect());
   FAIL_IF_ERROR(connection->Run(kAttachRecentSql));
   ASSIGN_OR_FAIL(RegistryContent content, OpenRegistry(*connection));
@@ -102,20 +108,24 @@ Status TableStore::Deliver(const Writer& writer, const std::string& table_name, 
   std::shared_ptr<Table> table = state_->FindTable(table_name);
   if (!table) return NotFound("there is no table {}", table_name);
   StoredOffset offset{rows.next_offset, rows.epoch};
-  bool is_keyed = false;
   {
     std::unique_lock lock(state_->mutex);
-    is_keyed = table->shape.keyed();
     // Folds that cannot keep up slow deliveries down: deltas must not grow without limit.
-    state_->room.wait(lock, [&] {
-      if (!is_keyed || state_->stopping || !state_->fatal.ok() || table->dropped) return true;
+    const bool is_bulk = state_->folding == Folding::kBulk;
+    const uint64_t memory = state_->database.memory_bytes();
+    const uint64_t memory_max = is_bulk ? UINT64_MAX : memory / Folder::kMostMemoryFraction;
+    const uint64_t rows_max = is_bulk ? Folder::kMostUnfoldedBulk : Folder::kMostUnfolded;
+    const uint64_t recent_max = std::min(Folder::kMostRecentBytes, memory / Folder::kMostRecentFraction);
+    // A loop that waits must be able to end: it tries again.
+    bool is_there = state_->room.wait_for(lock, std::chrono::seconds(1), [&] {
+      if (state_->stopping || !state_->fatal.ok() || table->dropped) return true;
       uint64_t waiting = table->delta_rows + table->folding_rows;
       return waiting == 0 ||
-             (waiting <= Folder::kMostUnfolded &&
-              state_->memory_used <= state_->database.memory_bytes() / Folder::kMostMemoryFraction);
+             (waiting <= rows_max && state_->memory_used <= memory_max && state_->recent_bytes <= recent_max);
     });
     if (!state_->fatal.ok()) return state_->fatal;
-    if (is_keyed && rows.rows() == 0) {
+    if (!is_there) return Unavailable("table {}: what came before is still being written", table_name);
+    if (table->shape.keyed() && rows.rows() == 0) {
       WriterRecord& record = state_->writers[writer];
       record.writer = writer, record.table = table_name;
       StoredOffset& seen = record.offsets[rows.partition];
@@ -123,21 +133,14 @@ Status TableStore::Deliver(const Writer& writer, const std::string& table_name, 
       return OkStatus();
     }
   }
-  if (rows.rows() > 0)
-    return (is_keyed ? state_->memory_loop : state_->file_loop)->Deliver(writer, std::move(table), rows);
-  state_->file_loop->TakeOffset(writer, table_name, rows.partition, offset);
-  return OkStatus();
+  if (table->recent) return state_->TakeRows(writer, *table, rows);
+  return state_->memory_loop->Deliver(writer, std::move(table), rows);
 }
 
 std::map<uint32_t, StoredOffset> TableStore::Offsets(const Writer& writer) const {
-  // First what waits: what is committed in between is then found in one of the two.
-  std::map<uint32_t, StoredOffset> offsets = state_->file_loop->Pending(writer);
   std::lock_guard lock(state_->mutex);
   auto found = state_->writers.find(writer);
-  if (found == state_->writers.end()) return offsets;
-  for (const auto& [partition, offset] : found->second.offsets)
-    if (offset.next >= offsets[partition].next) offsets[partition] = offset;
-  return offsets;
+  return found == state_->writers.end() ? std::map<uint32_t, StoredOffset>() : found->second.offsets;
 }
 
 std::map<uint32_t, StoredOffset> TableStore::CheckpointedOffsets(const Writer& writer) const {
@@ -156,11 +159,10 @@ void TableStore::ForgetWriter(const Writer& writer) {
     if (named != state_->tables.end()) table = named->second;
   }
   // Nobody would deliver its rows again.
-  if (table && table->shape.keyed()) (void)FoldAll();
+  if (table) (void)FoldAll();
   std::optional<LayoutLock> layout;
   if (table) layout.emplace(*state_, *table);
   (void)state_->file_loop->Run(nullptr, [&](Connection& connection) -> Status {
-    state_->file_loop->ForgetPending(writer);
     int64_t id = 0;
     {
       std::lock_guard lock(state_->mutex);
@@ -182,6 +184,7 @@ std::vector<TableInfo> TableStore::List() const {
     for (const auto& [name, table] : state_->tables) names.push_back(name);
   }
   std::vector<TableInfo> infos;
+  std::erase_if(names, [](const std::string& name) { return name.find('@') != std::string::npos; });
   for (const std::string& name : names)
     if (std::optional<TableInfo> info = Find(name)) infos.push_back(std::move(*info));
   return infos;
@@ -236,16 +239,15 @@ Status TableStore::Drop(const std::string& name) {
     }
     std::lock_guard lock(state_->mutex);
     state_->tables.erase(name);
-    for (const WriterRecord& record : gone) {
-      state_->file_loop->ForgetPending(record.writer);
+    for (const WriterRecord& record : gone)
       state_->writers.erase(record.writer), state_->checkpointed.erase(record.writer);
-    }
     return OkStatus();
   });
   if (!status.ok()) {
     (void)mark(false);
     return status;
   }
+  if (table->recent) state_->folder->Retire({}, "", table);
   return state_->memory_loop->Run(table.get(), [&](Connection& connection) -> Status {
     for (int64_t part : {shape.delta, shape.folding})
       if (part != 0) RETURN_IF_ERROR(connection.Run("DROP TABLE " + PartName(shape, part)));
@@ -253,53 +255,52 @@ Status TableStore::Drop(const std::string& name) {
   });
 }
 
-namespace {
-
-/// The hash is a constant of the look-up's statement, so that DuckDB reads only the row groups that may have
-/// it: hence a statement before. It is the same for every look-up of a table and kept prepared.
-Result<uint64_t> HashOfKey(TableStore::State& state, Table& table, const TableShape& shape,
-                           const std::vector<SqlValue>& values) {
-  constexpr size_t kMostIdle = 16;
-  std::unique_ptr<KeyHasher> hasher;
-  {
-    std::lock_guard lock(state.mutex);
-    if (!table.hashers.empty()) hasher = std::move(table.hashers.back()), table.hashers.pop_back();
-  }
-  if (!hasher) {
-    hasher = std::make_unique<KeyHasher>();
-    ASSIGN_OR_FAIL(hasher->connection, state.database.Connect());
-    ASSIGN_OR_FAIL(hasher->statement, hasher->connection->Prepare(KeyHashSql(shape)));
-  }
-  for (size_t i = 0; i < values.size(); ++i)
-    FAIL_IF_ERROR(hasher->statement->Bind(static_cast<uint32_t>(i + 1), values[i]));
-  ASSIGN_OR_FAIL(Rows rows, hasher->statement->Execute());
-  ASSIGN_OR_FAIL(std::optional<Chunk> chunk, rows.Next());
-  auto hash = static_cast<uint64_t>(chunk->Int64(0, 0));
-  std::lock_guard lock(state.mutex);
-  if (table.hashers.size() < kMostIdle) table.hashers.push_back(std::move(hasher));
-  return hash;
+Result<std::string> TableStore::LookupSql(const std::string& table_name,
+                                          const std::vector<std::string>& key) const {
+  std::shared_ptr<Table> table = state_->FindTable(table_name);
+  if (!table) return Fail(NotFound("there is no table {}", table_name));
+  TableShape shape = state_->ShapeOf(*table);
+  if (!shape.keyed()) return Fail(Invalid("table {} has no key to look up by", table_name));
+  if (key.size() != shape.spec.key.size())
+    return Fail(Invalid("table {} has a key of {} columns; {} values were given", table_name,
+                        shape.spec.key.size(), key.size()));
+  return millstream::LookupSql(shape, key);
 }
 
-}  // namespace
-
-Result<Rows> TableStore::Lookup(Connection& connection, const std::string& table_name,
-                                const std::vector<SqlValue>& values) {
+Result<Rows> TableStore::Lookup(Connection& connection, const std::string& table,
+                                const std::vector<std::string>& key) const {
   constexpr int kTries = 20;  // a fold may drop the part that the statement was made for
   for (int i = 0;; ++i) {
-    std::shared_ptr<Table> table = state_->FindTable(table_name);
-    if (!table) return Fail(NotFound("there is no table {}", table_name));
-    TableShape shape = state_->ShapeOf(*table);
-    if (!shape.keyed()) return Fail(Invalid("table {} has no key to look up by", table_name));
-    if (values.size() != shape.spec.key.size())
-      return Fail(Invalid("table {} has a key of {} columns; {} values were given", table_name,
-                          shape.spec.key.size(), values.size()));
-    ASSIGN_OR_FAIL(uint64_t hash, HashOfKey(*state_, *table, shape, values));
-    Result<Rows> rows = connection.Query(LookupSql(shape, hash), values);
+    ASSIGN_OR_FAIL(std::string sql, LookupSql(table, key));
+    Result<Rows> rows = connection.Query(sql);
     if (rows || connection.fault().kind != "Catalog Error" || i >= kTries) return rows;
   }
 }
 
-Status TableStore::FoldAll() { return state_->folder->FoldAll(); }
+std::optional<TableStore::KeyRows> TableStore::RowsOfKeys(const std::string& name, const std::string& among,
+                                                          const std::string& hashes) const {
+  constexpr uint64_t kLargeRows = 250'000;
+  std::shared_ptr<Table> table = state_->FindTable(name);
+  if (!table) return std::nullopt;
+  KeyRows rows{"", table->switches};
+  TableShape shape;
+  bool is_large = false;
+  {
+    std::lock_guard lock(state_->mutex);
+    shape = table->shape;
+    is_large = table->base_rows > kLargeRows;
+  }
+  if (!shape.keyed() || rows.switches % 2 != 0) return std::nullopt;
+  rows.sql = RowsOfHashesSql(shape, among, is_large ? fmt::format("_hash IN ({})", hashes) : among);
+  return rows;
+}
+
+bool TableStore::IsSwitched(const std::string& name, uint64_t switches) const {
+  std::shared_ptr<Table> table = state_->FindTable(name);
+  return !table || table->switches != switches;
+}
+
+Status TableStore::FoldAll(std::stop_token stop) { return state_->folder->FoldAll(std::move(stop)); }
 
 Status TableStore::Checkpoint() { return state_->folder->Checkpoint(); }
 

@@ -2,18 +2,20 @@
 // offsets of their writers.
 //
 // Place: floor 3. Used by the `table` sink (deliver), query/ (read) and pipeline/ (offsets, drops). One
-// DuckDB file holds tables, registry and offsets; ONE writer thread does all commits: it takes all deliveries
-// that gathered while it committed the last ones, and commits rows and offsets of all in one transaction
-// (DESIGN, "Tables"; SEMANTICS, "Tables"). Threads: all public functions are thread-safe; Deliver blocks
-// until its rows are committed. Failure: a delivery with a data error answers kInvalid and harms no other in
-// its group (the group is rolled back and run again one by one); a failed commit is rolled back and tried
-// again; kIo is fatal.
+// DuckDB file holds bases, registry and offsets; deltas lie in memory. Deliveries reach memory; a fold takes
+// rows and the offsets behind them into the file in one transaction (docs/decisions/0006-tables.md;
+// SEMANTICS, "Tables"). Threads: all public functions are thread-safe; Deliver blocks until readers see its
+// rows. Failure: a delivery with a data error answers kInvalid and harms no other in its group (the group is
+// rolled back and run again one by one); a failed fold is rolled back and tried again; kIo is fatal, where
+// the disk is not just full.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -62,10 +64,22 @@ struct StoredOffset {
   bool operator==(const StoredOffset&) const = default;
 };
 
+struct TableShape;
+
+/// When deltas are folded.
+enum class Folding : uint8_t {
+  kSteady,  // readers look at any time, and what is not folded comes again after a crash: early
+  kBulk,    // tables are made once, and read after FoldAll: late, for each fold passes the base; deltas may
+            // spill
+};
+
 class TableStore {
  public:
-  /// `path`: the DuckDB file. Starts the writer and the fold threads.
-  static Result<std::unique_ptr<TableStore>> Open(Database& database, Clock& clock);
+  /// Starts the store's threads. `on_fatal` is called by one of them, once, when the file cannot be written
+  /// any more (kIo; a full disk is waited for): deliveries that waited for nothing have nobody to be told.
+  static Result<std::unique_ptr<TableStore>> Open(Database& database, Clock& clock,
+                                                  std::function<void(Status)> on_fatal = {},
+                                                  Folding folding = Folding::kSteady);
   ~TableStore();
 
   /// Makes the table or adds the columns that it lacks (for what a pipeline gives: visible columns). kInvalid
@@ -75,9 +89,16 @@ class TableStore {
   /// The same question without changing anything.
   Status CheckCompatible(const TableSpec& spec, const std::vector<ColumnInfo>& columns) const;
 
-  /// Stores the rows and the writer's next offset for the batch's partition in one transaction. Only visible
-  /// columns are written, beside pipeline, partition, offset and ordinal. Rows below the stored offset are
-  /// there already and are left out.
+  /// An upsert table whose offsets alone decide: an event was set aside that may come after newer ones, so
+  /// folds keep tombstones from now on, for good. Other tables need nothing.
+  Status KeepDeletes(const std::string& table);
+  /// Such events come now: rows are compared by their whole order from now on, for good.
+  Status AdmitOlder(const std::string& table);
+
+  /// Takes the rows and the writer's next offset for the batch's partition: readers see both; a fold writes
+  /// both in one transaction, and what it has not written comes again after a crash. kUnavailable: no room
+  /// for a while. Only visible columns are written, beside pipeline, partition, offset and ordinal. Rows
+  /// below the stored offset are there already and are left out.
   Status Deliver(const Writer& writer, const std::string& table, const RowBatch& rows);
 
   /// Next offsets by partition.
@@ -90,12 +111,36 @@ class TableStore {
   std::optional<TableInfo> Find(const std::string& name) const;
   Status Drop(const std::string& name);
 
-  /// Look-up of rows by key without reading the whole view: rows as readers see them. `values` in the key's
-  /// order.
-  Result<Rows> Lookup(Connection& connection, const std::string& table, const std::vector<SqlValue>& values);
+  /// Lets tables that were made anew beside others take their places: pairs of a table, "revenue@7", and the
+  /// name under which readers are to see it. One transaction for all: views, registry, writers with their
+  /// offsets (of a writer's sink, what the table's name has beyond the other is left out). Readers with a
+  /// snapshot keep the old rows, which are dropped after the next checkpoint. Nobody may deliver to any of
+  /// them meanwhile. What is not there has been switched already and is left out. kUnavailable: nothing has
+  /// changed, and another attempt may do.
+  Status Switch(const std::vector<std::pair<std::string, std::string>>& shadows);
 
-  /// Folds every finished delta now and checkpoints (tests, idle times, stop).
-  Status FoldAll();
+  /// The row of one key, given as texts in the key's order, without reading the whole view; as readers see
+  /// it.
+  Result<Rows> Lookup(Connection& connection, const std::string& table,
+                      const std::vector<std::string>& key) const;
+  /// The statement that Lookup runs. It holds until the next fold: a statement that then fails with a catalog
+  /// error is to be made anew.
+  Result<std::string> LookupSql(const std::string& table, const std::vector<std::string>& key) const;
+
+  /// Rows of a keyed table by the hashes of their keys (`hash(…)` of the key columns), to stand after FROM.
+  /// `among`: a condition on `_hash`; `hashes`: the same as a SELECT, for parts so large that it pays to
+  /// leave row groups out. Nothing: there is no such table, it has no key, or a fold is being switched to;
+  /// read its view then. What was read holds if `switches` is the same afterwards.
+  struct KeyRows {
+    std::string sql;
+    uint64_t switches = 0;
+  };
+  std::optional<KeyRows> RowsOfKeys(const std::string& table, const std::string& among,
+                                    const std::string& hashes) const;
+  bool IsSwitched(const std::string& table, uint64_t switches) const;
+
+  /// Folds every delta now. A stop ends it with an error; nothing is lost.
+  Status FoldAll(std::stop_token stop = {});
   Status Checkpoint();
 
   struct Counters {
@@ -106,6 +151,7 @@ class TableStore {
   struct State;  // tables/store_state.h; of this room only
 
  private:
+  Status ChangeShape(const std::string& table, const std::function<bool(TableShape&)>& change);
   explicit TableStore(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };

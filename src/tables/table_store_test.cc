@@ -217,6 +217,7 @@ TEST_F(TableStoreTest, OffsetsWithoutRowsAreStoredAndSurvive) {
   EXPECT_EQ(test_.store().CheckpointedOffsets(kWriter).at(3).next, 77u);
   ASSERT_TRUE(Deliver({Row("a", "x", 1, 80)}, 3).ok());
   EXPECT_EQ(test_.store().CheckpointedOffsets(kWriter).at(3).next, 77u);
+  ASSERT_TRUE(test_.store().FoldAll().ok());
   ASSERT_TRUE(test_.store().Checkpoint().ok());
   EXPECT_EQ(test_.store().CheckpointedOffsets(kWriter).at(3).next, 81u);
   test_.store().ForgetWriter(kWriter);
@@ -226,8 +227,8 @@ TEST_F(TableStoreTest, OffsetsWithoutRowsAreStoredAndSurvive) {
 }
 
 // Retention deletes events below the checkpointed offsets: rows that are only in memory still need theirs.
-TEST_F(TableStoreTest, OnlyAFoldMakesAKeyedTablesOffsetsDurable) {
-  for (Mode mode : {Mode::kUpsert, Mode::kAggregate}) {
+TEST_F(TableStoreTest, OnlyAFoldMakesOffsetsDurable) {
+  for (Mode mode : {Mode::kAppend, Mode::kUpsert, Mode::kAggregate}) {
     Ensure(mode);
     ASSERT_TRUE(Deliver({Row("a", "x", 1, 0), Row("b", "x", 1, 1)}).ok());
     ASSERT_TRUE(test_.store().Checkpoint().ok());

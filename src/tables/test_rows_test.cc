@@ -87,8 +87,8 @@ void TestStore::Open() {
 
 void TestStore::Close() { store_.reset(), connection_.reset(), database_.reset(); }
 
-std::vector<std::string> TestStore::Lines(const std::string& sql) {
-  auto rows = TextRows(*connection_, sql);
+std::vector<std::string> TestStore::Lines(Connection& connection, const std::string& sql) {
+  auto rows = TextRows(connection, sql);
   if (!rows) return {rows.error().ToString()};
   std::vector<std::string> lines;
   for (const auto& row : *rows) {
@@ -100,8 +100,8 @@ std::vector<std::string> TestStore::Lines(const std::string& sql) {
   return lines;
 }
 
-std::string TestStore::One(const std::string& sql) {
-  std::vector<std::string> lines = Lines(sql);
+std::string TestStore::One(Connection& connection, const std::string& sql) {
+  std::vector<std::string> lines = Lines(connection, sql);
   return lines.empty() ? "nothing" : lines[0];
 }
 

@@ -1,0 +1,1 @@
+SELECT account, balance, entries FROM balances ORDER BY account

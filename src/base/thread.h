@@ -1,0 +1,23 @@
+// What a thread is for, told to the system: its name, so that `top -H`, a profile and a core dump show it,
+// and whether others go first.
+#pragma once
+
+#include <sys/types.h>
+
+namespace millstream {
+
+/// For the calling thread. The name is cut to 15 bytes (prctl(2), PR_SET_NAME).
+void NameThread(const char* name);
+
+/// The calling thread's number for the system (gettid(2)).
+pid_t ThreadNumber();
+
+/// Others go first where the machine has too few cores (Linux keeps a nice value for each thread,
+/// setpriority(2)). Not to be undone: whoever may not raise a thread needs another one. For the calling
+/// thread, or for `thread` of this process.
+void LetOthersFirst();
+void LetOthersFirst(pid_t thread);
+/// The calling thread's nice value.
+int Niceness();
+
+}  // namespace millstream

@@ -1,0 +1,320 @@
+#include "sql/row_buffer.h"
+
+#include <algorithm>
+#include <mutex>
+
+#include "base/text.h"
+#include "sql/duckdb_face.h"
+
+namespace millstream {
+namespace {
+
+constexpr uint32_t kChunkRows = 2048;
+// Smaller chunks are put together once there are so many of them: a chunk takes the memory of a full one.
+constexpr uint32_t kSmallRows = 512;
+constexpr size_t kSmallRun = 32;
+
+std::vector<duckdb_logical_type> TypesOf(const Chunk& chunk, std::vector<LogicalType>& owned) {
+  std::vector<duckdb_logical_type> types;
+  for (uint32_t i = 0; i < chunk.columns(); ++i) {
+    owned.emplace_back(duckdb_vector_get_column_type(duckdb_data_chunk_get_vector(chunk.get(), i)));
+    types.push_back(owned.back().get());
+  }
+  return types;
+}
+
+/// A chunk that shares the other's vectors.
+Chunk Share(const Chunk& chunk) {
+  std::vector<LogicalType> owned;
+  std::vector<duckdb_logical_type> types = TypesOf(chunk, owned);
+  Chunk shared(duckdb_create_data_chunk(types.data(), types.size()));
+  for (uint32_t i = 0; i < chunk.columns(); ++i)
+    duckdb_vector_reference_vector(duckdb_data_chunk_get_vector(shared.get(), i),
+                                   duckdb_data_chunk_get_vector(chunk.get(), i));
+  duckdb_data_chunk_set_size(shared.get(), chunk.rows());
+  return shared;
+}
+
+void CopyRange(duckdb_vector from, duckdb_vector to, uint32_t begin, uint32_t count, uint32_t at) {
+  duckdb_selection_vector all = duckdb_create_selection_vector(begin + count);
+  auto* rows = duckdb_selection_vector_get_data_ptr(all);
+  for (uint32_t i = 0; i < begin + count; ++i) rows[i] = i;
+  duckdb_vector_copy_sel(from, to, all, begin + count, begin, at);
+  duckdb_destroy_selection_vector(all);
+}
+
+/// Memory of a vector with `rows` values, about: a vector has room for a whole chunk.
+uint64_t BytesOf(duckdb_vector vector, uint64_t rows) {
+  LogicalType type(duckdb_vector_get_column_type(vector));
+  constexpr uint64_t kInline = 12, kWidest = 16;
+  uint64_t bytes = kChunkRows * kWidest;
+  switch (duckdb_get_type_id(type.get())) {
+    case DUCKDB_TYPE_VARCHAR:
+    case DUCKDB_TYPE_BLOB: {
+      auto* texts = static_cast<duckdb_string_t*>(duckdb_vector_get_data(vector));
+      uint64_t* validity = duckdb_vector_get_validity(vector);
+      for (uint64_t i = 0; i < rows; ++i) {
+        if (!duckdb_validity_row_is_valid(validity, i)) continue;  // what lies there is no text
+        uint64_t length = duckdb_string_t_length(texts[i]);
+        if (length > kInline) bytes += length;
+      }
+      return bytes;
+    }
+    case DUCKDB_TYPE_LIST:
+    case DUCKDB_TYPE_MAP:
+      return bytes + BytesOf(duckdb_list_vector_get_child(vector), duckdb_list_vector_get_size(vector));
+    case DUCKDB_TYPE_STRUCT:
+      for (idx_t i = 0; i < duckdb_struct_type_child_count(type.get()); ++i)
+        bytes += BytesOf(duckdb_struct_vector_get_child(vector, i), rows);
+      return bytes;
+    default:
+      return std::max(rows, uint64_t{kChunkRows}) * kWidest / 2;
+  }
+}
+
+void SetNull(duckdb_vector vector, uint32_t rows) {
+  duckdb_vector_ensure_validity_writable(vector);
+  std::fill_n(duckdb_vector_get_validity(vector), (rows + 63) / 64, 0);
+  LogicalType type(duckdb_vector_get_column_type(vector));
+  duckdb_type id = duckdb_get_type_id(type.get());
+  if (id == DUCKDB_TYPE_STRUCT)
+    for (idx_t i = 0; i < duckdb_struct_type_child_count(type.get()); ++i)
+      SetNull(duckdb_struct_vector_get_child(vector, i), rows);
+}
+
+}  // namespace
+
+struct RowBuffer::Piece {
+  Chunk chunk;
+  std::shared_ptr<const std::vector<std::string>> names;
+  uint32_t pipeline = 0;
+  uint64_t first = 0, end = 0;  // numbers of its rows
+  uint64_t bytes = 0;
+
+  duckdb_vector vector(size_t i) const { return duckdb_data_chunk_get_vector(chunk.get(), i); }
+  int Find(std::string_view name) const {
+    for (size_t i = 0; i < names->size(); ++i)
+      if (SameName((*names)[i], name)) return static_cast<int>(i);
+    return -1;
+  }
+  void Measure() {
+    bytes = 0;
+    for (uint32_t i = 0; i < chunk.columns(); ++i) bytes += BytesOf(vector(i), end - first);
+  }
+};
+
+struct RowBuffer::State : ScanSource, std::enable_shared_from_this<RowBuffer::State> {
+  using Pieces = std::vector<std::shared_ptr<const Piece>>;
+  struct Captured {
+    Pieces pieces;
+    uint64_t dropped = 0;
+  };
+
+  std::shared_ptr<ScanRegistry> registry;
+  uint64_t id = 0;
+
+  mutable std::mutex mutex;
+  std::shared_ptr<const std::vector<ScanColumn>> columns;
+  Pieces pieces;
+  std::shared_ptr<const std::vector<std::string>> names;  // of the last piece
+  uint64_t dropped = 0;                                   // rows below are gone
+  uint64_t end = 0;
+  uint64_t bytes = 0;
+
+  const std::vector<ScanColumn>& scan_columns() const override { return *columns; }
+  bool Begin(const std::vector<uint32_t>&, std::string*) override { return false; }  // only what Bind gives
+  bool Fill(const std::vector<uint32_t>&, duckdb_data_chunk, std::string*) override { return false; }
+  std::shared_ptr<ScanSource> Bind(const ScanBinding& binding) override;
+  std::shared_ptr<const void> Capture() const override {
+    std::lock_guard lock(mutex);
+    return std::make_shared<Captured>(Captured{pieces, dropped});
+  }
+  void MergeSmall();
+};
+
+struct RowBuffer::Scan : ScanSource {
+  std::shared_ptr<State> buffer;
+  std::shared_ptr<const std::vector<ScanColumn>> columns;
+  ScanBinding binding;
+  // Of the running execution:
+  std::shared_ptr<const State::Captured> captured;
+  size_t next = 0;
+
+  const std::vector<ScanColumn>& scan_columns() const override { return *columns; }
+
+  bool Begin(const std::vector<uint32_t>&, std::string* error) override {
+    std::shared_ptr<const void> seen = buffer->registry->Held(binding.connection, buffer->id);
+    captured = std::static_pointer_cast<const State::Captured>(seen ? seen : buffer->Capture());
+    next = 0;
+    if (binding.first >= captured->dropped) return true;
+    *error = "the rows have gone into the file meanwhile";
+    return false;
+  }
+
+  bool Fill(const std::vector<uint32_t>& asked, duckdb_data_chunk output, std::string*) override {
+    const State::Pieces& pieces = captured->pieces;
+    while (next < pieces.size() && pieces[next]->end <= binding.first) ++next;
+    if (next >= pieces.size() || pieces[next]->first >= binding.end) {
+      duckdb_data_chunk_set_size(output, 0);
+      return true;
+    }
+    const Piece& piece = *pieces[next++];
+    auto begin = static_cast<uint32_t>(std::max(binding.first, piece.first) - piece.first);
+    auto count = static_cast<uint32_t>(std::min(binding.end, piece.end) - piece.first) - begin;
+    bool whole = count == piece.chunk.rows();
+    for (size_t i = 0; i < asked.size(); ++i) {
+      duckdb_vector vector = duckdb_data_chunk_get_vector(output, i);
+      const std::string& name = (*columns)[asked[i]].name;
+      int at = piece.Find(name);
+      if (at >= 0 && whole)
+        duckdb_vector_reference_vector(vector, piece.vector(at));
+      else if (at >= 0)
+        CopyRange(piece.vector(at), vector, begin, count, 0);
+      else if (name == "_pipeline")
+        std::fill_n(static_cast<uint32_t*>(duckdb_vector_get_data(vector)), count, piece.pipeline);
+      else
+        SetNull(vector, count);
+    }
+    duckdb_data_chunk_set_size(output, count);
+    return true;
+  }
+};
+
+std::shared_ptr<ScanSource> RowBuffer::State::Bind(const ScanBinding& binding) {
+  auto scan = std::make_shared<Scan>();
+  scan->buffer = shared_from_this();
+  scan->binding = binding;
+  std::lock_guard lock(mutex);
+  scan->columns = columns;
+  return scan;
+}
+
+/// Small pieces at the end become one, as long as it fits into a chunk.
+void RowBuffer::State::MergeSmall() {
+  size_t begin = pieces.size();
+  uint64_t rows = 0;
+  while (begin > 0) {
+    const Piece& piece = *pieces[begin - 1];
+    uint64_t count = piece.end - piece.first;
+    const Piece& last = *pieces.back();
+    if (count >= kSmallRows || rows + count > kChunkRows || piece.names != last.names ||
+        piece.pipeline != last.pipeline)
+      break;
+    rows += count, --begin;
+  }
+  if (pieces.size() - begin < kSmallRun) return;
+  const Piece& first = *pieces[begin];
+  auto merged = std::make_shared<Piece>();
+  std::vector<LogicalType> owned;
+  std::vector<duckdb_logical_type> types = TypesOf(first.chunk, owned);
+  merged->chunk = Chunk(duckdb_create_data_chunk(types.data(), types.size()));
+  merged->names = first.names, merged->pipeline = first.pipeline;
+  merged->first = first.first, merged->end = pieces.back()->end;
+  for (uint32_t column = 0; column < first.chunk.columns(); ++column) {
+    uint32_t at = 0;
+    for (size_t i = begin; i < pieces.size(); ++i) {
+      uint32_t count = pieces[i]->chunk.rows();
+      CopyRange(pieces[i]->vector(column), merged->vector(column), 0, count, at);
+      at += count;
+    }
+  }
+  duckdb_data_chunk_set_size(merged->chunk.get(), rows);
+  merged->Measure();
+  for (size_t i = begin; i < pieces.size(); ++i) bytes -= pieces[i]->bytes;
+  bytes += merged->bytes;
+  pieces.resize(begin);
+  pieces.push_back(std::move(merged));
+}
+
+RowBuffer::RowBuffer(std::shared_ptr<State> state) : state_(std::move(state)) {}
+RowBuffer::~RowBuffer() { state_->registry->Remove(state_->id); }
+
+Result<std::unique_ptr<RowBuffer>> RowBuffer::Make(Database& database, std::vector<ColumnInfo> columns) {
+  auto state = std::make_shared<State>();
+  state->registry = database.state_->scans;
+  std::unique_ptr<RowBuffer> buffer(new RowBuffer(state));
+  FAIL_IF_ERROR(buffer->SetColumns(database, std::move(columns)));
+  state->id = state->registry->Add(state);
+  return buffer;
+}
+
+Status RowBuffer::SetColumns(Database& database, std::vector<ColumnInfo> columns) {
+  ASSIGN_OR_RETURN(std::vector<ScanSource::ScanColumn> made, MakeScanColumns(database, columns));
+  std::lock_guard lock(state_->mutex);
+  state_->columns = std::make_shared<const std::vector<ScanSource::ScanColumn>>(std::move(made));
+  return OkStatus();
+}
+
+void RowBuffer::Append(const std::vector<ColumnInfo>& columns, std::span<const Chunk> chunks,
+                       uint32_t pipeline) {
+  bool same = state_->names &&
+              std::equal(columns.begin(), columns.end(), state_->names->begin(), state_->names->end(),
+                         [](const ColumnInfo& column, auto& name) { return column.name == name; });
+  if (!same) {
+    std::vector<std::string> names;
+    for (const ColumnInfo& column : columns) names.push_back(column.name);
+    state_->names = std::make_shared<const std::vector<std::string>>(std::move(names));
+  }
+  std::lock_guard lock(state_->mutex);
+  for (const Chunk& chunk : chunks) {
+    if (chunk.rows() == 0) continue;
+    auto piece = std::make_shared<Piece>();
+    piece->chunk = Share(chunk);
+    piece->names = state_->names;
+    piece->pipeline = pipeline;
+    piece->first = state_->end, piece->end = state_->end += chunk.rows();
+    piece->Measure();
+    state_->bytes += piece->bytes;
+    state_->pieces.push_back(std::move(piece));
+    state_->MergeSmall();
+  }
+}
+
+void RowBuffer::DropBefore(uint64_t row) {
+  State::Pieces gone;
+  std::lock_guard lock(state_->mutex);
+  state_->dropped = std::max(state_->dropped, row);
+  auto kept = std::find_if(state_->pieces.begin(), state_->pieces.end(),
+                           [&](const auto& piece) { return piece->end > row; });
+  for (auto piece = state_->pieces.begin(); piece != kept; ++piece) state_->bytes -= (*piece)->bytes;
+  gone.assign(state_->pieces.begin(), kept);
+  state_->pieces.erase(state_->pieces.begin(), kept);
+}
+
+uint64_t RowBuffer::end() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->end;
+}
+
+uint64_t RowBuffer::bytes() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->bytes;
+}
+
+uint64_t RowBuffer::OffsetOf(uint64_t row) const {
+  std::lock_guard lock(state_->mutex);
+  auto found = std::partition_point(state_->pieces.begin(), state_->pieces.end(),
+                                    [&](const auto& piece) { return piece->end <= row; });
+  CHECK(found != state_->pieces.end() && (*found)->first <= row);
+  const Piece& piece = **found;
+  return static_cast<uint64_t>(piece.chunk.Int64(static_cast<uint32_t>(piece.Find("_offset")),
+                                                 static_cast<uint32_t>(row - piece.first)));
+}
+
+std::string RowBuffer::Sql(uint64_t first, uint64_t end) const {
+  return fmt::format("_recent({}, {}, {})", state_->id, first, end);
+}
+
+// ---- ScanHold
+
+ScanHold::ScanHold(Database& database, Connection& connection) : database_(database) {
+  duckdb_client_context context = nullptr;
+  duckdb_connection_get_client_context(connection.get(), &context);
+  connection_ = duckdb_client_context_get_connection_id(context);
+  duckdb_destroy_client_context(&context);
+  database_.state_->scans->Hold(connection_);
+}
+
+ScanHold::~ScanHold() { database_.state_->scans->Release(connection_); }
+
+}  // namespace millstream

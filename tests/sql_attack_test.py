@@ -1,0 +1,114 @@
+"""SQL as an attack, in part (F13): what nobody may do is denied by name, as query and as filter; queries without end that DuckDB can be interrupted in
+end at their deadline, and pipelines go on beside. What DuckDB cannot be interrupted in is open: docs/handover.md."""
+
+import contextlib
+import http.client
+import threading
+import time
+
+import pytest
+
+import sql_attacks
+from harness import SLOWNESS, stretch
+from sizes import size
+
+DEADLINE_SECONDS, GRACE_SECONDS = 1, 1
+PROJECT = """
+server: {memory: 512MiB, query: {deadline: 1s, concurrent: 4}}
+streams:
+  events: {contract: {id: varchar, n: bigint, note: varchar}}
+  others: {contract: {id: varchar, n: bigint}}
+pipelines:
+  rows:
+    from: events
+    filters:
+      - keep: SELECT * FROM input
+    to: {table: {name: rows, key: id}}
+  others:
+    from: others
+    to: {table: {name: others, key: id}}
+"""
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory):
+    """One server for all statements: what it loses to one of them, the next ones show."""
+    from harness import Project
+    project = Project(tmp_path_factory.mktemp("attack") / "project", {"millstream.yaml": PROJECT})
+    with project.server() as server:
+        position = server.ingest("events", [{"id": str(i), "n": i, "note": "x" * (i % 50)} for i in range(3_000)])["position"]
+        server.query("SELECT count(*) FROM rows", wait=position, timeout="30s")
+        yield server
+        assert server.query("SELECT count(*) AS n FROM rows") == [{"n": 3_000}]
+    project.close()
+
+
+def ask(server, sql):
+    """Status and detail of a query."""
+    answer = server.http("POST", "/v1/query", {"sql": sql}, timeout=30 * SLOWNESS)
+    return answer.status, "" if answer.status == 200 else answer.json()["detail"]
+
+
+def put_filter(server, sql):
+    """The same of a filter, by its faults too."""
+    answer = server.http("PUT", "/v1/pipelines/rows/filters/attack", sql.encode(), {"Content-Type": "application/sql"}, timeout=60 * SLOWNESS)
+    said = answer.json()
+    return answer.status, said.get("detail", "") + " ".join(fault["message"] for fault in said.get("faults", []))
+
+
+@pytest.mark.parametrize("sql", sql_attacks.DENIED, ids=lambda sql: sql[:40])
+def test_what_nobody_may_do_is_denied_by_name(attacked, sql):
+    status, detail = ask(attacked, sql)
+    assert 400 <= status < 500 and status != 429, (status, detail)
+    assert not sql.strip(" ;") or sql_attacks.DENIED[sql].lower() in detail.lower(), detail
+    status, detail = put_filter(attacked, sql or " ")
+    assert 400 <= status < 500 and status != 429 and detail, (status, detail)
+    assert attacked.process.poll() is None, attacked.stderr()[-2000:]
+
+
+@pytest.mark.parametrize("name", sql_attacks.ENDLESS)
+def test_queries_without_end_end(attacked, name):
+    begun = time.monotonic()
+    try:
+        status, detail = ask(attacked, sql_attacks.ENDLESS[name])
+        assert status in (429, 504), (status, detail)  # memory, or the deadline
+    except http.client.IncompleteRead:
+        pass  # an answer that had begun is cut off
+    assert time.monotonic() - begun < (DEADLINE_SECONDS + GRACE_SECONDS) * stretch()
+    assert attacked.process.poll() is None, attacked.stderr()[-2000:]
+
+
+def p99_seconds(server, seconds):
+    """From an event's sending until its row is in the table, 99 of 100."""
+    took, until, i = [], time.monotonic() + seconds, 0
+    while time.monotonic() < until:
+        begun = time.monotonic()
+        position = server.ingest("others", [{"id": str(i % 100), "n": i}])["position"]
+        assert server.http("GET", f"/v1/wait?position={position}&table=others").status == 200
+        took.append(time.monotonic() - begun)
+        i += 1
+    return sorted(took)[len(took) * 99 // 100]
+
+
+def test_pipelines_go_on_beside_queries_without_end(attacked):
+    quiet = p99_seconds(attacked, size("attack_seconds") / 2)
+    until, done = time.monotonic() + size("attack_seconds"), [0]
+
+    def attack():
+        while time.monotonic() < until:
+            for sql in sql_attacks.ENDLESS.values():
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    ask(attacked, sql)
+                done[0] += 1
+                if time.monotonic() > until:
+                    return
+
+    attackers = [threading.Thread(target=attack) for _ in range(2)]
+    for attacker in attackers:
+        attacker.start()
+    beside = p99_seconds(attacked, size("attack_seconds"))
+    for attacker in attackers:
+        attacker.join()
+    print(f"p99 {1000 * quiet:.1f} ms quiet, {1000 * beside:.1f} ms beside {done[0]} queries")
+    # The goal, less than doubled, is not asked for: it hangs on what else the machine does. It must not stand still.
+    assert beside < 2 * SLOWNESS
