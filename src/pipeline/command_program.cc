@@ -28,7 +28,8 @@ Envelope EmittedEvent::envelope() const {
 }
 
 Result<std::unique_ptr<CommandProgram>> CommandProgram::Make(
-    Database& database, TableStore& tables, std::shared_ptr<const CommandDefinition> command) {
+    Database& database, TableStore& tables, Watchdog& watchdog,
+    std::shared_ptr<const CommandDefinition> command) {
   auto program = std::unique_ptr<CommandProgram>(new CommandProgram(std::move(command)));
   const CommandConfig& config = program->command_->config();
   program->database_ = &database;
@@ -36,7 +37,7 @@ Result<std::unique_ptr<CommandProgram>> CommandProgram::Make(
   ASSIGN_OR_FAIL(program->scan_,
                  BatchScan::Make(database, config.name, config.input.contract, {"", config.name}));
   if (ContractChecks::Needed(config.input.contract)) {
-    ASSIGN_OR_FAIL(program->checks_, ContractChecks::Make(database, config.name, config.input.contract));
+    ASSIGN_OR_FAIL(program->checks_, ContractChecks::Make(database, watchdog, config.name, config.input.contract));
   }
   program->tables_ = &tables;
   program->require_.texts = program->command_->rules();
@@ -180,9 +181,10 @@ Status CommandProgram::Execute(Prepared& prepared, bool is_require,
   }
 }
 
-Result<std::vector<ContractChecks::Violation>> CommandProgram::Check(EventBatch& requests) {
+Result<std::vector<ContractChecks::Violation>> CommandProgram::Check(EventBatch& requests,
+                                                                            int64_t deadline_us) {
   if (!checks_) return std::vector<ContractChecks::Violation>();
-  return checks_->Run(requests);
+  return checks_->Run(requests, deadline_us);
 }
 
 Result<std::vector<int>> CommandProgram::Refusals(EventBatch& requests) {

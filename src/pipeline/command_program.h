@@ -32,11 +32,11 @@ struct EmittedEvent {
 
 class CommandProgram {
  public:
-  static Result<std::unique_ptr<CommandProgram>> Make(Database& database, TableStore& tables,
+  static Result<std::unique_ptr<CommandProgram>> Make(Database& database, TableStore& tables, Watchdog& watchdog,
                                                       std::shared_ptr<const CommandDefinition> command);
 
   /// Requests that are not what `input` says.
-  Result<std::vector<ContractChecks::Violation>> Check(EventBatch& requests);
+  Result<std::vector<ContractChecks::Violation>> Check(EventBatch& requests, int64_t deadline_us);
   /// Of each request the number of the rule that refuses it, or -1.
   Result<std::vector<int>> Refusals(EventBatch& requests);
   /// What the requests in `rows` (ascending) give, in their order.

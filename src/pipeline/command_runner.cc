@@ -245,7 +245,7 @@ Status CommandRunner::CheckTogether(const std::vector<Item>& items,
                                     std::map<const PendingCommand*, CommandRefusal>& refused) {
   ASSIGN_OR_RETURN(CommandProgram * program, ProgramOf(items.front()->command));
   ASSIGN_OR_RETURN(auto requests, RequestsOf(items));
-  ASSIGN_OR_RETURN(auto violations, program->Check(*requests));
+  ASSIGN_OR_RETURN(auto violations, program->Check(*requests, kDecideUs));
   for (const ContractChecks::Violation& each : violations)
     refused.emplace(items[each.row].get(), CommandDefinition::AtFault(each.path, each.message));
   return OkStatus();
@@ -316,7 +316,8 @@ Result<CommandProgram*> CommandRunner::ProgramOf(const std::shared_ptr<const Com
   auto found = programs_.find(command.get());
   if (found == programs_.end()) {
     if (programs_.size() >= kMostPrograms) programs_.clear();
-    ASSIGN_OR_FAIL(auto program, CommandProgram::Make(*context_.database, *context_.tables, command));
+    ASSIGN_OR_FAIL(auto program, CommandProgram::Make(*context_.database, *context_.tables,
+                                                         *context_.watchdog, command));
     found = programs_.emplace(command.get(), std::move(program)).first;
   }
   return found->second.get();
@@ -397,10 +398,11 @@ Status CommandRunner::Lay(const std::vector<Given>& given, std::map<uint32_t, Pa
     if (!refused.empty() || assembler_->count(partition) == 0) continue;
     if (ContractChecks::Needed(shape.contract)) {
       if (!checks_) {
-        ASSIGN_OR_RETURN(checks_, ContractChecks::Make(*context_.database, shape.name, shape.contract));
+        ASSIGN_OR_RETURN(checks_, ContractChecks::Make(*context_.database, *context_.watchdog, shape.name,
+                                                        shape.contract));
       }
       ASSIGN_OR_RETURN(auto batch, assembler_->Preview(partition));
-      ASSIGN_OR_RETURN(auto violations, checks_->Run(*batch));
+      ASSIGN_OR_RETURN(auto violations, checks_->Run(*batch, kDecideUs));
       for (const ContractChecks::Violation& violation : violations) {
         uint32_t end = 0;
         for (const auto& [item, count] : part.items)

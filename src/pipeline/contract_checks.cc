@@ -7,9 +7,10 @@ bool ContractChecks::Needed(const Contract& contract) {
                      [](const Field& field) { return !field.check.empty(); });
 }
 
-Result<std::unique_ptr<ContractChecks>> ContractChecks::Make(Database& database, const std::string& stream,
+Result<std::unique_ptr<ContractChecks>> ContractChecks::Make(Database& database, Watchdog& watchdog,
+                                                             const std::string& stream,
                                                              const Contract& contract) {
-  auto checks = std::unique_ptr<ContractChecks>(new ContractChecks());
+  auto checks = std::unique_ptr<ContractChecks>(new ContractChecks(watchdog));
   ASSIGN_OR_FAIL(checks->connection_, database.Connect());
   ASSIGN_OR_FAIL(checks->scan_, BatchScan::Make(database, stream, contract, {}));
   // One column a check tells which failed; the offset of a previewed batch is its row.
@@ -26,7 +27,8 @@ Result<std::unique_ptr<ContractChecks>> ContractChecks::Make(Database& database,
   return checks;
 }
 
-Result<std::vector<ContractChecks::Violation>> ContractChecks::Run(EventBatch& batch) {
+Result<std::vector<ContractChecks::Violation>> ContractChecks::Run(EventBatch& batch, int64_t deadline_us) {
+  Watchdog::Guard guard(watchdog_, deadline_us, [this] { connection_->Interrupt(); });
   BatchRange range{&batch, 0, batch.count()};
   scan_->Set(std::span(&range, 1));
   std::vector<Violation> violations;

@@ -1,7 +1,7 @@
 // ContractChecks: evaluates the `check (EXPR)` clauses of a contract over events before they are appended.
 //
-// Place: floor 5; used by StreamIngest. One object serves one thread at a time; StreamIngest keeps a pool.
-// A check that is NULL passes, as in SQL.
+// Place: floor 5; used by StreamIngest and for commands. One object serves one thread at a time; StreamIngest
+// keeps a pool. A check that is NULL passes, as in SQL.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +11,7 @@
 
 #include "event/batch.h"
 #include "event/type.h"
+#include "pipeline/watchdog.h"
 #include "sql/database.h"
 #include "sql/scan.h"
 
@@ -18,21 +19,22 @@ namespace millstream {
 
 class ContractChecks {
  public:
-  static Result<std::unique_ptr<ContractChecks>> Make(Database& database, const std::string& stream,
-                                                      const Contract& contract);
+  static Result<std::unique_ptr<ContractChecks>> Make(Database& database, Watchdog& watchdog,
+                                                      const std::string& stream, const Contract& contract);
 
   struct Violation {
     uint32_t row = 0;
     std::string path;     // JSON pointer of the field
     std::string message;  // "check (amount >= 0) does not hold"
   };
-  /// Violations by ascending row, the first of each event.
-  Result<std::vector<Violation>> Run(EventBatch& batch);
+  /// Violations by ascending row, the first of each event. kDeadline: not within `deadline_us`.
+  Result<std::vector<Violation>> Run(EventBatch& batch, int64_t deadline_us);
 
   static bool Needed(const Contract& contract);
 
  private:
-  ContractChecks() = default;
+  explicit ContractChecks(Watchdog& watchdog) : watchdog_(watchdog) {}
+  Watchdog& watchdog_;
   std::vector<Field> fields_;  // those with a check
   std::unique_ptr<Connection> connection_;
   std::unique_ptr<BatchScan> scan_;

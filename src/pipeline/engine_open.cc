@@ -178,8 +178,8 @@ Status Engine::State::OpenStream(const StreamConfig& config) {
   stream->SetLayout(config.shape.contract, config.shape.codec,
                     options.isolated ? Retention() : config.retention);
   RETURN_IF_ERROR(dead_letters->Open(name));
-  auto ingest =
-      std::make_shared<StreamIngest>(config, *stream, *dead_letters, *database, keys, *options.clock);
+  auto ingest = std::make_shared<StreamIngest>(config, *stream, *dead_letters, *database, watchdog, keys,
+                                               *options.clock);
   if (!options.read_only) RETURN_IF_ERROR(ingest->Recover().Within("stream " + name));
   std::unique_lock lock(mutex);
   ingests[name] = std::move(ingest);

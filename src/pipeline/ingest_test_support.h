@@ -65,7 +65,8 @@ class IngestTest : public ::testing::Test {
     keys_ = std::make_unique<IdempotencyTable>(clock_);
     ASSIGN_OR_RETURN(stream_, log_->OpenStream(config_.shape.name, config_.shape.partitions));
     RETURN_IF_ERROR(dead_letters_->Open(config_.shape.name));
-    ingest_ = std::make_shared<StreamIngest>(config_, *stream_, *dead_letters_, *database_, *keys_, clock_);
+    ingest_ = std::make_shared<StreamIngest>(config_, *stream_, *dead_letters_, *database_, watchdog_,
+                                             *keys_, clock_);
     return ingest_->Recover();
   }
   /// Power fails; then Open.
@@ -124,6 +125,7 @@ class IngestTest : public ::testing::Test {
   StreamConfig config_;
   std::atomic<Code> fatal_code_{Code::kOk};  // told by the log's writer
   std::unique_ptr<Database> database_;
+  Watchdog watchdog_;
   std::unique_ptr<Log> log_;
   std::unique_ptr<DeadLetters> dead_letters_;
   std::unique_ptr<IdempotencyTable> keys_;

@@ -64,8 +64,8 @@ class SimulatedProcess {
     letters_ = std::make_unique<DeadLetters>(*log_);
     RETURN_IF_ERROR(letters_->Open("orders"));
     keys_ = std::make_unique<IdempotencyTable>(machine_.clock);
-    ingest_ = std::make_shared<StreamIngest>(config, *stream_, *letters_, *machine_.database, *keys_,
-                                             machine_.clock);
+    ingest_ = std::make_shared<StreamIngest>(config, *stream_, *letters_, *machine_.database,
+                                             *machine_.watchdog, *keys_, machine_.clock);
     RETURN_IF_ERROR(ingest_->Recover());
     return OpenPipeline();
   }

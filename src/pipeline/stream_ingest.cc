@@ -10,6 +10,7 @@ namespace {
 
 constexpr size_t kMaxPooled = 16;  // assemblers kept for reuse
 constexpr size_t kMaxDedupeKeys = 1'000'000;
+constexpr int64_t kChecksUs = 30'000'000;  // of one request and partition, as filters have
 constexpr size_t kReceiptsBytes = 1 << 20;  // pieces from this size on carry receipts to every partition
 constexpr int64_t kReceiptsIntervalNs = 10'000'000'000;  // SEMANTICS, 5
 
@@ -36,12 +37,13 @@ PreparedIngest::~PreparedIngest() {
 }
 
 StreamIngest::StreamIngest(const StreamConfig& config, Stream& stream, DeadLetters& dead_letters,
-                           Database& database, IdempotencyTable& keys, Clock& clock)
+                           Database& database, Watchdog& watchdog, IdempotencyTable& keys, Clock& clock)
     : config_(config),
       stream_(stream),
       sequencer_(std::make_shared<StreamSequencer>(stream)),
       dead_letters_(dead_letters),
       database_(database),
+      watchdog_(watchdog),
       keys_(keys),
       clock_(clock),
       started_wall_us_(clock.WallUs() - clock.MonotonicNs() / 1000),
@@ -55,6 +57,7 @@ StreamIngest::StreamIngest(const StreamConfig& config, const StreamIngest& befor
       sequencer_(before.sequencer_),
       dead_letters_(before.dead_letters_),
       database_(before.database_),
+      watchdog_(before.watchdog_),
       keys_(before.keys_),
       clock_(before.clock_),
       started_wall_us_(before.started_wall_us_),
@@ -190,12 +193,13 @@ void StreamIngest::RunChecks(Gatherer& gatherer) {
   }
   auto run = [&]() -> Status {
     if (!checks) {
-      ASSIGN_OR_RETURN(checks, ContractChecks::Make(database_, config_.shape.name, config_.shape.contract));
+      ASSIGN_OR_RETURN(checks, ContractChecks::Make(database_, watchdog_, config_.shape.name,
+                                                    config_.shape.contract));
     }
     for (uint32_t p = 0; p < stream_.partitions(); ++p) {
       if (prepared.assembler->count(p) == 0) continue;
       ASSIGN_OR_RETURN(auto batch, prepared.assembler->Preview(p));
-      ASSIGN_OR_RETURN(auto violations, checks->Run(*batch));
+      ASSIGN_OR_RETURN(auto violations, checks->Run(*batch, kChecksUs));
       if (!violations.empty()) RETURN_IF_ERROR(gatherer.Withdraw(p, *batch, violations));
     }
     return OkStatus();

@@ -77,7 +77,7 @@ class PreparedIngest {
 class StreamIngest : public std::enable_shared_from_this<StreamIngest> {
  public:
   StreamIngest(const StreamConfig& config, Stream& stream, DeadLetters& dead_letters, Database& database,
-               IdempotencyTable& keys, Clock& clock);
+               Watchdog& watchdog, IdempotencyTable& keys, Clock& clock);
   /// The same stream with other settings: what is under way in `before` goes on there, and both see each
   /// other's duplicates if `dedupe` is as it was; else Recover.
   StreamIngest(const StreamConfig& config, const StreamIngest& before);
@@ -132,6 +132,7 @@ class StreamIngest : public std::enable_shared_from_this<StreamIngest> {
   const std::shared_ptr<StreamSequencer> sequencer_;  // of the stream, whatever its settings
   DeadLetters& dead_letters_;
   Database& database_;
+  Watchdog& watchdog_;
   IdempotencyTable& keys_;
   Clock& clock_;
   const int64_t started_wall_us_;  // wall less monotonic clock: leaps later on do not move the dedupe window
