@@ -76,7 +76,7 @@ def interrupted(shop, wait_for, *arguments):
 
 
 def test_ctrl_c_leaves_a_replay_running(project):
-    shop = project({"millstream.yaml": PROJECT})
+    shop = project({"millstream.yaml": "server: {limits: {batch_events: 1000}}\n" + PROJECT})  # small pieces, and a pause after each
     count = "SELECT count(*) AS n, count(DISTINCT id) AS d FROM "
     whole = [{"n": 180_000, "d": 180_000}]
     with shop.server() as server:

@@ -431,24 +431,34 @@ Result<std::unique_ptr<RunningQuery>> QueryRunner::Start(const QueryRequest& req
     fault->sql = std::move(sql_fault);
     return Fail(running->Ended(status));
   };
-  // View and look-up may name a delta that a fold has just taken away: then they name another now.
-  constexpr int kTries = 3;
+  // A look-up by key may have been made for a table before a fold.
+  std::vector<TableStore::KeyRows> lookups;
+  auto is_stale = [&](const SqlFault& sql_fault) {
+    bool stale = false;
+    for (size_t i = 0; i < lookups.size(); ++i)
+      stale |= engine.tables().IsStale(resolved.rows[i].table, lookups[i].switches, sql_fault);
+    return stale || (lookups.empty() && sql_fault.kind == "Catalog Error");
+  };
   for (int tries = 1; !running->rows; ++tries) {
+    if (tries > 1) std::this_thread::sleep_for(TableStore::kStalePause);
+    const bool may_try = tries < TableStore::kStaleTries;
+    lookups.clear();
     for (const Resolved::OneRow& row : resolved.rows) {
-      ASSIGN_OR_FAIL(std::string lookup, engine.tables().LookupSql(row.table, row.key));
-      resolved.replacements[row.reference] = "(" + lookup + ")";
+      ASSIGN_OR_FAIL(TableStore::KeyRows lookup, engine.tables().RowOfKey(row.table, row.key));
+      resolved.replacements[row.reference] = "(" + lookup.sql + ")";
+      lookups.push_back(std::move(lookup));
     }
     ASSIGN_OR_FAIL(rewritten, RewriteTables(connection, request.sql, resolved.replacements, &fault->sql));
     running->hold.emplace(asked_database, asked);
     auto prepared = asked.Prepare(rewritten.sql);
-    if (!prepared && !resolved.rows.empty() && asked.fault().kind != "Catalog Error") {
+    if (!prepared && !resolved.rows.empty() && !is_stale(asked.fault())) {
       // DuckDB names no place beside a subquery: the user's own text shall say where.
       for (const Resolved::OneRow& row : resolved.rows) resolved.replacements.erase(row.reference);
       resolved.rows.clear();
       continue;
     }
     if (!prepared) {
-      if (asked.fault().kind == "Catalog Error" && tries < kTries) continue;
+      if (may_try && is_stale(asked.fault())) continue;
       return failed(prepared.error(), asked.fault());
     }
     running->statement = std::move(*prepared);
@@ -456,10 +466,12 @@ Result<std::unique_ptr<RunningQuery>> QueryRunner::Start(const QueryRequest& req
       if (Status bound = running->statement->Bind(name, value); !bound.ok())
         return Fail(Invalid("parameter ${}: {}", name, bound.message()));
     auto rows = running->statement->Stream();
-    if (rows)
+    const bool stale = is_stale(rows ? SqlFault() : running->statement->fault());
+    if (rows && !stale)
       running->rows.emplace(std::move(*rows));
-    else if (running->statement->fault().kind != "Catalog Error" || tries >= kTries)
-      return failed(rows.error(), running->statement->fault());
+    else if (!may_try || !stale)
+      return rows ? Fail(Unavailable("a fold is being stored; ask again"))
+                  : failed(rows.error(), running->statement->fault());
   }
   running->columns = running->rows->columns();
   return std::unique_ptr<RunningQuery>(new RunningQuery(std::move(running)));

@@ -76,6 +76,8 @@ class ScanSource {
   virtual std::shared_ptr<ScanSource> Bind(const ScanBinding&) { return nullptr; }
   /// What a ScanHold keeps of a source that grows; null = nothing.
   virtual std::shared_ptr<const void> Capture() const { return nullptr; }
+  /// How many rows a statement that binds it now may read, about; 0 = not known.
+  virtual uint64_t rows_expected() const { return 0; }
   /// Column 0 is what `count(*)` reads.
   virtual const std::vector<ScanColumn>& scan_columns() const = 0;
   /// Before the first Fill of an execution, with the columns that it will ask for.

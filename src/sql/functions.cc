@@ -90,6 +90,7 @@ void BindScan(duckdb_bind_info info) {
   if (auto own = source->Bind(BindingOf(info))) source = std::move(own);
   for (const ScanSource::ScanColumn& column : source->scan_columns())
     duckdb_bind_add_result_column(info, column.name.c_str(), column.type.get());
+  if (uint64_t rows = source->rows_expected(); rows > 0) duckdb_bind_set_cardinality(info, rows, false);
   duckdb_bind_set_bind_data(info, new BoundScan{std::move(source)}, Delete<BoundScan>);
 }
 

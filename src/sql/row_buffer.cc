@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <numeric>
 
 #include "base/text.h"
 #include "sql/duckdb_face.h"
@@ -72,6 +73,11 @@ uint64_t BytesOf(duckdb_vector vector, uint64_t rows) {
   }
 }
 
+template <typename T>
+T* Values(duckdb_vector vector) {
+  return static_cast<T*>(duckdb_vector_get_data(vector));
+}
+
 void SetNull(duckdb_vector vector, uint32_t rows) {
   duckdb_vector_ensure_validity_writable(vector);
   std::fill_n(duckdb_vector_get_validity(vector), (rows + 63) / 64, 0);
@@ -136,18 +142,20 @@ struct RowBuffer::Scan : ScanSource {
   std::shared_ptr<State> buffer;
   std::shared_ptr<const std::vector<ScanColumn>> columns;
   ScanBinding binding;
+  uint64_t expected = 0;
   // Of the running execution:
   std::shared_ptr<const State::Captured> captured;
   size_t next = 0;
 
   const std::vector<ScanColumn>& scan_columns() const override { return *columns; }
+  uint64_t rows_expected() const override { return expected; }
 
   bool Begin(const std::vector<uint32_t>&, std::string* error) override {
     std::shared_ptr<const void> seen = buffer->registry->Held(binding.connection, buffer->id);
     captured = std::static_pointer_cast<const State::Captured>(seen ? seen : buffer->Capture());
     next = 0;
     if (binding.first >= captured->dropped) return true;
-    *error = "the rows have gone into the file meanwhile";
+    *error = kGone;
     return false;
   }
 
@@ -161,7 +169,7 @@ struct RowBuffer::Scan : ScanSource {
     const Piece& piece = *pieces[next++];
     auto begin = static_cast<uint32_t>(std::max(binding.first, piece.first) - piece.first);
     auto count = static_cast<uint32_t>(std::min(binding.end, piece.end) - piece.first) - begin;
-    bool whole = count == piece.chunk.rows();
+    const bool whole = count == piece.chunk.rows();
     for (size_t i = 0; i < asked.size(); ++i) {
       duckdb_vector vector = duckdb_data_chunk_get_vector(output, i);
       const std::string& name = (*columns)[asked[i]].name;
@@ -171,7 +179,10 @@ struct RowBuffer::Scan : ScanSource {
       else if (at >= 0)
         CopyRange(piece.vector(at), vector, begin, count, 0);
       else if (name == "_pipeline")
-        std::fill_n(static_cast<uint32_t*>(duckdb_vector_get_data(vector)), count, piece.pipeline);
+        std::fill_n(Values<uint32_t>(vector), count, piece.pipeline);
+      else if (name == kRow)
+        std::iota(Values<int64_t>(vector), Values<int64_t>(vector) + count,
+                  static_cast<int64_t>(piece.first + begin));
       else
         SetNull(vector, count);
     }
@@ -186,6 +197,8 @@ std::shared_ptr<ScanSource> RowBuffer::State::Bind(const ScanBinding& binding) {
   scan->binding = binding;
   std::lock_guard lock(mutex);
   scan->columns = columns;
+  const uint64_t last = std::min(binding.end, end);
+  scan->expected = last > binding.first ? last - binding.first : 1;
   return scan;
 }
 
@@ -247,6 +260,7 @@ Status RowBuffer::SetColumns(Database& database, std::vector<ColumnInfo> columns
 
 void RowBuffer::Append(const std::vector<ColumnInfo>& columns, std::span<const Chunk> chunks,
                        uint32_t pipeline) {
+  if (chunks.empty()) return;
   bool same = state_->names &&
               std::equal(columns.begin(), columns.end(), state_->names->begin(), state_->names->end(),
                          [](const ColumnInfo& column, auto& name) { return column.name == name; });

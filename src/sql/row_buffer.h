@@ -1,6 +1,6 @@
 // RowBuffer: rows that a table has taken and not yet written, as a table that SQL can read.
 //
-// Place: floor 2. Kept by tables/ for append tables; read through `_recent(ID, FIRST, END)`, which stands in
+// Place: floor 2. Kept by tables/, one a table; read through `_recent(ID, FIRST, END)`, which stands in
 // their views: rows are numbered as they come, so that a view that says FIRST and the rows that the file has
 // change in one transaction of DuckDB's. Chunks are shared, not copied; small ones are put together. A
 // statement sees the rows that are there when its scan begins; under a ScanHold, those that were there when
@@ -22,9 +22,12 @@ namespace millstream {
 class RowBuffer {
  public:
   static constexpr uint64_t kOpenEnd = std::numeric_limits<int64_t>::max();
+  static constexpr const char* kRow = "_row";
+  /// How a scan of rows that were dropped fails.
+  static constexpr const char* kGone = "the rows have gone into the file meanwhile";
 
   /// `columns` as SQL sees them. One that the chunks lack reads as NULL; `_pipeline` reads as the number that
-  /// Append names.
+  /// Append names, and `_row` (BIGINT) as the row's own.
   static Result<std::unique_ptr<RowBuffer>> Make(Database& database, std::vector<ColumnInfo> columns);
   ~RowBuffer();
   /// For statements that are bound from here on.

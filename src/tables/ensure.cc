@@ -2,7 +2,6 @@
 
 #include <set>
 
-#include "tables/commit_loop.h"
 #include "tables/folder.h"
 #include "tables/table_store.h"
 
@@ -171,15 +170,11 @@ Status TableStore::ChangeShape(const std::string& name, const std::function<bool
   LayoutLock layout(*state_, *table);
   next = state_->ShapeOf(*table);
   if (!change(next)) return OkStatus();
-  RETURN_IF_ERROR(state_->file_loop->Run(table.get(), [&](Connection& writer) -> Status {
+  RETURN_IF_ERROR(state_->ChangeLayout([&](Connection& writer) -> Status {
     return InTransaction(writer, {}, next, false).Within("table " + name);
   }));
-  CommitLoop& loop = *state_->memory_loop;
-  return loop.Run(table.get(), [&](Connection&) -> Status {
-    std::lock_guard lock(state_->mutex);
-    table->shape = next;
-    return OkStatus();
-  });
+  state_->SetShape(*table, std::move(next));
+  return OkStatus();
 }
 
 Status TableStore::CheckCompatible(const TableSpec& spec, const std::vector<ColumnInfo>& columns) const {
@@ -204,24 +199,16 @@ Status TableStore::Ensure(const TableSpec& spec, const std::vector<ColumnInfo>& 
   std::shared_ptr<Table> table = state_->FindTable(spec.name);
   if (!table) {
     made.id = state_->TakePart(), made.base = state_->TakePart();
-    if (made.keyed()) made.delta = state_->TakePart();
-    return state_->file_loop->Run(nullptr, [&](Connection& writer) -> Status {
-      auto fresh = std::make_shared<Table>(made);
-      if (made.keyed())
-        RETURN_IF_ERROR(writer.Run(CreatePartSql(made, made.delta)));
-      else
-        RETURN_IF_ERROR(state_->MakeRecent(*fresh, made));
-      Status status = InTransaction(writer, {CreatePartSql(made, made.base)}, made, true);
-      if (!status.ok()) {
-        if (made.keyed()) (void)writer.Run("DROP TABLE " + PartName(made, made.delta));
-        return status.Within("table " + spec.name);
-      }
-      fresh->shape = made;
-      fresh->last_delivery_ns = state_->clock.MonotonicNs();
-      std::lock_guard lock(state_->mutex);
-      state_->tables.emplace(spec.name, std::move(fresh));
-      return OkStatus();
-    });
+    auto fresh = std::make_shared<Table>(made);
+    RETURN_IF_ERROR(state_->MakeRecent(*fresh, made));
+    RETURN_IF_ERROR(state_->ChangeLayout([&](Connection& writer) -> Status {
+      return InTransaction(writer, {CreateBaseSql(made, made.base)}, made, true).Within("table " + spec.name);
+    }));
+    fresh->shape = made;
+    fresh->last_delivery_ns = state_->clock.MonotonicNs();
+    std::lock_guard lock(state_->mutex);
+    state_->tables.emplace(spec.name, std::move(fresh));
+    return OkStatus();
   }
   TableShape shape = state_->ShapeOf(*table);
   ASSIGN_OR_RETURN(std::vector<ColumnInfo> missing, Missing(shape, spec, made.columns));
@@ -233,33 +220,17 @@ Status TableStore::Ensure(const TableSpec& spec, const std::vector<ColumnInfo>& 
   TableShape next = state_->ShapeOf(*table);
   next.spec.delete_when = spec.delete_when, next.spec.key_in_one_partition = one_partition;
   next.columns.insert(next.columns.end(), missing.begin(), missing.end());
-  auto add_columns = [&](int64_t part) {
-    std::vector<std::string> statements;
-    for (const ColumnInfo& column : missing)
-      statements.push_back(fmt::format("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {}", PartName(next, part),
-                                       Quoted(column.name), column.type));
-    return statements;
-  };
-  // The deltas first: a column that no view names harms nobody, should the file refuse.
-  auto in_memory = [&](Connection& writer) -> Status {
-    if (table->recent) return table->recent->SetColumns(state_->database, RecentColumns(next));
-    for (int64_t part : {next.delta, next.folding}) {
-      if (part == 0) continue;
-      for (const std::string& statement : add_columns(part)) RETURN_IF_ERROR(writer.Run(statement));
-    }
-    return OkStatus();
-  };
-  auto in_file = [&](Connection& writer) -> Status {
-    return InTransaction(writer, add_columns(next.base), next, false).Within("table " + spec.name);
-  };
-  RETURN_IF_ERROR(state_->memory_loop->Run(table.get(), in_memory));
-  RETURN_IF_ERROR(state_->file_loop->Run(table.get(), in_file));
-  // Between two groups: what is prepared for the old shape is forgotten.
-  return state_->memory_loop->Run(table.get(), [&](Connection&) -> Status {
-    std::lock_guard lock(state_->mutex);
-    table->shape = next;
-    return OkStatus();
-  });
+  std::vector<std::string> statements;
+  for (const ColumnInfo& column : missing)
+    statements.push_back(fmt::format("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {}",
+                                     BaseName(next, next.base), Quoted(column.name), column.type));
+  // The delta first: a column that no view names harms nobody, should the file refuse.
+  RETURN_IF_ERROR(table->recent->SetColumns(state_->database, RecentColumns(next)));
+  RETURN_IF_ERROR(state_->ChangeLayout([&](Connection& writer) -> Status {
+    return InTransaction(writer, statements, next, false).Within("table " + spec.name);
+  }));
+  state_->SetShape(*table, std::move(next));
+  return OkStatus();
 }
 
 }  // namespace millstream

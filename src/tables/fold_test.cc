@@ -6,6 +6,7 @@
 #include <atomic>
 #include <thread>
 
+#include "sql/row_buffer.h"
 #include "tables/test_rows.h"
 
 namespace millstream {
@@ -64,6 +65,7 @@ TEST_P(FoldTest, ReadersNeverSeeAFoldHalfDone) {
     auto connection = std::move(*test.database().Connect());
     int64_t keys = 0, progress = 0;
     while (!stop) {
+      ScanHold hold(test.database(), *connection);  // as every query has
       auto rows = TextRows(*connection, query);
       if (!rows) {
         faults.push_back(rows.error().ToString());

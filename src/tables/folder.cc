@@ -5,7 +5,6 @@
 #include <chrono>
 
 #include "base/thread.h"
-#include "tables/commit_loop.h"
 
 namespace millstream {
 
@@ -76,10 +75,8 @@ void Folder::Loop() {
       continue;
     }
     lock.unlock();
-    bool none_left = DropRetired();
-    MeasureMemory();
-    std::shared_ptr<Table> due = NextDue();
-    if (due && (due->recent || none_left)) {
+    DropRetired();
+    if (std::shared_ptr<Table> due = NextDue()) {
       Status status = Fold(*due, false);
       failures_ = status.ok() ? 0 : failures_ + 1;
       if (!status.ok())
@@ -92,17 +89,16 @@ void Folder::Loop() {
 
 bool Folder::IsDue(const Table& table, int64_t now) const {
   if (!table.unsaved || table.dropped || table.waiting > 0) return false;
-  const uint64_t rows = table.delta_rows + table.folding_rows, memory = state_.database.memory_bytes();
+  const uint64_t rows = table.delta_rows;
+  if (rows > 0 && state_.recent_bytes > state_.database.memory_bytes() / kRecentFraction) return true;
+  const bool pauses = now - table.last_delivery_ns >= kPauseNs;
   if (!table.shape.keyed()) {
-    const uint64_t most = std::min(kRecentBytes, memory / kRecentFraction);
-    if (rows >= kAppendRows || (rows > 0 && state_.recent_bytes > most)) return true;
-    if (now - table.last_delivery_ns >= kPauseNs && rows > 0) return true;
+    if (rows >= kAppendRows || (pauses && rows > 0)) return true;
   } else {
     if (state_.folding == Folding::kBulk)
       return rows >= std::clamp(table.base_rows * kBulkShare, kMinRowsBulk, kMaxRowsBulk);
     if (rows >= std::clamp(table.base_rows / kBaseShare, kMinRows, kMaxRows)) return true;
-    if (rows > 0 && state_.memory_used > memory / kMemoryFraction) return true;
-    if (now - table.last_delivery_ns >= kPauseNs && rows >= table.base_rows / 500) return true;
+    if (pauses && rows >= table.base_rows / 500) return true;
   }
   return now - table.unsaved_since_ns >= std::max(kMaxAgeNs, kAgeFolds * table.last_fold_ns);
 }
@@ -114,8 +110,7 @@ std::shared_ptr<Table> Folder::NextDue() {
   std::shared_ptr<Table> best;
   for (const auto& [name, table] : state_.tables) {
     if (!IsDue(*table, now)) continue;
-    if (!best || table->delta_rows + table->folding_rows > best->delta_rows + best->folding_rows)
-      best = table;
+    if (!best || table->delta_rows > best->delta_rows) best = table;
   }
   return best;
 }
@@ -142,13 +137,9 @@ Status Folder::Fold(Table& table, bool everything) {
   {
     std::lock_guard lock(state_.mutex);
     if (table.dropped || !table.unsaved) return OkStatus();
-    rows = table.delta_rows + table.folding_rows;
+    rows = table.delta_rows;
   }
   TableShape shape = state_.ShapeOf(table);
-  if (rows > 0 && shape.keyed() && shape.folding == 0) {
-    RETURN_IF_ERROR(Swap(table));
-    shape = state_.ShapeOf(table);
-  }
   {
     std::lock_guard lock(mutex_);
     if (stop_) return Cancelled("the table store stops");
@@ -176,6 +167,10 @@ Status Folder::Fold(Table& table, bool everything) {
   return status.Within("fold of table " + table.name);
 }
 
+void Folder::Retire(Table& table, uint64_t end_row) {
+  retired_.push_back({table.shared_from_this(), end_row, state_.clock.MonotonicNs()});
+}
+
 namespace {
 
 using Offsets = std::map<uint32_t, StoredOffset>;
@@ -191,24 +186,6 @@ std::map<Writer, Offsets> OffsetsOf(const TableStore::State& state, const std::s
 }
 
 }  // namespace
-
-Status Folder::Swap(Table& table) {
-  int64_t part = state_.TakePart();
-  return state_.memory_loop->Run(&table, [&](Connection& connection) -> Status {
-    TableShape shape = state_.ShapeOf(table);
-    shape.folding = shape.delta, shape.delta = part;
-    RETURN_IF_ERROR(connection.Run(CreatePartSql(shape, part)));
-    if (Status status = connection.Run(CreateViewSql(shape)); !status.ok()) {
-      (void)connection.Run("DROP TABLE " + PartName(shape, part));
-      return status;
-    }
-    std::lock_guard lock(state_.mutex);
-    table.shape = shape;
-    table.folding_rows = table.delta_rows, table.delta_rows = 0;
-    table.folding_offsets = OffsetsOf(state_, table.name, &WriterRecord::offsets);
-    return OkStatus();
-  });
-}
 
 /// Which rows of an append table go into the file, up to where, and how far its writers are there. Full row
 /// groups are written once; what is less would be written again by checkpoints. Under the store's mutex.
@@ -249,7 +226,7 @@ Status Folder::SaveRows(Table& table, const TableShape& shape, bool everything) 
   std::map<Writer, int64_t> new_ids;
   RETURN_IF_ERROR(StoreOffsets(table, &new_ids));
   RETURN_IF_ERROR(Commit());
-  retired_.push_back({"", table.shared_from_this(), end, state_.clock.MonotonicNs()});
+  Retire(table, end);
   {
     std::lock_guard lock(state_.mutex);
     table.shape = next;
@@ -266,7 +243,7 @@ Status Folder::SaveRows(Table& table, const TableShape& shape, bool everything) 
 Status Folder::SaveOffsets(Table& table) {
   {
     std::lock_guard lock(state_.mutex);
-    if (table.delta_rows + table.folding_rows > 0) return OkStatus();  // they go with a fold
+    if (table.delta_rows > 0) return OkStatus();  // they go with a fold
     table.folding_offsets = OffsetsOf(state_, table.name, &WriterRecord::offsets);
     table.arrivals.clear();
   }
@@ -348,19 +325,21 @@ Result<uint64_t> Folder::CountOf(const std::string& sql) {
   return rows.empty() ? 0 : std::strtoull(rows[0][0].c_str(), nullptr, 10);
 }
 
-Status Folder::RunFold(Table& table, const TableShape& shape) {
+Status Folder::RunFold(Table& table, const TableShape& before) {
   RETURN_IF_ERROR(connection_->Run(kFoldCleanSql));
   RETURN_IF_ERROR(connection_->Run("BEGIN TRANSACTION"));
-  uint64_t base_rows = 0, dead_rows = 0, scattered_rows = 0, delta_rows = 0, replaced = 0;
+  uint64_t base_rows = 0, dead_rows = 0, scattered_rows = 0, delta_rows = 0, end = 0, replaced = 0;
+  TableShape shape = before, next = before;
   {
     std::lock_guard lock(state_.mutex);
     base_rows = table.base_rows, dead_rows = table.dead_rows, scattered_rows = table.scattered_rows;
-    delta_rows = table.folding_rows;
+    delta_rows = table.delta_rows, end = table.saved_rows + delta_rows;
+    shape.recent = table.recent->Sql(table.saved_rows, end), next.recent = table.recent->Sql(end);
+    table.folding_offsets = OffsetsOf(state_, table.name, &WriterRecord::offsets);
   }
   // A look-up passes the rows that are not in order; and where most sums change, all are made anew.
   bool rewrite = scattered_rows > std::max(base_rows / 8, kScatteredRows) ||
                  (shape.aggregate() && delta_rows > base_rows / 4);
-  TableShape next = shape;
   if (shape.upsert() || !rewrite) {
     uint64_t ordinals = 0;
     if (shape.upsert()) {
@@ -376,16 +355,15 @@ Status Folder::RunFold(Table& table, const TableShape& shape) {
   }
   // Dead rows would be read for ever.
   rewrite |= dead_rows + replaced > base_rows;
-  next.folding = 0;
   std::vector<std::string> statements;
   if (rewrite) {
     next.base = state_.TakePart();
-    // A delta that has spilled would be read for each range.
+    // The delta is read for each range.
     uint32_t ranges = state_.folding == Folding::kBulk
                           ? 1
                           : static_cast<uint32_t>(std::max(base_rows, delta_rows) / kRowsPerRange + 1);
     statements = FoldRewriteSql(shape, next.base, ranges);
-    statements.push_back(fmt::format("DROP TABLE {}", PartName(shape, shape.base)));
+    statements.push_back(fmt::format("DROP TABLE {}", BaseName(shape, shape.base)));
   } else {
     statements = FoldInPlaceSql(shape);
   }
@@ -400,14 +378,14 @@ Status Folder::RunFold(Table& table, const TableShape& shape) {
     return committed;
   }
   if (rewrite) rewritten_rows_ += base_rows;
-  retired_.push_back({PartName(shape, shape.folding), nullptr, 0, state_.clock.MonotonicNs()});
+  Retire(table, end);
   {
     std::lock_guard lock(state_.mutex);
     table.shape = next;
     table.base_rows = rewrite ? inserted : base_rows - std::min(base_rows, replaced) + inserted;
     table.dead_rows = rewrite ? 0 : dead_rows + replaced;
     table.scattered_rows = rewrite ? 0 : scattered_rows + std::min(inserted, kRowGroupRows);
-    table.folding_rows = 0;
+    table.saved_rows = end, table.delta_rows -= delta_rows;
     ++state_.folds, state_.folded_rows += delta_rows;
     ++table.switches;
   }

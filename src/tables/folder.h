@@ -1,11 +1,9 @@
-// Folder: the thread that takes finished deltas into their bases, and decides when to checkpoint.
+// Folder: the thread that takes deltas into their bases, and decides when to checkpoint.
 //
-// Place: floor 3, inside tables/. One fold at a time. Of an append table it writes rows of the buffer into
-// the base, with the offsets behind them, and lets the view begin behind them, in one transaction. Of a keyed
-// one first the memory's loop gives the table a new delta; then the finished one goes into the base, with how
-// far its writers came, in a transaction of the folder's connection that also switches the view: before its
-// commit and after it readers get the same answers, and a kill at any point leaves a base and offsets that
-// agree. The finished delta is dropped a little later, because a reader may be about to open it. A base is
+// Place: floor 3, inside tables/. One fold at a time. It takes rows of the delta into the base, with how far
+// their writers came, and lets the view begin behind them, in one transaction: before its commit and after it
+// readers get the same answers, and a kill at any point leaves a base and offsets that agree. The delta's
+// rows are dropped a little later, because a reader may be about to read them. The base of a keyed table is
 // changed in place while few of its rows are dead, else written anew in hash order, so that a look-up reads
 // one row group of it. Threads: its own; public functions are thread-safe. Failure: a fold that fails is
 // rolled back and tried again later; rows stay in the delta, where readers see them.
@@ -32,8 +30,6 @@ class Folder {
   static constexpr int64_t kPauseNs = 1'000'000'000;
   static constexpr int64_t kMaxAgeNs = 10'000'000'000;
   static constexpr int64_t kAgeFolds = 50;  // … and as many times what the last fold took
-  static constexpr uint64_t kMemoryFraction =
-      4;  // of DuckDB's memory: all deltas together, before they are folded
   // Folding::kBulk: after so many times the base's rows, within these bounds.
   static constexpr uint64_t kBulkShare = 4;
   static constexpr uint64_t kMinRowsBulk = 8'000'000;
@@ -41,17 +37,14 @@ class Folder {
   // Beyond these deliveries wait for a fold.
   static constexpr uint64_t kMostUnfolded = 2'000'000;
   static constexpr uint64_t kMostUnfoldedBulk = 2 * kMaxRowsBulk;
-  static constexpr uint64_t kMostMemoryFraction = 2;
   static constexpr int64_t kReaderNs = 100'000'000;  // between a reader's look at the view and its start
   static constexpr uint64_t kCheckpointWalBytes = 64ull << 20;
   static constexpr uint64_t kPauseWalBytes = 1ull << 20;
   static constexpr uint64_t kRowGroupRows = 122'880;  // DuckDB's
-  // Of append tables, all together where they say bytes.
-  static constexpr uint64_t kAppendRows = 2 * kRowGroupRows;
-  static constexpr uint64_t kRecentBytes = 64ull << 20;
-  static constexpr uint64_t kMostRecentBytes = 128ull << 20;
-  // … and no more than these shares of DuckDB's memory, beside which they lie.
-  static constexpr uint64_t kRecentFraction = 8, kMostRecentFraction = 4;
+  static constexpr uint64_t kAppendRows = 2 * kRowGroupRows;  // of an append table
+  // Bytes of all deltas, as shares of DuckDB's memory, beside which they lie: from the first on they are
+  // folded, from the second on deliveries wait.
+  static constexpr uint64_t kRecentFraction = 4, kMostRecentFraction = 2;
   static constexpr int64_t kCheckpointAgeNs = 60'000'000'000;  // retention waits for a checkpoint
   static constexpr uint64_t kScatteredRows = 3'000'000;
   static constexpr uint64_t kRowsPerRange = 1'000'000;
@@ -68,9 +61,9 @@ class Folder {
   /// A checkpoint while neither a fold nor a commit runs (Database::Checkpoint); a fold that runs is undone,
   /// to be made later. Offsets that survive a power cut follow.
   Status Checkpoint();
-  /// Drops parts of a table that no view names any more: deltas and the rows of its buffer once no reader
-  /// opens them, a base (none: "") after the next checkpoint.
-  void Retire(const std::vector<std::string>& deltas, const std::string& base, std::shared_ptr<Table> table);
+  /// Drops what no view names any more: the delta's rows once no reader opens them, a base (none: "") after
+  /// the next checkpoint.
+  void Retire(const std::string& base, std::shared_ptr<Table> table);
 
  private:
   void Loop();
@@ -78,9 +71,9 @@ class Folder {
   std::shared_ptr<Table> NextDue();
   Status FoldEverything();
   Status Fold(Table& table, bool everything);
-  Status Swap(Table& table);
   Result<uint64_t> CountOf(const std::string& sql);
   Status RunFold(Table& table, const TableShape& shape);
+  void Retire(Table& table, uint64_t end_row);
   uint64_t ChooseRows(Table& table, bool everything) const;
   Status SaveRows(Table& table, const TableShape& shape, bool everything);
   Status SaveOffsets(Table& table);
@@ -91,8 +84,7 @@ class Folder {
   Status TrimOffsets();
   Status CheckpointNow();
   void CheckpointIfDue();
-  bool DropRetired();  // true: nothing is left
-  void MeasureMemory();
+  void DropRetired();
   bool Interrupted(const Table& table);
 
   TableStore::State& state_;
@@ -102,14 +94,12 @@ class Folder {
   std::atomic<uint64_t> rewritten_rows_{
       0};  // since the last checkpoint: blocks of old bases are free only after one
   struct Retired {
-    std::string part;              // a finished delta, or
-    std::shared_ptr<Table> table;  // an append table's rows
-    uint64_t end_row;              // below
+    std::shared_ptr<Table> table;
+    uint64_t end_row;  // rows below
     int64_t since_ns;
   };
   std::deque<Retired> retired_;
   std::vector<std::string> retired_bases_;  // dropped after a checkpoint
-  int64_t measured_ns_ = 0;
   std::atomic<int64_t> checkpointed_ns_;
 
   std::mutex changing_;  // a fold or a checkpoint, never both; taken before mutex_

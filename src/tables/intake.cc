@@ -1,5 +1,4 @@
-// Deliveries to append tables: rows go into the table's buffer with the offset behind them; a fold takes both
-// into the file.
+// Deliveries: rows go into a table's delta with the offset behind them; a fold takes both into the file.
 #include "tables/store_state.h"
 
 namespace millstream {
@@ -10,31 +9,6 @@ bool HasTypesOf(const TableShape& shape, const RowBatch& rows) {
   for (uint32_t i = 0; i < rows.visible; ++i)
     if (rows.columns[i].type != shape.columns[shape.Find(rows.columns[i].name)].type) return false;
   return true;
-}
-
-Result<std::vector<Chunk>> Widen(Database& database, Table& table, const TableShape& shape,
-                                 const std::vector<ColumnInfo>& columns, std::span<const Chunk> chunks,
-                                 std::vector<ColumnInfo>* widened) {
-  std::unique_ptr<Widening>& widening = table.widening;
-  if (!widening || widening->columns != columns || widening->table_columns != shape.columns) {
-    auto made = std::make_unique<Widening>();
-    made->columns = columns, made->table_columns = shape.columns;
-    ASSIGN_OR_FAIL(made->connection, database.Connect());
-    ASSIGN_OR_FAIL(made->scan, RowScan::Make(database, columns));
-    ASSIGN_OR_FAIL(made->statement, made->connection->Prepare(WidenSql(shape, columns, made->scan->Sql())));
-    widening = std::move(made);
-  }
-  widening->scan->Set(chunks);
-  Result<Rows> rows = widening->statement->Execute();
-  widening->scan->Set({});
-  if (!rows) return Fail(rows.error());
-  *widened = widening->statement->columns();
-  std::vector<Chunk> out;
-  while (true) {
-    ASSIGN_OR_FAIL(std::optional<Chunk> chunk, rows->Next());
-    if (!chunk) return out;
-    out.push_back(std::move(*chunk));
-  }
 }
 
 /// Rows of an event stand together, and those of earlier events before them.
@@ -48,6 +22,18 @@ bool AreInOrder(std::span<const Chunk> chunks, uint32_t offset_column) {
     }
   }
   return true;
+}
+
+Status CheckKeys(const TableShape& shape, const std::vector<ColumnInfo>& columns,
+                 std::span<const Chunk> chunks) {
+  for (uint32_t i = 0; i < columns.size(); ++i) {
+    if (!IsKeyColumn(shape, columns[i].name)) continue;
+    for (const Chunk& chunk : chunks)
+      for (uint32_t row = 0, count = chunk.AllValid(i) ? 0 : chunk.rows(); row < count; ++row)
+        if (chunk.IsNull(i, row))
+          return Invalid("table {}: the key column {} is NULL", shape.spec.name, columns[i].name);
+  }
+  return OkStatus();
 }
 
 }  // namespace
@@ -85,6 +71,60 @@ void TableStore::State::CountBytes(Table& table) {
   table.recent_bytes = bytes;
 }
 
+Status TableStore::State::ChangeLayout(const std::function<Status(Connection&)>& change) {
+  std::lock_guard one(layouts);
+  std::shared_lock beside_folds(file);
+  return change(*layout_connection);
+}
+
+void TableStore::State::SetShape(Table& table, TableShape shape) {
+  std::lock_guard no_delivery(table.intake);
+  table.makers.clear();
+  std::lock_guard lock(mutex);
+  table.shape = std::move(shape);
+}
+
+Result<RowMaker*> TableStore::State::FindMaker(Table& table, const TableShape& shape,
+                                               const std::vector<ColumnInfo>& columns) {
+  for (const auto& maker : table.makers)
+    if (maker->columns == columns) return maker.get();
+  constexpr size_t kMaxMakers = 16;  // old ones are those of pipelines' old versions
+  auto made = std::make_unique<RowMaker>();
+  made->columns = columns;
+  ASSIGN_OR_FAIL(made->connection, database.Connect());
+  ASSIGN_OR_FAIL(made->scan, RowScan::Make(database, columns));
+  ASSIGN_OR_FAIL(made->statement, made->connection->Prepare(DeltaRowsSql(shape, columns, made->scan->Sql())));
+  if (table.makers.size() >= kMaxMakers) table.makers.erase(table.makers.begin());
+  table.makers.push_back(std::move(made));
+  return table.makers.back().get();
+}
+
+/// Rows as the table's delta has them; kInvalid: an event is at fault.
+Result<std::vector<Chunk>> TableStore::State::MakeRows(Table& table, const TableShape& shape,
+                                                       const RowBatch& batch, std::span<const Chunk> chunks,
+                                                       std::vector<ColumnInfo>* columns, uint32_t pipeline) {
+  // What does not bind is no fault of an event: it must not become a dead letter.
+  auto not_of_event = [](Status status) {
+    return status.code() == Code::kInvalid ? Conflict("{}", status.message()) : status;
+  };
+  Result<RowMaker*> maker = FindMaker(table, shape, batch.columns);
+  if (!maker) return Fail(not_of_event(maker.error()));
+  Statement& statement = *(*maker)->statement;
+  if (!statement.parameters().empty()) FAIL_IF_ERROR(statement.Bind(1, static_cast<int64_t>(pipeline)));
+  (*maker)->scan->Set(chunks);
+  Result<Rows> result = statement.Execute();
+  (*maker)->scan->Set({});
+  if (!result)
+    return Fail(statement.fault().data_error ? result.error() : not_of_event(result.error()));
+  *columns = statement.columns();
+  std::vector<Chunk> out;
+  while (true) {
+    ASSIGN_OR_FAIL(std::optional<Chunk> chunk, result->Next());
+    if (!chunk) return out;
+    out.push_back(std::move(*chunk));
+  }
+}
+
 Status TableStore::State::TakeRows(const Writer& writer, Table& table, const RowBatch& batch) {
   std::lock_guard one(table.intake);
   TableShape shape = ShapeOf(table);
@@ -94,9 +134,10 @@ Status TableStore::State::TakeRows(const Writer& writer, Table& table, const Row
     stored = StoredNext(writer, batch.partition);
   }
   if (batch.next_offset <= stored) return OkStatus();
-  for (uint32_t i = 0; i < batch.visible; ++i)
+  for (uint32_t i = 0; i < batch.visible && !shape.aggregate(); ++i)
     if (shape.Find(batch.columns[i].name) < 0)
       return Conflict("table {}: there is no column {}", table.name, batch.columns[i].name);
+  const uint32_t pipeline = PipelineNumber(writer.pipeline);
   std::vector<Chunk> made;
   std::span<const Chunk> chunks = batch.chunks;
   std::vector<ColumnInfo> columns = batch.columns;
@@ -104,20 +145,21 @@ Status TableStore::State::TakeRows(const Writer& writer, Table& table, const Row
     made = SelectRows(batch, [&](uint64_t offset) { return offset >= stored; });
     chunks = made;
   }
-  if (!HasTypesOf(shape, batch)) {
-    auto widened = Widen(database, table, shape, batch.columns, chunks, &columns);
-    if (!widened) return widened.error().Within("table " + table.name);
-    made = std::move(*widened);
+  if (!chunks.empty() && (shape.keyed() || !HasTypesOf(shape, batch))) {
+    auto rows_made = MakeRows(table, shape, batch, chunks, &columns, pipeline);
+    if (!rows_made) return rows_made.error().Within("table " + table.name);
+    made = std::move(*rows_made);
     chunks = made;
   }
+  if (shape.upsert()) RETURN_IF_ERROR(CheckKeys(shape, columns, chunks));
   Arrival arrival{writer, batch.partition, 0, 0, false, {batch.next_offset, batch.epoch}};
-  for (uint32_t i = 0; i < columns.size(); ++i)
+  for (uint32_t i = 0; i < columns.size() && !shape.keyed(); ++i)
     if (columns[i].name == "_offset") arrival.in_order = AreInOrder(chunks, i);
 
   std::lock_guard lock(mutex);
   if (table.dropped) return NotFound("table {}: the table was dropped", table.name);
   arrival.first_row = table.recent->end();
-  table.recent->Append(columns, chunks, PipelineNumber(writer.pipeline));
+  table.recent->Append(columns, chunks, pipeline);
   arrival.end_row = table.recent->end();
   table.delta_rows = arrival.end_row - table.saved_rows;
   CountBytes(table);
@@ -128,14 +170,15 @@ Status TableStore::State::TakeRows(const Writer& writer, Table& table, const Row
   uint64_t count = arrival.end_row - arrival.first_row;
   if (count > 0) table.last_delivery_ns = now;
   table.MarkUnsaved(now);
+  rows += count;
+  ++deliveries, ++commits;
+  if (shape.keyed()) return OkStatus();  // a fold takes all that came before it
   Arrival* last = table.arrivals.empty() ? nullptr : &table.arrivals.back();
   if (count == 0 && last != nullptr && last->writer == writer && last->partition == batch.partition &&
       last->end_row == arrival.end_row)
     last->next = arrival.next;
   else
     table.arrivals.push_back(std::move(arrival));
-  rows += count;
-  ++deliveries, ++commits;
   return OkStatus();
 }
 

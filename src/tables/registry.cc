@@ -67,7 +67,7 @@ Status ReadSpec(const std::string& json, TableShape& shape) {
 
 // Columns of a base that readers see, in the table's order.
 Result<std::vector<ColumnInfo>> VisibleColumns(Connection& connection, const TableShape& shape) {
-  std::string part = PartName(shape, shape.base);
+  std::string part = BaseName(shape, shape.base);
   ASSIGN_OR_FAIL(
       auto rows,
       TextRows(connection,
@@ -103,7 +103,7 @@ Result<TableShape> ReadTable(Connection& connection, const std::vector<std::stri
 Status DropForeignParts(Connection& connection, const std::vector<TableShape>& tables, int64_t* next_part) {
   std::set<std::string> known;
   for (const TableShape& shape : tables)
-    known.insert(PartName(shape, shape.base)), *next_part = std::max(*next_part, shape.base + 1);
+    known.insert(BaseName(shape, shape.base)), *next_part = std::max(*next_part, shape.base + 1);
   ASSIGN_OR_RETURN(auto rows, TextRows(connection,
                                        "SELECT '_millstream.' || table_name FROM duckdb_tables() WHERE "
                                        "database_name = current_database() AND schema_name = '_millstream' "
@@ -187,7 +187,7 @@ Status RenewHashes(Connection& connection, const std::vector<TableShape>& tables
     if (!shape.keyed()) continue;
     std::string key;
     for (const std::string& name : shape.spec.key) key += (key.empty() ? "" : ", ") + Quoted(name);
-    sql += fmt::format("UPDATE {} SET _hash = hash({});", PartName(shape, shape.base), key);
+    sql += fmt::format("UPDATE {} SET _hash = hash({});", BaseName(shape, shape.base), key);
   }
   ASSIGN_OR_RETURN(auto probe, TextRows(connection, kHashProbe));
   sql +=
@@ -209,7 +209,7 @@ Status StoreTable(Connection& connection, const TableShape& shape, bool is_new) 
 Status RemoveTable(Connection& connection, const TableShape& shape) {
   return connection.Run(
       fmt::format("DROP VIEW main.{}; DROP TABLE {}; DELETE FROM _millstream.tables WHERE id = {}",
-                  Quoted(shape.spec.name), PartName(shape, shape.base), shape.id));
+                  Quoted(shape.spec.name), BaseName(shape, shape.base), shape.id));
 }
 
 Status ForgetTable(Connection& connection, int64_t id) {

@@ -1,9 +1,10 @@
-// TableStore::State and what its threads share: the catalog of tables and writers, the two loops, the folder.
+// TableStore::State and what its threads share: the catalog of tables and writers, and the folder.
 //
 // Place: floor 3, inside tables/. Threads: `mutex` guards the catalog and is held briefly, never over a
-// statement. Connections: one of each commit loop, the folder's, and one a call of a public function. A
-// table's layout (columns, parts) changes only under its `layout` mutex, which the folder holds while it
-// folds. Who writes the file beside a fold holds `file` shared; a checkpoint holds it alone.
+// statement. Connections: one for layouts, the folder's, one for each kind of rows that a table takes, and
+// one a call of a public function. A table's layout (columns, base) changes only under its `layout` mutex,
+// which the folder holds while it folds. Who writes the file beside a fold holds `file` shared; a checkpoint
+// holds it alone.
 #pragma once
 
 #include <atomic>
@@ -13,7 +14,6 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <shared_mutex>
 #include <string>
 #include <vector>
@@ -34,9 +34,9 @@ struct Arrival {
   StoredOffset next;
 };
 
-/// Makes rows as an append table has them out of such as have narrower types.
-struct Widening {
-  std::vector<ColumnInfo> columns, table_columns;
+/// Makes rows as a table's delta has them out of rows with given columns.
+struct RowMaker {
+  std::vector<ColumnInfo> columns;
   std::unique_ptr<Connection> connection;
   std::unique_ptr<RowScan> scan;
   std::unique_ptr<Statement> statement;
@@ -48,10 +48,10 @@ struct Table : std::enable_shared_from_this<Table> {
   const std::string name;       // never changes, unlike the shape
   std::mutex layout;            // see above; taken before the store's mutex
   std::atomic<int> waiting{0};  // callers that wait for `layout`: a fold makes room
-  // Of append tables: rows come in one delivery after the other. Taken before the store's mutex.
+  // Rows come in one delivery after the other. Taken before the store's mutex.
   std::mutex intake;
-  std::unique_ptr<Widening> widening;  // under `intake`
-  std::shared_ptr<RowBuffer> recent;   // rows come under the store's mutex
+  std::vector<std::unique_ptr<RowMaker>> makers;  // under `intake`
+  std::shared_ptr<RowBuffer> recent;              // the delta; rows come under the store's mutex
   // Under the store's mutex:
   TableShape shape;
   uint64_t base_rows = 0;  // alive
@@ -59,14 +59,13 @@ struct Table : std::enable_shared_from_this<Table> {
   // Base rows that a look-up passes because the base is in hash order only fold by fold: of each fold since
   // it was last written as a whole, a row group.
   uint64_t scattered_rows = 0;
-  uint64_t delta_rows = 0;  // of append tables: rows of `recent` that the file has not
-  uint64_t folding_rows = 0;
+  uint64_t delta_rows = 0;       // rows of `recent` that the file has not
   uint64_t saved_rows = 0;       // rows of `recent` below are in the file
   uint64_t recent_bytes = 0;     // of memory
-  std::deque<Arrival> arrivals;  // in the order of their rows
+  std::deque<Arrival> arrivals;  // of append tables, in the order of their rows
   bool unsaved = false;          // a writer has come further than the file says
   int64_t unsaved_since_ns = 0;  // since when
-  std::map<Writer, std::map<uint32_t, StoredOffset>> folding_offsets;  // how far `folding` goes
+  std::map<Writer, std::map<uint32_t, StoredOffset>> folding_offsets;  // how far a fold goes
   int64_t last_delivery_ns = 0;
   int64_t last_fold_ns = 0;
   bool dropped = false;
@@ -79,7 +78,6 @@ struct Table : std::enable_shared_from_this<Table> {
   }
 };
 
-class CommitLoop;
 class Folder;
 
 struct TableStore::State {
@@ -106,14 +104,12 @@ struct TableStore::State {
   std::function<void(Status)> on_fatal;
   bool stopping = false;
 
-  std::atomic<uint64_t> memory_used{0};   // bytes of all deltas, lately
-  std::atomic<uint64_t> recent_bytes{0};  // bytes of all append tables' buffers
+  std::atomic<uint64_t> recent_bytes{0};  // of all deltas
   std::atomic<uint64_t> commits{0}, deliveries{0}, rows{0}, folds{0}, folded_rows{0}, retries{0};
 
-  // Made last, ended first.
-  std::unique_ptr<CommitLoop> file_loop;    // layouts
-  std::unique_ptr<CommitLoop> memory_loop;  // rows of keyed tables, into their deltas
-  std::unique_ptr<Folder> folder;
+  std::mutex layouts;  // one change of layouts at a time; taken before `file`
+  std::unique_ptr<Connection> layout_connection;
+  std::unique_ptr<Folder> folder;  // made last, ended first
 
   std::shared_ptr<Table> FindTable(const std::string& name) const {
     std::lock_guard lock(mutex);
@@ -126,11 +122,15 @@ struct TableStore::State {
   }
   /// After a fold or a checkpoint failed: nothing more is taken if the file cannot be written any more.
   void NoteFailure(const Status& status);
-  /// Takes a delivery to an append table.
+  /// Runs a change of the file's layout, which brings its own transaction.
+  Status ChangeLayout(const std::function<Status(Connection&)>& change);
+  /// Deliveries and readers go by it from here on.
+  void SetShape(Table& table, TableShape shape);
+  /// Takes a delivery.
   Status TakeRows(const Writer& writer, Table& table, const RowBatch& batch);
   /// How far a writer is, as readers see it. Under `mutex`.
   uint64_t StoredNext(const Writer& writer, uint32_t partition) const;
-  /// Gives an append table an empty buffer.
+  /// Gives a table an empty delta.
   Status MakeRecent(Table& table, TableShape& shape);
   /// After rows came to a buffer or left it. Under `mutex`.
   void CountBytes(Table& table);
@@ -138,6 +138,12 @@ struct TableStore::State {
     std::lock_guard lock(mutex);
     return next_part++;
   }
+
+ private:
+  Result<RowMaker*> FindMaker(Table& table, const TableShape& shape, const std::vector<ColumnInfo>& columns);
+  Result<std::vector<Chunk>> MakeRows(Table& table, const TableShape& shape, const RowBatch& batch,
+                                      std::span<const Chunk> chunks, std::vector<ColumnInfo>* columns,
+                                      uint32_t pipeline);
 };
 
 /// Takes a table's layout mutex; a fold that holds it is undone.

@@ -2,7 +2,6 @@
 #include <chrono>
 #include <thread>
 
-#include "tables/commit_loop.h"
 #include "tables/folder.h"
 #include "tables/table_store.h"
 
@@ -50,7 +49,7 @@ Status TableStore::Switch(const std::vector<std::pair<std::string, std::string>>
     if (shadow) by_name[name] = {shadow_name, name, shadow, state_->FindTable(name), {}, {}, {}, {}};
   }
   if (by_name.empty()) return OkStatus();
-  // Rows of append tables lie in buffers under their writers' names: they are written first.
+  // Rows lie in deltas under their writers' names: they are written first.
   RETURN_IF_ERROR(FoldAll());
   std::vector<std::unique_ptr<LayoutLock>> layouts;
   std::vector<Taking> all;
@@ -60,12 +59,10 @@ Status TableStore::Switch(const std::vector<std::pair<std::string, std::string>>
     one.shape = state_->ShapeOf(*one.shadow);
     one.shape.spec.name = name;
     one.fresh = std::make_shared<Table>(one.shape);
-    if (one.shadow->recent) {
-      RETURN_IF_ERROR(state_->MakeRecent(*one.fresh, one.shape));
-      one.fresh->shape = one.shape;
-    }
+    RETURN_IF_ERROR(state_->MakeRecent(*one.fresh, one.shape));
+    one.fresh->shape = one.shape;
     std::lock_guard lock(state_->mutex);
-    if (one.shadow->recent && one.shadow->delta_rows > 0)
+    if (one.shadow->delta_rows > 0)
       return Unavailable("table {}: rows came while it was switched", one.shadow_name);
     for (const auto& [writer, record] : state_->writers) {
       if (record.table == name) one.gone.push_back(record);
@@ -87,8 +84,7 @@ Status TableStore::Switch(const std::vector<std::pair<std::string, std::string>>
       auto& fresh = one.fresh;
       Table& from = *one.shadow;
       fresh->base_rows = from.base_rows, fresh->dead_rows = from.dead_rows;
-      fresh->scattered_rows = from.scattered_rows, fresh->delta_rows = from.delta_rows;
-      fresh->folding_rows = from.folding_rows, fresh->unsaved = from.unsaved;
+      fresh->scattered_rows = from.scattered_rows, fresh->unsaved = from.unsaved;
       fresh->unsaved_since_ns = from.unsaved_since_ns, fresh->last_delivery_ns = from.last_delivery_ns;
       fresh->last_fold_ns = from.last_fold_ns;
       if (one.old) fresh->switches = one.old->switches + 1;
@@ -112,7 +108,7 @@ Status TableStore::Switch(const std::vector<std::pair<std::string, std::string>>
   constexpr auto kPause = std::chrono::milliseconds(10);
   Status status;
   for (int tries = 1;; ++tries) {
-    status = state_->file_loop->Run(nullptr, [&](Connection& connection) -> Status {
+    status = state_->ChangeLayout([&](Connection& connection) -> Status {
       for (const Taking& one : all)
         if (one.old) ++one.old->switches;
       Status switched = SwitchIn(connection, all);
@@ -126,18 +122,10 @@ Status TableStore::Switch(const std::vector<std::pair<std::string, std::string>>
   }
   RETURN_IF_ERROR(status);
   for (const Taking& one : all) {
-    for (const auto& table : {one.shadow, one.old}) {  // what is prepared for them is forgotten
-      if (!table) continue;
-      RETURN_IF_ERROR(
-          state_->memory_loop->Run(table.get(), [](Connection&) -> Status { return OkStatus(); }));
-    }
-    if (one.shadow->recent) state_->folder->Retire({}, "", one.shadow);
+    state_->folder->Retire("", one.shadow);
     if (!one.old) continue;
     const TableShape& shape = one.old->shape;  // nobody changes it any more
-    std::vector<std::string> deltas;
-    for (int64_t part : {shape.delta, shape.folding})
-      if (part != 0) deltas.push_back(PartName(shape, part));
-    state_->folder->Retire(deltas, PartName(shape, shape.base), one.old);
+    state_->folder->Retire(BaseName(shape, shape.base), one.old);
   }
   return OkStatus();
 }

@@ -3,6 +3,7 @@
 #include <cctype>
 
 #include "base/planted.h"
+#include "sql/row_buffer.h"
 
 namespace millstream {
 namespace {
@@ -105,11 +106,6 @@ std::string Combined(const TableShape& shape, const std::string& from) {
                      shape.has_last() ? ", max(_order) AS _order" : "", from, KeyList(shape));
 }
 
-bool IsKey(const TableShape& shape, const ColumnInfo& column) {
-  return std::any_of(shape.spec.key.begin(), shape.spec.key.end(),
-                     [&](auto& key) { return SameName(key, column.name); });
-}
-
 /// A number of 128 bits: sums of decimals and of large integers.
 bool IsWide(const std::string& type) {
   constexpr int kDigitsOf64Bits = 18;
@@ -118,28 +114,17 @@ bool IsWide(const std::string& type) {
   return type == "HUGEINT" || (is_decimal && digits > kDigitsOf64Bits);
 }
 
-bool IsDelta(const TableShape& shape, int64_t part) {
-  return part != 0 && (part == shape.delta || part == shape.folding);
-}
-
-std::vector<int64_t> Deltas(const TableShape& shape) {
-  std::vector<int64_t> deltas;
-  if (shape.folding != 0) deltas.push_back(shape.folding);
-  if (shape.delta != 0) deltas.push_back(shape.delta);
-  return deltas;
-}
-
-std::string UnionOf(const TableShape& shape, const std::vector<int64_t>& parts, std::string_view list) {
-  std::vector<std::string> selects;
-  for (int64_t part : parts) selects.push_back(fmt::format("SELECT {} FROM {}", list, PartName(shape, part)));
-  return Join(selects, " UNION ALL ");
-}
-
 std::string RowOrder(const TableShape& shape, bool has_ingested_at) {
   if (shape.spec.key_in_one_partition) return kPosition;
   return fmt::format(
       "{{'ingested_at': {}, 'pipeline': $1::UINTEGER, 'partition': _partition, 'position': {}}}",
       has_ingested_at ? "_ingested_at" : "NULL::TIMESTAMPTZ", kPosition);
+}
+
+/// Stored rows of the delta and of the base for which conditions hold.
+std::string BothParts(const TableShape& shape, const std::string& of_delta, const std::string& of_base) {
+  return fmt::format("SELECT {0} FROM {1} WHERE {2} UNION ALL SELECT {0} FROM {3} WHERE {4}",
+                     StoredList(shape), shape.recent, of_delta, BaseName(shape, shape.base), of_base);
 }
 
 // Statements go by ranges of the hash, each about as large as DuckDB sorts in its caches.
@@ -183,36 +168,40 @@ int TableShape::Find(std::string_view name) const {
   return -1;
 }
 
+bool IsKeyColumn(const TableShape& shape, std::string_view name) {
+  return std::any_of(shape.spec.key.begin(), shape.spec.key.end(),
+                     [&](auto& key) { return SameName(key, name); });
+}
+
 uint32_t PipelineNumber(std::string_view pipeline) {
   uint32_t hash = 2166136261u;  // FNV-1a
   for (unsigned char c : pipeline) hash = (hash ^ c) * 16777619u;
   return hash;
 }
 
-std::string PartName(const TableShape& shape, int64_t part) {
-  return fmt::format("{}.t{}_{}", IsDelta(shape, part) ? "_recent.main" : "_millstream", shape.id, part);
+std::string BaseName(const TableShape& shape, int64_t base) {
+  return fmt::format("_millstream.t{}_{}", shape.id, base);
 }
 
-std::string CreatePartSql(const TableShape& shape, int64_t part) {
+std::string CreateBaseSql(const TableShape& shape, int64_t base) {
   // To try all ways to compress texts would be most of what a row costs. Keys and hashes are read by each
   // fold and look-up, which would have to decompress them; numbers of 128 bits DuckDB unpacks bit by bit.
   auto compression = [&](const ColumnInfo& column) {
-    if (IsDelta(shape, part)) return "";
     bool is_text = column.type == "VARCHAR";
     bool is_read_by_folds =
-        column.name == "_hash" || (is_text && IsKey(shape, column)) || IsWide(column.type);
+        column.name == "_hash" || (is_text && IsKeyColumn(shape, column.name)) || IsWide(column.type);
     if (shape.keyed() && is_read_by_folds) return " USING COMPRESSION uncompressed";
     return is_text ? " USING COMPRESSION fsst" : "";
   };
   std::vector<std::string> columns;
   for (const ColumnInfo& column : shape.columns) {
-    bool required = shape.upsert() && IsKey(shape, column);
+    bool required = shape.upsert() && IsKeyColumn(shape, column.name);
     columns.push_back(fmt::format("{} {}{}{}", Quoted(column.name), column.type, required ? " NOT NULL" : "",
                                   compression(column)));
   }
   for (const ColumnInfo& column : HiddenColumns(shape))
     columns.push_back(fmt::format("{} {}{}", Quoted(column.name), column.type, compression(column)));
-  return fmt::format("CREATE TABLE {} ({})", PartName(shape, part), Join(columns, ", "));
+  return fmt::format("CREATE TABLE {} ({})", BaseName(shape, base), Join(columns, ", "));
 }
 
 std::string CreateViewSql(const TableShape& shape) {
@@ -220,82 +209,72 @@ std::string CreateViewSql(const TableShape& shape) {
   std::string visible = VisibleList(shape);
   if (!shape.keyed())
     return head + fmt::format("SELECT {0} FROM {1} UNION ALL SELECT {0} FROM {2}", visible,
-                              PartName(shape, shape.base), shape.recent);
-  // Base rows whose hash no delta has are read as they are; the others meet the deltas' rows by their key, so
-  // that two keys of one hash do no harm.
-  std::string hashes = UnionOf(shape, Deltas(shape), "_hash");
+                              BaseName(shape, shape.base), shape.recent);
+  // Base rows whose hash the delta has not are read as they are; the others meet the delta's rows by their
+  // key, so that two keys of one hash do no harm.
+  std::string hashes = "SELECT _hash FROM " + shape.recent;
   std::string stored = StoredList(shape);
   std::string met = fmt::format("SELECT {} FROM {} b SEMI JOIN ({}) h ON b._hash = h._hash",
-                                StoredList(shape, "b."), PartName(shape, shape.base), hashes);
-  std::string changed = Combined(shape, UnionOf(shape, Deltas(shape), stored) + " UNION ALL " + met);
+                                StoredList(shape, "b."), BaseName(shape, shape.base), hashes);
+  std::string changed =
+      Combined(shape, fmt::format("SELECT {} FROM {} UNION ALL {}", stored, shape.recent, met));
   std::string alive = shape.upsert() ? " WHERE NOT _deleted" : "";
   return head + fmt::format(
                     "SELECT {0} FROM ({1}){2} UNION ALL SELECT {0} FROM {3} b ANTI JOIN ({4}) h ON "
                     "b._hash = h._hash{2}",
-                    visible, changed, alive, PartName(shape, shape.base), hashes);
+                    visible, changed, alive, BaseName(shape, shape.base), hashes);
 }
 
 std::vector<ColumnInfo> RecentColumns(const TableShape& shape) {
   std::vector<ColumnInfo> columns = shape.columns, hidden = HiddenColumns(shape);
   columns.insert(columns.end(), hidden.begin(), hidden.end());
+  if (shape.keyed()) columns.push_back({RowBuffer::kRow, "BIGINT"});
   return columns;
 }
 
 std::string SaveRowsSql(const TableShape& shape, const std::string& from) {
   std::string list = StoredList(shape);
-  return fmt::format("INSERT INTO {} ({}) SELECT {} FROM {}", PartName(shape, shape.base), list, list, from);
+  return fmt::format("INSERT INTO {} ({}) SELECT {} FROM {}", BaseName(shape, shape.base), list, list, from);
 }
 
-std::string WidenSql(const TableShape& shape, const std::vector<ColumnInfo>& row_columns,
-                     const std::string& from) {
-  std::string list;
-  for (const ColumnInfo& column : row_columns)
-    if (int index = shape.Find(column.name); index >= 0)
-      list += fmt::format("CAST({0} AS {1}) AS {0}, ", Quoted(column.name), shape.columns[index].type);
-  return fmt::format("SELECT {}_partition, _offset, _ordinal FROM {}", list, from);
-}
-
-std::string InsertSql(const TableShape& shape, const std::vector<ColumnInfo>& row_columns,
-                      const std::string& from) {
+std::string DeltaRowsSql(const TableShape& shape, const std::vector<ColumnInfo>& row_columns,
+                         const std::string& from) {
   auto has = [&](std::string_view name) {
     return std::any_of(row_columns.begin(), row_columns.end(),
                        [&](const ColumnInfo& column) { return SameName(column.name, name); });
   };
-  if (shape.aggregate()) {
-    std::string order = RowOrder(shape, has("_ingested_at"));
-    std::string list = KeyList(shape), values = KeyList(shape);
-    for (const Aggregate& aggregate : shape.aggregates) {
-      list += ", " + Quoted(aggregate.name);
-      values += ", " + PartialSql(aggregate, order);
-    }
-    list += ", _hash", values += fmt::format(", hash({})", KeyList(shape));
-    if (shape.has_last()) list += ", _order", values += fmt::format(", max({})", order);
-    std::string where;
-    if (has("_op"))
-      where =
-          " WHERE CASE WHEN _op IN ('u', 'd') THEN error('an aggregate cannot take back what an update or "
-          "a delete changes: keep the rows in a table with this key, and aggregate in the query') ELSE true "
-          "END";
-    return fmt::format("INSERT INTO {} ({}) SELECT {} FROM {}{} GROUP BY {}", PartName(shape, shape.delta),
-                       list, values, from, where, KeyList(shape));
+  std::vector<std::string> values;
+  auto add = [&](const std::string& expression, const ColumnInfo& column) {
+    values.push_back(fmt::format("CAST({} AS {}) AS {}", expression, column.type, Quoted(column.name)));
+  };
+  if (!shape.aggregate())
+    for (const ColumnInfo& column : shape.columns)
+      if (has(column.name)) add(Quoted(column.name), column);
+  if (!shape.keyed())
+    return fmt::format("SELECT {}, _partition, _offset, _ordinal FROM {}", Join(values, ", "), from);
+  const std::string hash = fmt::format("hash({}) AS _hash", KeyList(shape));
+  if (shape.upsert()) {
+    const std::string& when = shape.spec.delete_when;
+    std::string deleted = !when.empty() ? fmt::format("coalesce(CAST(({}) AS BOOLEAN), false)", when)
+                          : has("_op")  ? "coalesce(_op = 'd', false)"
+                                        : "false";
+    if (has("_ingested_at")) values.push_back("_ingested_at");
+    return fmt::format("SELECT {}, _partition, _offset, _ordinal, {}, {} AS _deleted FROM {}",
+                       Join(values, ", "), hash, deleted, from);
   }
-  std::vector<std::string> names, values;
-  for (const ColumnInfo& column : shape.columns) {
-    if (!has(column.name)) continue;
-    names.push_back(Quoted(column.name)), values.push_back(Quoted(column.name));
-  }
-  names.insert(names.end(),
-               {"_pipeline", "_partition", "_offset", "_ordinal", "_ingested_at", "_hash", "_deleted"});
-  values.insert(values.end(), {"$1::UINTEGER", "_partition", "_offset", "_ordinal"});
-  values.push_back(has("_ingested_at") ? "_ingested_at" : "NULL");
-  values.push_back(fmt::format("hash({})", KeyList(shape)));
-  const std::string& when = shape.spec.delete_when;
-  if (!when.empty())
-    values.push_back(fmt::format("coalesce(CAST(({}) AS BOOLEAN), false)", when));
-  else
-    values.push_back(has("_op") ? "coalesce(_op = 'd', false)" : "false");
-  return fmt::format("INSERT INTO {} ({}) SELECT {} FROM {}", PartName(shape, shape.delta), Join(names, ", "),
-                     Join(values, ", "), from);
+  const std::string order = RowOrder(shape, has("_ingested_at"));
+  for (const std::string& key : shape.spec.key) add(Quoted(key), shape.columns[shape.Find(key)]);
+  for (const Aggregate& aggregate : shape.aggregates)
+    add(PartialSql(aggregate, order), shape.columns[shape.Find(aggregate.name)]);
+  values.push_back(hash);
+  if (shape.has_last()) add(fmt::format("max({})", order), HiddenColumns(shape)[1]);
+  std::string where;
+  if (has("_op"))
+    where =
+        " WHERE CASE WHEN _op IN ('u', 'd') THEN error('an aggregate cannot take back what an update or "
+        "a delete changes: keep the rows in a table with this key, and aggregate in the query') ELSE true "
+        "END";
+  return fmt::format("SELECT {} FROM {}{} GROUP BY {}", Join(values, ", "), from, where, KeyList(shape));
 }
 
 // The hash is a constant of the statement, so that DuckDB reads only the row groups that may have it.
@@ -308,33 +287,23 @@ std::string LookupSql(const TableShape& shape, const std::vector<std::string>& k
     conditions.push_back(fmt::format("{} = {}", Quoted(name), values.back()));
   }
   conditions.push_back(fmt::format("_hash = hash({})", Join(values, ", ")));
-  std::vector<int64_t> parts = Deltas(shape);
-  parts.push_back(shape.base);
-  std::vector<std::string> selects;
-  for (int64_t part : parts)
-    selects.push_back(fmt::format("SELECT {} FROM {} WHERE {}", StoredList(shape), PartName(shape, part),
-                                  Join(conditions, " AND ")));
-  std::string all = Join(selects, " UNION ALL ");
+  std::string where = Join(conditions, " AND ");
+  std::string all = BothParts(shape, where, where);
   if (shape.aggregate()) return fmt::format("SELECT {} FROM ({})", VisibleList(shape), Combined(shape, all));
   return fmt::format("SELECT {} FROM (SELECT * FROM ({}) ORDER BY {} LIMIT 1) WHERE NOT _deleted",
                      VisibleList(shape), all, NewestFirst(shape));
 }
 
-std::string RowsOfHashesSql(const TableShape& shape, const std::string& of_deltas,
+std::string RowsOfHashesSql(const TableShape& shape, const std::string& of_delta,
                             const std::string& of_base) {
-  std::vector<int64_t> parts = Deltas(shape);
-  parts.push_back(shape.base);
-  std::vector<std::string> selects;
-  for (int64_t part : parts)
-    selects.push_back(fmt::format("SELECT {} FROM {} WHERE {}", StoredList(shape), PartName(shape, part),
-                                  part == shape.base ? of_base : of_deltas));
   return fmt::format("(SELECT {} FROM ({}){})", VisibleList(shape),
-                     Combined(shape, Join(selects, " UNION ALL ")),
+                     Combined(shape, BothParts(shape, of_delta, of_base)),
                      shape.upsert() ? " WHERE NOT _deleted" : "");
 }
 
 std::vector<std::string> FoldPrepareSql(const TableShape& shape, bool one_row_an_event) {
-  std::string base = PartName(shape, shape.base), delta = PartName(shape, shape.folding);
+  const std::string base = BaseName(shape, shape.base);
+  const std::string& delta = shape.recent;
   if (shape.aggregate())
     return {
         fmt::format("CREATE TEMP TABLE replaced AS SELECT b.rowid AS r, b._hash FROM {} b SEMI JOIN {} d ON "
@@ -342,18 +311,18 @@ std::vector<std::string> FoldPrepareSql(const TableShape& shape, bool one_row_an
                     base, delta)};
   std::string newest =
       shape.spec.key_in_one_partition
-          ? fmt::format("SELECT arg_max(rowid, {}) AS r FROM {} GROUP BY _hash, {}",
+          ? fmt::format("SELECT arg_max(_row, {}) AS r FROM {} GROUP BY _hash, {}",
                         one_row_an_event ? "_offset" : kPosition, delta, KeyList(shape))
           : fmt::format(
-                "SELECT rowid AS r FROM {} QUALIFY row_number() OVER (PARTITION BY _hash, {} ORDER BY "
+                "SELECT _row AS r FROM {} QUALIFY row_number() OVER (PARTITION BY _hash, {} ORDER BY "
                 "{}) = 1",
                 delta, KeyList(shape), NewestFirst(shape));
   // Rows that met their key in the base: the older of the two goes.
   return {
       fmt::format("CREATE TEMP TABLE newest AS {}", newest),
       fmt::format(
-          "CREATE TEMP TABLE met AS SELECT b.rowid AS r, b._hash, f.rowid AS f, {} AS older FROM {} b JOIN "
-          "(SELECT rowid, * FROM {} WHERE rowid IN (SELECT r FROM temp.newest)) f ON f._hash = b._hash "
+          "CREATE TEMP TABLE met AS SELECT b.rowid AS r, b._hash, f._row AS f, {} AS older FROM {} b JOIN "
+          "(SELECT * FROM {} WHERE _row IN (SELECT r FROM temp.newest)) f ON f._hash = b._hash "
           "AND {}",
           NewerThan(shape, "f", "b"), base, delta, KeyEquals(shape, "f", "b")),
       "CREATE TEMP TABLE replaced AS SELECT r, _hash FROM temp.met WHERE older",
@@ -361,23 +330,22 @@ std::vector<std::string> FoldPrepareSql(const TableShape& shape, bool one_row_an
 }
 
 std::string HasOrdinalsSql(const TableShape& shape) {
-  return fmt::format("SELECT count(*) FROM (SELECT 1 FROM {} WHERE _ordinal > 0 LIMIT 1)",
-                     PartName(shape, shape.folding));
+  return fmt::format("SELECT count(*) FROM (SELECT 1 FROM {} WHERE _ordinal > 0 LIMIT 1)", shape.recent);
 }
 
 std::string ForgetDeletesSql(const TableShape& shape) {
-  return fmt::format("DELETE FROM temp.newest WHERE r IN (SELECT rowid FROM {} WHERE _deleted)",
-                     PartName(shape, shape.folding));
+  return fmt::format("DELETE FROM temp.newest WHERE r IN (SELECT _row FROM {} WHERE _deleted)", shape.recent);
 }
 
 namespace {
 
 /// What goes into the base: of upsert the newest rows, of aggregate the sums of delta and base.
 std::string Incoming(const TableShape& shape, const std::string& range) {
-  std::string base = PartName(shape, shape.base), delta = PartName(shape, shape.folding);
+  const std::string base = BaseName(shape, shape.base);
+  const std::string& delta = shape.recent;
   std::string stored = StoredList(shape);
   if (shape.upsert())
-    return fmt::format("SELECT {} FROM {} WHERE rowid IN (SELECT r FROM temp.newest) AND {}", stored, delta,
+    return fmt::format("SELECT {} FROM {} WHERE _row IN (SELECT r FROM temp.newest) AND {}", stored, delta,
                        range);
   return Combined(
       shape, fmt::format("SELECT {0} FROM {1} UNION ALL SELECT {0} FROM {2} WHERE rowid IN (SELECT r FROM "
@@ -388,16 +356,17 @@ std::string Incoming(const TableShape& shape, const std::string& range) {
 }  // namespace
 
 std::vector<std::string> FoldInPlaceSql(const TableShape& shape) {
-  std::string base = PartName(shape, shape.base);
+  std::string base = BaseName(shape, shape.base);
   return {
       fmt::format("INSERT INTO {} ({}) {} ORDER BY _hash", base, StoredList(shape), Incoming(shape, "true")),
       fmt::format("DELETE FROM {} WHERE rowid IN (SELECT r FROM temp.replaced)", base)};
 }
 
 std::vector<std::string> FoldRewriteSql(const TableShape& shape, int64_t new_base, uint32_t ranges) {
-  std::string base = PartName(shape, shape.base), delta = PartName(shape, shape.folding);
+  const std::string base = BaseName(shape, shape.base);
+  const std::string& delta = shape.recent;
   std::string stored = StoredList(shape);
-  std::vector<std::string> statements = {CreatePartSql(shape, new_base)};
+  std::vector<std::string> statements = {CreateBaseSql(shape, new_base)};
   for (uint32_t i = 0; i < ranges; ++i) {
     std::string range = InRange("_hash", i, ranges);
     std::string rows =
@@ -410,7 +379,7 @@ std::vector<std::string> FoldRewriteSql(const TableShape& shape, int64_t new_bas
                   "temp.replaced WHERE {2}) x ON b._row = x.r UNION ALL {3}",
                   stored, base, range, Incoming(shape, range));
     statements.push_back(fmt::format("INSERT INTO {0} ({1}) SELECT {1} FROM ({2}) ORDER BY _hash",
-                                     PartName(shape, new_base), stored, rows));
+                                     BaseName(shape, new_base), stored, rows));
   }
   return statements;
 }

@@ -1,9 +1,8 @@
 // TableShape and its SQL: the statements by which a table is made, written, read and folded.
 //
-// Place: floor 3, inside tables/. A table N has parts: a base `_millstream.tN_G` in the file; of a keyed
-// table in memory the delta `_recent.main.tN_G` that deliveries append to, and while a fold runs the finished
-// delta that it folds; of an append table the rows of a RowBuffer that are not in the file yet. Readers see
-// the view `main.NAME` over them. Pure functions of a shape: no database, no threads.
+// Place: floor 3, inside tables/. A table N has a base `_millstream.tN_G` in the file and a delta: the rows of
+// a RowBuffer that the base does not have yet. Readers see the view `main.NAME` over both. Pure functions of
+// a shape: no database, no threads.
 #pragma once
 
 #include <cstdint>
@@ -28,10 +27,8 @@ struct TableShape {
   std::vector<ColumnInfo> columns;    // stored and visible; aggregate: key, then values
   std::vector<Aggregate> aggregates;  // of spec.values, bound
   int64_t id = 0;
-  int64_t base = 0;             // part numbers; 0 = none
-  int64_t delta = 0;            // keyed tables: deliveries append here; in memory
-  int64_t folding = 0;          // keyed tables: finished, to be folded; in memory
-  std::string recent;           // append tables: what stands after FROM for rows that only memory has
+  int64_t base = 0;             // its number
+  std::string recent;           // the delta: what stands after FROM for rows that only memory has
   bool keeps_deletes = false;   // folds keep tombstones although offsets alone decide
   bool forgot_deletes = false;  // a fold has dropped tombstones: older rows must not come any more
 
@@ -43,36 +40,33 @@ struct TableShape {
   int Find(std::string_view name) const;
 };
 
-/// The database in memory that holds the deltas.
-inline constexpr const char* kAttachRecentSql = "ATTACH IF NOT EXISTS ':memory:' AS _recent";
+bool IsKeyColumn(const TableShape& shape, std::string_view name);
 
-/// "_millstream.t5_3", or "_recent.main.t5_3" for a delta.
-std::string PartName(const TableShape& shape, int64_t part);
-std::string CreatePartSql(const TableShape& shape, int64_t part);
+/// "_millstream.t5_3".
+std::string BaseName(const TableShape& shape, int64_t base);
+std::string CreateBaseSql(const TableShape& shape, int64_t base);
 std::string CreateViewSql(const TableShape& shape);
 /// What `recent` gives.
 std::vector<ColumnInfo> RecentColumns(const TableShape& shape);
 /// Writes rows of an append table into its base.
 std::string SaveRowsSql(const TableShape& shape, const std::string& from);
-/// Rows as the table has them, out of such as have narrower types.
-std::string WidenSql(const TableShape& shape, const std::vector<ColumnInfo>& row_columns,
-                     const std::string& from);
-/// Appends rows that `from` gives to a keyed table's delta; $1 is the pipeline's number. `row_columns`: what
-/// the rows have. Reserved ones may be missing, `_partition`, `_offset`, `_ordinal` excepted.
-std::string InsertSql(const TableShape& shape, const std::vector<ColumnInfo>& row_columns,
-                      const std::string& from);
+/// Rows as the delta has them, out of those that `from` gives: of an aggregate table sums of the batch.
+/// `row_columns`: what the rows have. Reserved ones may be missing, `_partition`, `_offset`, `_ordinal`
+/// excepted; $1, if it is there, is the pipeline's number.
+std::string DeltaRowsSql(const TableShape& shape, const std::vector<ColumnInfo>& row_columns,
+                         const std::string& from);
 /// The row of one key, given as texts in the key's order: reads each part by its hash column.
 std::string LookupSql(const TableShape& shape, const std::vector<std::string>& key);
-/// "(SELECT …)" of the rows, as readers see them, for which conditions on `_hash` hold: those of deltas, and
-/// the base's.
-std::string RowsOfHashesSql(const TableShape& shape, const std::string& of_deltas,
-                            const std::string& of_base);
+/// "(SELECT …)" of the rows, as readers see them, for which conditions on `_hash` hold: those of the delta,
+/// and the base's.
+std::string RowsOfHashesSql(const TableShape& shape, const std::string& of_delta, const std::string& of_base);
 /// The pipeline's number in rows and ties: 32 bits of its name, the same on every machine.
 uint32_t PipelineNumber(std::string_view pipeline);
 
-/// The fold of part `folding` into the base, as statements for one transaction. First the temporary tables
-/// `replaced` (row ids and hashes of base rows that go) and, of upsert, `newest` (row ids of the delta's rows
-/// that stay). `one_row_an_event`: no event gave the delta two rows, so that the offset alone is their order.
+/// The fold of `recent`, which names its last row too, into the base, as statements for one transaction.
+/// First the temporary tables `replaced` (row ids and hashes of base rows that go) and, of upsert, `newest`
+/// (numbers of the delta's rows that stay). `one_row_an_event`: no event gave the delta two rows, so that the
+/// offset alone is their order.
 std::vector<std::string> FoldPrepareSql(const TableShape& shape, bool one_row_an_event);
 /// Upsert: SELECT of 1 if an event gave the delta several rows, else of 0.
 std::string HasOrdinalsSql(const TableShape& shape);

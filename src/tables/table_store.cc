@@ -1,6 +1,7 @@
 #include "tables/table_store.h"
 
-#include "tables/commit_loop.h"
+#include <thread>
+
 #include "tables/folder.h"
 
 namespace millstream {
@@ -13,11 +14,11 @@ Result<uint64_t> CountRows(Connection& connection, const std::string& part) {
 
 Status FillCounts(Connection& connection, Table& table) {
   const TableShape& shape = table.shape;
-  ASSIGN_OR_RETURN(table.base_rows, CountRows(connection, PartName(shape, shape.base)));
+  ASSIGN_OR_RETURN(table.base_rows, CountRows(connection, BaseName(shape, shape.base)));
   if (!shape.keyed()) return OkStatus();
   // Row ids of deleted rows are gone until their row group is written anew.
   ASSIGN_OR_RETURN(auto last, TextRows(connection, fmt::format("SELECT coalesce(max(rowid) + 1, 0) FROM {}",
-                                                               PartName(shape, shape.base))));
+                                                               BaseName(shape, shape.base))));
   uint64_t places = std::strtoull(last[0][0].c_str(), nullptr, 10);
   table.dead_rows = places - std::min(places, table.base_rows);
   return OkStatus();
@@ -38,9 +39,7 @@ TableStore::~TableStore() {
     state_->stopping = true;
   }
   state_->room.notify_all();
-  state_->folder.reset();  // uses the loops
-  state_->memory_loop.reset();
-  state_->file_loop.reset();
+  state_->folder.reset();
 }
 
 namespace {
@@ -49,12 +48,7 @@ namespace {
 Status MakeDeltas(Connection& connection, TableStore::State& state) {
   std::string sql;
   for (auto& [name, table] : state.tables) {
-    if (table->shape.keyed()) {
-      table->shape.delta = state.next_part++;
-      RETURN_IF_ERROR(connection.Run(CreatePartSql(table->shape, table->shape.delta)));
-    } else {
-      RETURN_IF_ERROR(state.MakeRecent(*table, table->shape));
-    }
+    RETURN_IF_ERROR(state.MakeRecent(*table, table->shape));
     sql += CreateViewSql(table->shape) + ";";
   }
   if (sql.empty()) return OkStatus();
@@ -70,7 +64,6 @@ Result<std::unique_ptr<TableStore>> TableStore::Open(Database& database, Clock& 
   auto state = std::make_unique<State>(database, clock, folding);
   state->on_fatal = std::move(on_fatal);
   ASSIGN_OR_FAIL(std::unique_ptr<Connection> connection, database.Connect());
-  FAIL_IF_ERROR(connection->Run(kAttachRecentSql));
   ASSIGN_OR_FAIL(RegistryContent content, OpenRegistry(*connection));
   if (content.hash_changed) FAIL_IF_ERROR(RenewHashes(*connection, content.tables));
   ASSIGN_OR_FAIL(auto path,
@@ -95,11 +88,8 @@ Result<std::unique_ptr<TableStore>> TableStore::Open(Database& database, Clock& 
   // What was replayed after a crash goes into the file now: what is told of it afterwards holds.
   FAIL_IF_ERROR(database.Checkpoint(*connection));
   FAIL_IF_ERROR(MakeDeltas(*connection, *state));
-  ASSIGN_OR_FAIL(std::unique_ptr<Connection> for_memory, database.Connect());
   ASSIGN_OR_FAIL(std::unique_ptr<Connection> for_folds, database.Connect());
-  using Target = CommitLoop::Target;
-  state->file_loop = std::make_unique<CommitLoop>(*state, std::move(connection), Target::kFile);
-  state->memory_loop = std::make_unique<CommitLoop>(*state, std::move(for_memory), Target::kMemory);
+  state->layout_connection = std::move(connection);
   state->folder = std::make_unique<Folder>(*state, std::move(for_folds));
   return std::unique_ptr<TableStore>(new TableStore(std::move(state)));
 }
@@ -107,34 +97,22 @@ Result<std::unique_ptr<TableStore>> TableStore::Open(Database& database, Clock& 
 Status TableStore::Deliver(const Writer& writer, const std::string& table_name, const RowBatch& rows) {
   std::shared_ptr<Table> table = state_->FindTable(table_name);
   if (!table) return NotFound("there is no table {}", table_name);
-  StoredOffset offset{rows.next_offset, rows.epoch};
   {
     std::unique_lock lock(state_->mutex);
     // Folds that cannot keep up slow deliveries down: deltas must not grow without limit.
     const bool is_bulk = state_->folding == Folding::kBulk;
-    const uint64_t memory = state_->database.memory_bytes();
-    const uint64_t memory_max = is_bulk ? UINT64_MAX : memory / Folder::kMostMemoryFraction;
     const uint64_t rows_max = is_bulk ? Folder::kMostUnfoldedBulk : Folder::kMostUnfolded;
-    const uint64_t recent_max = std::min(Folder::kMostRecentBytes, memory / Folder::kMostRecentFraction);
+    const uint64_t bytes_max = state_->database.memory_bytes() / Folder::kMostRecentFraction;
     // A loop that waits must be able to end: it tries again.
     bool is_there = state_->room.wait_for(lock, std::chrono::seconds(1), [&] {
       if (state_->stopping || !state_->fatal.ok() || table->dropped) return true;
-      uint64_t waiting = table->delta_rows + table->folding_rows;
-      return waiting == 0 ||
-             (waiting <= rows_max && state_->memory_used <= memory_max && state_->recent_bytes <= recent_max);
+      uint64_t waiting = table->delta_rows;
+      return waiting == 0 || (waiting <= rows_max && state_->recent_bytes <= bytes_max);
     });
     if (!state_->fatal.ok()) return state_->fatal;
     if (!is_there) return Unavailable("table {}: what came before is still being written", table_name);
-    if (table->shape.keyed() && rows.rows() == 0) {
-      WriterRecord& record = state_->writers[writer];
-      record.writer = writer, record.table = table_name;
-      StoredOffset& seen = record.offsets[rows.partition];
-      if (offset.next > seen.next) seen = offset, table->MarkUnsaved(state_->clock.MonotonicNs());
-      return OkStatus();
-    }
   }
-  if (table->recent) return state_->TakeRows(writer, *table, rows);
-  return state_->memory_loop->Deliver(writer, std::move(table), rows);
+  return state_->TakeRows(writer, *table, rows);
 }
 
 std::map<uint32_t, StoredOffset> TableStore::Offsets(const Writer& writer) const {
@@ -162,7 +140,7 @@ void TableStore::ForgetWriter(const Writer& writer) {
   if (table) (void)FoldAll();
   std::optional<LayoutLock> layout;
   if (table) layout.emplace(*state_, *table);
-  (void)state_->file_loop->Run(nullptr, [&](Connection& connection) -> Status {
+  (void)state_->ChangeLayout([&](Connection& connection) -> Status {
     int64_t id = 0;
     {
       std::lock_guard lock(state_->mutex);
@@ -198,7 +176,7 @@ std::optional<TableInfo> TableStore::Find(const std::string& name) const {
   TableInfo info{table.shape.spec, table.shape.columns, 0, {}, 0};
   if (!table.shape.aggregate())
     info.columns.insert(info.columns.end(), {{"_partition", "INTEGER"}, {"_offset", "BIGINT"}});
-  info.delta_rows = table.delta_rows + table.folding_rows;
+  info.delta_rows = table.delta_rows;
   info.rows = table.base_rows + info.delta_rows;
   std::set<std::string> pipelines;
   for (const auto& [writer, record] : state_->writers)
@@ -212,16 +190,14 @@ Status TableStore::Drop(const std::string& name) {
   if (!table) return NotFound("there is no table {}", name);
   LayoutLock layout(*state_, *table);
   TableShape shape = state_->ShapeOf(*table);
-  auto mark = [&](bool dropped) {
-    return state_->memory_loop->Run(table.get(), [&, dropped](Connection&) -> Status {
-      std::lock_guard lock(state_->mutex);
-      if (dropped && table->dropped) return NotFound("there is no table {}", name);
-      table->dropped = dropped;
-      return OkStatus();
-    });
+  auto mark = [&](bool dropped) -> Status {
+    std::lock_guard lock(state_->mutex);
+    if (dropped && table->dropped) return NotFound("there is no table {}", name);
+    table->dropped = dropped;
+    return OkStatus();
   };
-  RETURN_IF_ERROR(mark(true));  // between two groups: none that runs delivers to it
-  Status status = state_->file_loop->Run(table.get(), [&](Connection& connection) -> Status {
+  RETURN_IF_ERROR(mark(true));  // nothing is delivered to it from here on
+  Status status = state_->ChangeLayout([&](Connection& connection) -> Status {
     std::vector<WriterRecord> gone;
     {
       std::lock_guard lock(state_->mutex);
@@ -247,34 +223,41 @@ Status TableStore::Drop(const std::string& name) {
     (void)mark(false);
     return status;
   }
-  if (table->recent) state_->folder->Retire({}, "", table);
-  return state_->memory_loop->Run(table.get(), [&](Connection& connection) -> Status {
-    for (int64_t part : {shape.delta, shape.folding})
-      if (part != 0) RETURN_IF_ERROR(connection.Run("DROP TABLE " + PartName(shape, part)));
-    return OkStatus();
-  });
+  state_->folder->Retire("", table);
+  return OkStatus();
 }
 
-Result<std::string> TableStore::LookupSql(const std::string& table_name,
-                                          const std::vector<std::string>& key) const {
+Result<TableStore::KeyRows> TableStore::RowOfKey(const std::string& table_name,
+                                                 const std::vector<std::string>& key) const {
   std::shared_ptr<Table> table = state_->FindTable(table_name);
   if (!table) return Fail(NotFound("there is no table {}", table_name));
+  KeyRows row{"", table->switches};
   TableShape shape = state_->ShapeOf(*table);
   if (!shape.keyed()) return Fail(Invalid("table {} has no key to look up by", table_name));
   if (key.size() != shape.spec.key.size())
     return Fail(Invalid("table {} has a key of {} columns; {} values were given", table_name,
                         shape.spec.key.size(), key.size()));
-  return millstream::LookupSql(shape, key);
+  row.sql = LookupSql(shape, key);
+  return row;
+}
+
+bool TableStore::IsStale(const std::string& name, uint64_t switches, const SqlFault& fault) const {
+  if (fault.kind == "Catalog Error" || fault.message.find(RowBuffer::kGone) != std::string::npos) return true;
+  std::shared_ptr<Table> table = state_->FindTable(name);
+  // The newest row of an upsert table is the same with the fold and without it; a sum would count twice.
+  if (!table || !state_->ShapeOf(*table).aggregate()) return !table;
+  return switches % 2 != 0 || table->switches != switches;
 }
 
 Result<Rows> TableStore::Lookup(Connection& connection, const std::string& table,
                                 const std::vector<std::string>& key) const {
-  constexpr int kTries = 20;  // a fold may drop the part that the statement was made for
-  for (int i = 0;; ++i) {
-    ASSIGN_OR_FAIL(std::string sql, LookupSql(table, key));
-    Result<Rows> rows = connection.Query(sql);
-    if (rows || connection.fault().kind != "Catalog Error" || i >= kTries) return rows;
+  for (int tries = 0; tries < kStaleTries; ++tries) {
+    ASSIGN_OR_FAIL(KeyRows row, RowOfKey(table, key));
+    Result<Rows> rows = connection.Query(row.sql);
+    if (!IsStale(table, row.switches, rows ? SqlFault() : connection.fault())) return rows;
+    std::this_thread::sleep_for(kStalePause);
   }
+  return Fail(Unavailable("table {}: a fold is being stored; ask again", table));
 }
 
 std::optional<TableStore::KeyRows> TableStore::RowsOfKeys(const std::string& name, const std::string& among,

@@ -10,6 +10,7 @@
 // the disk is not just full.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -123,10 +124,6 @@ class TableStore {
   /// it.
   Result<Rows> Lookup(Connection& connection, const std::string& table,
                       const std::vector<std::string>& key) const;
-  /// The statement that Lookup runs. It holds until the next fold: a statement that then fails with a catalog
-  /// error is to be made anew.
-  Result<std::string> LookupSql(const std::string& table, const std::vector<std::string>& key) const;
-
   /// Rows of a keyed table by the hashes of their keys (`hash(…)` of the key columns), to stand after FROM.
   /// `among`: a condition on `_hash`; `hashes`: the same as a SELECT, for parts so large that it pays to
   /// leave row groups out. Nothing: there is no such table, it has no key, or a fold is being switched to;
@@ -138,6 +135,14 @@ class TableStore {
   std::optional<KeyRows> RowsOfKeys(const std::string& table, const std::string& among,
                                     const std::string& hashes) const;
   bool IsSwitched(const std::string& table, uint64_t switches) const;
+
+  /// The statement that Lookup runs: to be made anew if it then IsStale.
+  Result<KeyRows> RowOfKey(const std::string& table, const std::vector<std::string>& key) const;
+  /// After RowOfKey's statement has begun, or failed with `fault`: a fold came between. Then try again, so
+  /// often at most, with a pause.
+  static constexpr int kStaleTries = 5'000;
+  static constexpr std::chrono::milliseconds kStalePause{1};
+  bool IsStale(const std::string& table, uint64_t switches, const SqlFault& fault) const;
 
   /// Folds every delta now. A stop ends it with an error; nothing is lost.
   Status FoldAll(std::stop_token stop = {});
