@@ -136,7 +136,7 @@ Status CommandProgram::Prepare(Prepared& prepared, bool is_require,
   std::string made_of;
   switches.clear();
   for (const auto& [table, hashes] : prepared.hashes) {
-    auto rows = tables_->RowsOfKeys(table, prepared.keys[table]->Sql("_hash"), hashes);
+    auto rows = tables_->RowsOfKeys(table, *prepared.keys[table], hashes);
     if (!rows) continue;
     switches.emplace_back(table, rows->switches);
     made_of += rows->sql;

@@ -56,14 +56,35 @@ SqlFault ReadSqlFault(duckdb_error_type type, const char* error, const std::stri
 /// The code that a fault means for the loop that sees it, and "Binder Error: …" as message.
 Status StatusOf(const SqlFault& fault);
 
-/// How a statement names a source.
-struct ScanBinding {
-  uint64_t connection = 0;      // DuckDB's number of the connection, and
-  uint64_t first = 0, end = 0;  // rows, of `_recent` only
+/// What a KeySet holds: open addressing, zero = free.
+struct HashSet {
+  std::vector<uint64_t> places;  // a power of two of them, three quarters free
+  bool has_zero = false;
+  bool Has(uint64_t hash) const {
+    if (hash == 0) return has_zero;
+    for (size_t at = hash & (places.size() - 1); places[at] != 0; at = (at + 1) & (places.size() - 1))
+      if (places[at] == hash) return true;
+    return false;
+  }
+  template <typename Call>
+  void ForEach(Call call) const {
+    if (has_zero) call(uint64_t{0});
+    for (uint64_t hash : places)
+      if (hash != 0) call(hash);
+  }
 };
 
-/// A table that SQL reads as `_batch(ID)`, `_rows(ID)` or `_recent(ID, FIRST, END)`. The object belongs to
-/// the executing thread.
+/// How a statement names a source.
+struct ScanBinding {
+  // Of `_recent` and its like only:
+  uint64_t connection = 0;               // DuckDB's number of the connection
+  uint64_t first = 0, end = 0;           // rows
+  std::shared_ptr<const HashSet> among;  // those of these hashes; null: all
+};
+
+/// A table that SQL reads as `_batch(ID)`, `_rows(ID)` or `_recent(ID, FIRST, END)`, of which
+/// `_recent_of(…, HASH)` and `_recent_among(…, SET)` give the rows of some hashes. The object belongs to the
+/// executing thread.
 class ScanSource {
  public:
   virtual ~ScanSource() = default;
@@ -139,19 +160,7 @@ class Numbered {
 /// Counters, raised by `_tally(ID, _offset)`.
 using TallyRegistry = Numbered<std::atomic<uint64_t>>;
 
-/// What a KeySet holds: open addressing, zero = free.
-struct HashSet {
-  std::vector<uint64_t> places;  // a power of two of them, three quarters free
-  bool has_zero = false;
-  bool Has(uint64_t hash) const {
-    if (hash == 0) return has_zero;
-    for (size_t at = hash & (places.size() - 1); places[at] != 0; at = (at + 1) & (places.size() - 1))
-      if (places[at] == hash) return true;
-    return false;
-  }
-};
-
-/// Sets that `_among(ID, hash)` looks at.
+/// Sets that `_among(ID, hash)` and `_recent_among` look at.
 using HashSets = Numbered<const HashSet>;
 
 /// What our functions find by the numbers that SQL names.

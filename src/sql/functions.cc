@@ -1,5 +1,5 @@
-// `_batch(ID)`, `_rows(ID)`, `_recent(ID, FIRST, END)`, `_tally(ID, _offset)` and `_among(ID, hash)`: what
-// DuckDB calls back.
+// `_batch(ID)`, `_rows(ID)`, `_recent(ID, FIRST, END)` and its like, `_tally(ID, _offset)` and
+// `_among(ID, hash)`: what DuckDB calls back.
 #include "sql/duckdb_face.h"
 
 namespace millstream {
@@ -62,17 +62,31 @@ struct RunningScan {
   std::vector<uint32_t> columns;
 };
 
-uint64_t ParameterOf(duckdb_bind_info info, idx_t index) {
+/// BIGINT or UBIGINT; the latter's bits.
+uint64_t ParameterOf(duckdb_bind_info info, idx_t index, bool* is_hash = nullptr) {
   duckdb_value value = duckdb_bind_get_parameter(info, index);
-  auto number = static_cast<uint64_t>(duckdb_get_int64(value));
+  const bool is_unsigned = duckdb_get_type_id(duckdb_get_value_type(value)) == DUCKDB_TYPE_UBIGINT;
+  const uint64_t number =
+      is_unsigned ? duckdb_get_uint64(value) : static_cast<uint64_t>(duckdb_get_int64(value));
   duckdb_destroy_value(&value);
+  if (is_hash != nullptr) *is_hash = is_unsigned;
   return number;
 }
 
-ScanBinding BindingOf(duckdb_bind_info info) {
+ScanBinding BindingOf(duckdb_bind_info info, const HashSets& sets) {
+  constexpr idx_t kAmong = 3;
   ScanBinding binding;
-  if (duckdb_bind_get_parameter_count(info) == 1) return binding;
+  const idx_t parameters = duckdb_bind_get_parameter_count(info);
+  if (parameters == 1) return binding;
   binding.first = ParameterOf(info, 1), binding.end = ParameterOf(info, 2);
+  if (parameters > kAmong) {
+    bool is_hash = false;
+    const uint64_t number = ParameterOf(info, kAmong, &is_hash);
+    if (is_hash)
+      binding.among = std::make_shared<HashSet>(HashSet{{number}, number == 0});
+    else
+      binding.among = sets.Find(number);
+  }
   duckdb_client_context context = nullptr;
   duckdb_table_function_get_client_context(info, &context);
   binding.connection = duckdb_client_context_get_connection_id(context);
@@ -81,13 +95,13 @@ ScanBinding BindingOf(duckdb_bind_info info) {
 }
 
 void BindScan(duckdb_bind_info info) {
-  auto& registry = *static_cast<std::shared_ptr<ScanRegistry>*>(duckdb_bind_get_extra_info(info));
-  std::shared_ptr<ScanSource> source = registry->Find(ParameterOf(info, 0));
+  auto& functions = *static_cast<Functions*>(duckdb_bind_get_extra_info(info));
+  std::shared_ptr<ScanSource> source = functions.scans->Find(ParameterOf(info, 0));
   if (source == nullptr) {
     duckdb_bind_set_error(info, "there is no such scan");
     return;
   }
-  if (auto own = source->Bind(BindingOf(info))) source = std::move(own);
+  if (auto own = source->Bind(BindingOf(info, *functions.hash_sets))) source = std::move(own);
   for (const ScanSource::ScanColumn& column : source->scan_columns())
     duckdb_bind_add_result_column(info, column.name.c_str(), column.type.get());
   if (uint64_t rows = source->rows_expected(); rows > 0) duckdb_bind_set_cardinality(info, rows, false);
@@ -142,14 +156,13 @@ void RunAmong(duckdb_function_info info, duckdb_data_chunk input, duckdb_vector 
         set && set->Has(hashes[row]) && (validity == nullptr || duckdb_validity_row_is_valid(validity, row));
 }
 
-Status RegisterScan(duckdb_connection connection, const char* name, int parameters,
-                    const std::shared_ptr<ScanRegistry>& scans) {
+Status RegisterScan(duckdb_connection connection, const char* name,
+                    std::initializer_list<duckdb_type> parameters, const Functions& functions) {
   duckdb_table_function function = duckdb_create_table_function();
   duckdb_table_function_set_name(function, name);
-  LogicalType bigint(duckdb_create_logical_type(DUCKDB_TYPE_BIGINT));
-  for (int i = 0; i < parameters; ++i) duckdb_table_function_add_parameter(function, bigint.get());
-  duckdb_table_function_set_extra_info(function, new std::shared_ptr<ScanRegistry>(scans),
-                                       Delete<std::shared_ptr<ScanRegistry>>);
+  for (duckdb_type parameter : parameters)
+    duckdb_table_function_add_parameter(function, LogicalType(duckdb_create_logical_type(parameter)).get());
+  duckdb_table_function_set_extra_info(function, new Functions(functions), Delete<Functions>);
   duckdb_table_function_set_bind(function, BindScan);
   duckdb_table_function_set_init(function, InitScan);
   duckdb_table_function_set_function(function, RunScan);
@@ -182,9 +195,12 @@ Status RegisterScalar(duckdb_connection connection, const char* name, duckdb_typ
 }  // namespace
 
 Status RegisterFunctions(duckdb_connection connection, const Functions& functions) {
-  RETURN_IF_ERROR(RegisterScan(connection, "_batch", 1, functions.scans));
-  RETURN_IF_ERROR(RegisterScan(connection, "_rows", 1, functions.scans));
-  RETURN_IF_ERROR(RegisterScan(connection, "_recent", 3, functions.scans));
+  constexpr duckdb_type kNumber = DUCKDB_TYPE_BIGINT, kHash = DUCKDB_TYPE_UBIGINT;
+  RETURN_IF_ERROR(RegisterScan(connection, "_batch", {kNumber}, functions));
+  RETURN_IF_ERROR(RegisterScan(connection, "_rows", {kNumber}, functions));
+  RETURN_IF_ERROR(RegisterScan(connection, "_recent", {kNumber, kNumber, kNumber}, functions));
+  RETURN_IF_ERROR(RegisterScan(connection, "_recent_of", {kNumber, kNumber, kNumber, kHash}, functions));
+  RETURN_IF_ERROR(RegisterScan(connection, "_recent_among", {kNumber, kNumber, kNumber, kNumber}, functions));
   RETURN_IF_ERROR(RegisterScalar(connection, "_tally", DUCKDB_TYPE_BIGINT, DUCKDB_TYPE_BIGINT, RunTally,
                                  functions.tallies));
   return RegisterScalar(connection, "_among", DUCKDB_TYPE_UBIGINT, DUCKDB_TYPE_BOOLEAN, RunAmong,

@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "sql/duckdb_face.h"
+#include "sql/row_buffer.h"
 
 namespace millstream {
 
@@ -22,6 +23,10 @@ KeySet::~KeySet() { state_->registry->Remove(state_->id); }
 
 std::string KeySet::Sql(const std::string& hash) const {
   return fmt::format("_among({}, {})", state_->id, hash);
+}
+
+std::string KeySet::Among(const std::string& recent) const {
+  return RowBuffer::Narrow(recent, "among", fmt::format("{}", state_->id));
 }
 
 void KeySet::Set(std::span<const uint64_t> hashes) {

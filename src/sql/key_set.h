@@ -19,6 +19,8 @@ class KeySet {
   ~KeySet();
   /// A condition on the column `hash`, of type UBIGINT.
   std::string Sql(const std::string& hash) const;
+  /// Rows of a RowBuffer whose hash is in the set; `recent` as RowBuffer::Sql gives it.
+  std::string Among(const std::string& recent) const;
   void Set(std::span<const uint64_t> hashes);
 
   struct State;  // of this room only

@@ -1,6 +1,7 @@
 #include "sql/row_buffer.h"
 
 #include <algorithm>
+#include <bit>
 #include <mutex>
 #include <numeric>
 
@@ -34,6 +35,13 @@ Chunk Share(const Chunk& chunk) {
                                    duckdb_data_chunk_get_vector(chunk.get(), i));
   duckdb_data_chunk_set_size(shared.get(), chunk.rows());
   return shared;
+}
+
+void CopyRows(duckdb_vector from, duckdb_vector to, const std::vector<uint32_t>& rows) {
+  duckdb_selection_vector chosen = duckdb_create_selection_vector(rows.size());
+  std::copy(rows.begin(), rows.end(), duckdb_selection_vector_get_data_ptr(chosen));
+  duckdb_vector_copy_sel(from, to, chosen, rows.size(), 0, 0);
+  duckdb_destroy_selection_vector(chosen);
 }
 
 void CopyRange(duckdb_vector from, duckdb_vector to, uint32_t begin, uint32_t count, uint32_t at) {
@@ -96,6 +104,8 @@ struct RowBuffer::Piece {
   uint32_t pipeline = 0;
   uint64_t first = 0, end = 0;  // numbers of its rows
   uint64_t bytes = 0;
+  // Rows by `_hash`: those of a place, chained; a row's number in the piece and 1, 0 = none.
+  std::vector<uint16_t> places, chained;
 
   duckdb_vector vector(size_t i) const { return duckdb_data_chunk_get_vector(chunk.get(), i); }
   int Find(std::string_view name) const {
@@ -103,9 +113,28 @@ struct RowBuffer::Piece {
       if (SameName((*names)[i], name)) return static_cast<int>(i);
     return -1;
   }
+  const uint64_t* hashes() const {
+    int at = Find("_hash");
+    return at < 0 ? nullptr : Values<uint64_t>(vector(at));
+  }
   void Measure() {
     bytes = 0;
     for (uint32_t i = 0; i < chunk.columns(); ++i) bytes += BytesOf(vector(i), end - first);
+    const uint64_t* by_row = hashes();
+    if (by_row == nullptr) return;
+    const uint32_t rows = chunk.rows();
+    places.assign(std::bit_ceil(2 * rows), 0), chained.assign(rows, 0);
+    for (uint32_t row = 0; row < rows; ++row) {
+      uint16_t& place = places[by_row[row] & (places.size() - 1)];
+      chained[row] = std::exchange(place, static_cast<uint16_t>(row + 1));
+    }
+    bytes += (places.size() + chained.size()) * sizeof(uint16_t);
+  }
+  /// Adds its rows with the hash.
+  void FindRows(uint64_t hash, std::vector<uint32_t>& rows) const {
+    const uint64_t* by_row = hashes();
+    for (uint32_t row = places[hash & (places.size() - 1)]; row != 0; row = chained[row - 1])
+      if (by_row[row - 1] == hash) rows.push_back(row - 1);
   }
 };
 
@@ -146,6 +175,7 @@ struct RowBuffer::Scan : ScanSource {
   // Of the running execution:
   std::shared_ptr<const State::Captured> captured;
   size_t next = 0;
+  std::vector<uint32_t> found;  // rows of a piece
 
   const std::vector<ScanColumn>& scan_columns() const override { return *columns; }
   uint64_t rows_expected() const override { return expected; }
@@ -161,33 +191,62 @@ struct RowBuffer::Scan : ScanSource {
 
   bool Fill(const std::vector<uint32_t>& asked, duckdb_data_chunk output, std::string*) override {
     const State::Pieces& pieces = captured->pieces;
-    while (next < pieces.size() && pieces[next]->end <= binding.first) ++next;
-    if (next >= pieces.size() || pieces[next]->first >= binding.end) {
-      duckdb_data_chunk_set_size(output, 0);
+    duckdb_data_chunk_set_size(output, 0);
+    for (; next < pieces.size() && pieces[next]->first < binding.end; ++next) {
+      const Piece& piece = *pieces[next];
+      if (piece.end <= binding.first || (binding.among && !FindRows(piece))) continue;
+      auto begin = static_cast<uint32_t>(std::max(binding.first, piece.first) - piece.first);
+      auto count = static_cast<uint32_t>(std::min(binding.end, piece.end) - piece.first) - begin;
+      for (size_t i = 0; i < asked.size(); ++i) {
+        duckdb_vector vector = duckdb_data_chunk_get_vector(output, i);
+        if (binding.among)
+          TakeFound(piece, (*columns)[asked[i]].name, vector);
+        else
+          TakeRange(piece, (*columns)[asked[i]].name, begin, count, vector);
+      }
+      duckdb_data_chunk_set_size(output, binding.among ? found.size() : count);
+      ++next;
       return true;
     }
-    const Piece& piece = *pieces[next++];
-    auto begin = static_cast<uint32_t>(std::max(binding.first, piece.first) - piece.first);
-    auto count = static_cast<uint32_t>(std::min(binding.end, piece.end) - piece.first) - begin;
-    const bool whole = count == piece.chunk.rows();
-    for (size_t i = 0; i < asked.size(); ++i) {
-      duckdb_vector vector = duckdb_data_chunk_get_vector(output, i);
-      const std::string& name = (*columns)[asked[i]].name;
-      int at = piece.Find(name);
-      if (at >= 0 && whole)
-        duckdb_vector_reference_vector(vector, piece.vector(at));
-      else if (at >= 0)
-        CopyRange(piece.vector(at), vector, begin, count, 0);
-      else if (name == "_pipeline")
-        std::fill_n(Values<uint32_t>(vector), count, piece.pipeline);
-      else if (name == kRow)
-        std::iota(Values<int64_t>(vector), Values<int64_t>(vector) + count,
-                  static_cast<int64_t>(piece.first + begin));
-      else
-        SetNull(vector, count);
-    }
-    duckdb_data_chunk_set_size(output, count);
     return true;
+  }
+
+  /// False: none of its rows has one of the hashes.
+  bool FindRows(const Piece& piece) {
+    found.clear();
+    if (piece.places.empty()) return false;
+    binding.among->ForEach([&](uint64_t hash) { piece.FindRows(hash, found); });
+    std::erase_if(found, [&](uint32_t row) {
+      return piece.first + row < binding.first || piece.first + row >= binding.end;
+    });
+    return !found.empty();
+  }
+
+  static void TakeRange(const Piece& piece, const std::string& name, uint32_t begin, uint32_t count,
+                        duckdb_vector vector) {
+    int at = piece.Find(name);
+    if (at >= 0 && count == piece.chunk.rows())
+      duckdb_vector_reference_vector(vector, piece.vector(at));
+    else if (at >= 0)
+      CopyRange(piece.vector(at), vector, begin, count, 0);
+    else if (name == "_pipeline")
+      std::fill_n(Values<uint32_t>(vector), count, piece.pipeline);
+    else if (name == kRow)
+      std::iota(Values<int64_t>(vector), Values<int64_t>(vector) + count,
+                static_cast<int64_t>(piece.first + begin));
+    else
+      SetNull(vector, count);
+  }
+
+  void TakeFound(const Piece& piece, const std::string& name, duckdb_vector vector) const {
+    int at = piece.Find(name);
+    if (at >= 0)
+      CopyRows(piece.vector(at), vector, found);
+    else if (name == kRow)
+      std::transform(found.begin(), found.end(), Values<int64_t>(vector),
+                     [&](uint32_t row) { return static_cast<int64_t>(piece.first + row); });
+    else
+      TakeRange(piece, name, 0, static_cast<uint32_t>(found.size()), vector);
   }
 };
 
@@ -317,6 +376,13 @@ uint64_t RowBuffer::OffsetOf(uint64_t row) const {
 
 std::string RowBuffer::Sql(uint64_t first, uint64_t end) const {
   return fmt::format("_recent({}, {}, {})", state_->id, first, end);
+}
+
+/// "_recent(7, 0, 9)" → "_recent_of(7, 0, 9, ARGUMENT)".
+std::string RowBuffer::Narrow(const std::string& sql, std::string_view how, const std::string& argument) {
+  const size_t begin = sql.find('('), end = sql.rfind(')');
+  CHECK(begin != std::string::npos && end != std::string::npos);
+  return fmt::format("{}_{}{}, {})", sql.substr(0, begin), how, sql.substr(begin, end - begin), argument);
 }
 
 // ---- ScanHold

@@ -22,6 +22,7 @@ namespace millstream {
 class RowBuffer {
  public:
   static constexpr uint64_t kOpenEnd = std::numeric_limits<int64_t>::max();
+  static constexpr uint64_t kMemoryFraction = 4;  // of a database's memory: all of them, at most
   static constexpr const char* kRow = "_row";
   /// How a scan of rows that were dropped fails.
   static constexpr const char* kGone = "the rows have gone into the file meanwhile";
@@ -43,8 +44,12 @@ class RowBuffer {
   uint64_t OffsetOf(uint64_t row) const;
   /// Rows [first, end), to stand after FROM.
   std::string Sql(uint64_t first, uint64_t end = kOpenEnd) const;
+  /// Of such rows those with one `_hash` (an expression without columns), found by an index.
+  static std::string OfHash(const std::string& sql, const std::string& hash) { return Narrow(sql, "of", hash); }
 
  private:
+  friend class KeySet;
+  static std::string Narrow(const std::string& sql, std::string_view how, const std::string& argument);
   struct Piece;
   struct Scan;
   struct State;

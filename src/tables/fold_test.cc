@@ -97,6 +97,43 @@ TEST_P(FoldTest, ReadersNeverSeeAFoldHalfDone) {
   EXPECT_GT(reads.load(), 5);
 }
 
+// A look-up reads base and delta by name: of a sum neither may count what the other has too.
+TEST(AggregateFoldTest, ALookUpBesideFoldsCountsNothingTwice) {
+  TestStore test;
+  ASSERT_TRUE(test.store().Ensure(SpecOf(Mode::kAggregate), TestColumns(false)).ok());
+  std::atomic<bool> stop{false};
+  std::atomic<int64_t> begun{0}, done{0}, looked{0};
+  std::vector<std::string> faults;
+  std::thread folder([&] {
+    while (!stop)
+      if (Status status = test.store().FoldAll(); !status.ok()) faults.push_back(status.ToString());
+  });
+  std::thread reader([&] {
+    auto connection = std::move(*test.database().Connect());
+    while (!stop) {
+      const int64_t least = done;
+      auto rows = test.store().Lookup(*connection, "orders", {"k"});
+      auto chunk = rows ? *rows->Next() : std::nullopt;
+      const int64_t seen = chunk ? chunk->Int64(1, 0) : 0;
+      if (!rows || seen < least || seen > begun) faults.push_back(fmt::format("{} after {}", seen, least));
+      ++looked;
+    }
+  });
+  auto source = std::move(*test.database().Connect());
+  for (int64_t i = 0; i < 400; ++i) {
+    TestRow row;
+    row.id = "k", row.offset = static_cast<uint64_t>(i);
+    ++begun;
+    Status status = test.store().Deliver({"shop", 1, "t"}, "orders", MakeBatch(*source, {row}, 0));
+    if (!status.ok()) faults.push_back(status.ToString());
+    ++done;
+  }
+  stop = true;
+  reader.join(), folder.join();
+  EXPECT_TRUE(faults.empty()) << faults[0];
+  EXPECT_GT(looked.load(), 20);
+}
+
 TEST_P(FoldTest, AColumnIsAddedWhileFoldsRun) {
   Mode mode = GetParam();
   if (mode == Mode::kAggregate) GTEST_SKIP() << "its columns are its values";

@@ -372,7 +372,11 @@ Status Folder::RunFold(Table& table, const TableShape& before) {
   RETURN_IF_ERROR(StoreTable(*connection_, next, false));
   std::map<Writer, int64_t> new_ids;
   RETURN_IF_ERROR(StoreOffsets(table, &new_ids));
-  ++table.switches;
+  {
+    std::lock_guard lock(state_.mutex);
+    table.next_shape = next;
+    ++table.switches;
+  }
   if (Status committed = Commit(); !committed.ok()) {
     ++table.switches;
     return committed;

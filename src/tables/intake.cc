@@ -112,10 +112,8 @@ Result<std::vector<Chunk>> TableStore::State::MakeRows(Table& table, const Table
   Statement& statement = *(*maker)->statement;
   if (!statement.parameters().empty()) FAIL_IF_ERROR(statement.Bind(1, static_cast<int64_t>(pipeline)));
   (*maker)->scan->Set(chunks);
-  Result<Rows> result = statement.Execute();
-  (*maker)->scan->Set({});
-  if (!result)
-    return Fail(statement.fault().data_error ? result.error() : not_of_event(result.error()));
+  Result<Rows> result = statement.Stream();
+  if (!result) return Fail(statement.fault().data_error ? result.error() : not_of_event(result.error()));
   *columns = statement.columns();
   std::vector<Chunk> out;
   while (true) {

@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <shared_mutex>
 #include <string>
 #include <vector>
@@ -69,8 +70,9 @@ struct Table : std::enable_shared_from_this<Table> {
   int64_t last_delivery_ns = 0;
   int64_t last_fold_ns = 0;
   bool dropped = false;
-  // Odd while a fold is visible in the file and not yet in `shape`: parts read by name do not fit then.
+  // Odd while a fold is being committed: what a snapshot of the file has fits either `shape` or `next_shape`.
   std::atomic<uint64_t> switches{0};
+  std::optional<TableShape> next_shape;
 
   void MarkUnsaved(int64_t now_ns) {
     if (!unsaved) unsaved_since_ns = now_ns;

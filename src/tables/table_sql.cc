@@ -121,10 +121,10 @@ std::string RowOrder(const TableShape& shape, bool has_ingested_at) {
       has_ingested_at ? "_ingested_at" : "NULL::TIMESTAMPTZ", kPosition);
 }
 
-/// Stored rows of the delta and of the base for which conditions hold.
+/// Stored rows of the delta and of the base: what stands after FROM.
 std::string BothParts(const TableShape& shape, const std::string& of_delta, const std::string& of_base) {
-  return fmt::format("SELECT {0} FROM {1} WHERE {2} UNION ALL SELECT {0} FROM {3} WHERE {4}",
-                     StoredList(shape), shape.recent, of_delta, BaseName(shape, shape.base), of_base);
+  return fmt::format("SELECT {0} FROM {1} UNION ALL SELECT {0} FROM {2} WHERE {3}", StoredList(shape), of_delta,
+                     BaseName(shape, shape.base), of_base);
 }
 
 // Statements go by ranges of the hash, each about as large as DuckDB sorts in its caches.
@@ -286,9 +286,10 @@ std::string LookupSql(const TableShape& shape, const std::vector<std::string>& k
         fmt::format("CAST('{}' AS {})", QuotedText(key[i]), shape.columns[shape.Find(name)].type));
     conditions.push_back(fmt::format("{} = {}", Quoted(name), values.back()));
   }
-  conditions.push_back(fmt::format("_hash = hash({})", Join(values, ", ")));
-  std::string where = Join(conditions, " AND ");
-  std::string all = BothParts(shape, where, where);
+  const std::string hash = fmt::format("hash({})", Join(values, ", ")), is_key = Join(conditions, " AND ");
+  const std::string all =
+      BothParts(shape, fmt::format("{} WHERE {}", RowBuffer::OfHash(shape.recent, hash), is_key),
+                fmt::format("{} AND _hash = {}", is_key, hash));
   if (shape.aggregate()) return fmt::format("SELECT {} FROM ({})", VisibleList(shape), Combined(shape, all));
   return fmt::format("SELECT {} FROM (SELECT * FROM ({}) ORDER BY {} LIMIT 1) WHERE NOT _deleted",
                      VisibleList(shape), all, NewestFirst(shape));

@@ -249,18 +249,46 @@ bool TableStore::IsStale(const std::string& name, uint64_t switches, const SqlFa
   return switches % 2 != 0 || table->switches != switches;
 }
 
-Result<Rows> TableStore::Lookup(Connection& connection, const std::string& table,
+Result<Rows> TableStore::Lookup(Connection& connection, const std::string& name,
                                 const std::vector<std::string>& key) const {
   for (int tries = 0; tries < kStaleTries; ++tries) {
-    ASSIGN_OR_FAIL(KeyRows row, RowOfKey(table, key));
-    Result<Rows> rows = connection.Query(row.sql);
-    if (!IsStale(table, row.switches, rows ? SqlFault() : connection.fault())) return rows;
+    ASSIGN_OR_FAIL(KeyRows row, RowOfKey(name, key));
+    if (row.switches % 2 == 0) {
+      Result<Rows> rows = connection.Query(row.sql);
+      if (!IsStale(name, row.switches, rows ? SqlFault() : connection.fault())) return rows;
+    } else if (Result<Rows> rows = LookupInSwitch(connection, name, key)) {
+      return rows;
+    }
     std::this_thread::sleep_for(kStalePause);
   }
-  return Fail(Unavailable("table {}: a fold is being stored; ask again", table));
+  return Fail(Unavailable("table {}: a fold is being stored; ask again", name));
 }
 
-std::optional<TableStore::KeyRows> TableStore::RowsOfKeys(const std::string& name, const std::string& among,
+/// One transaction tells which of the two shapes its snapshot has, and then the row.
+Result<Rows> TableStore::LookupInSwitch(Connection& connection, const std::string& name,
+                                        const std::vector<std::string>& key) const {
+  std::shared_ptr<Table> table = state_->FindTable(name);
+  if (!table) return Fail(NotFound("there is no table {}", name));
+  TableShape shape, next;
+  {
+    std::lock_guard lock(state_->mutex);
+    shape = table->shape, next = table->next_shape.value_or(shape);
+  }
+  FAIL_IF_ERROR(connection.Run("BEGIN TRANSACTION"));
+  auto view = TextRows(connection,
+                       "SELECT sql FROM duckdb_views() WHERE database_name = current_database() AND "
+                       "schema_name = 'main' AND view_name = $1",
+                       {name});
+  const std::string seen = view && !view->empty() ? (*view)[0][0] : "";
+  Result<Rows> rows = Fail(Unavailable("table {}: it was folded again", name));
+  for (const TableShape* each : {&next, &shape})
+    if (!rows && seen.find(each->recent) != std::string::npos)
+      rows = connection.Query(millstream::LookupSql(*each, key));
+  (void)connection.Run("COMMIT");
+  return rows;
+}
+
+std::optional<TableStore::KeyRows> TableStore::RowsOfKeys(const std::string& name, const KeySet& keys,
                                                           const std::string& hashes) const {
   constexpr uint64_t kLargeRows = 250'000;
   std::shared_ptr<Table> table = state_->FindTable(name);
@@ -274,7 +302,8 @@ std::optional<TableStore::KeyRows> TableStore::RowsOfKeys(const std::string& nam
     is_large = table->base_rows > kLargeRows;
   }
   if (!shape.keyed() || rows.switches % 2 != 0) return std::nullopt;
-  rows.sql = RowsOfHashesSql(shape, among, is_large ? fmt::format("_hash IN ({})", hashes) : among);
+  rows.sql = RowsOfHashesSql(shape, keys.Among(shape.recent),
+                             is_large ? fmt::format("_hash IN ({})", hashes) : keys.Sql("_hash"));
   return rows;
 }
 

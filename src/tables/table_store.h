@@ -23,6 +23,7 @@
 #include "base/clock.h"
 #include "base/status.h"
 #include "sql/database.h"
+#include "sql/key_set.h"
 #include "sql/row_batch.h"
 
 namespace millstream {
@@ -125,14 +126,14 @@ class TableStore {
   Result<Rows> Lookup(Connection& connection, const std::string& table,
                       const std::vector<std::string>& key) const;
   /// Rows of a keyed table by the hashes of their keys (`hash(…)` of the key columns), to stand after FROM.
-  /// `among`: a condition on `_hash`; `hashes`: the same as a SELECT, for parts so large that it pays to
+  /// `keys`: which hashes; `hashes`: the same as a SELECT, for parts so large that it pays to
   /// leave row groups out. Nothing: there is no such table, it has no key, or a fold is being switched to;
   /// read its view then. What was read holds if `switches` is the same afterwards.
   struct KeyRows {
     std::string sql;
     uint64_t switches = 0;
   };
-  std::optional<KeyRows> RowsOfKeys(const std::string& table, const std::string& among,
+  std::optional<KeyRows> RowsOfKeys(const std::string& table, const KeySet& keys,
                                     const std::string& hashes) const;
   bool IsSwitched(const std::string& table, uint64_t switches) const;
 
@@ -156,6 +157,8 @@ class TableStore {
   struct State;  // tables/store_state.h; of this room only
 
  private:
+  Result<Rows> LookupInSwitch(Connection& connection, const std::string& table,
+                              const std::vector<std::string>& key) const;
   Status ChangeShape(const std::string& table, const std::function<bool(TableShape&)>& change);
   explicit TableStore(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
