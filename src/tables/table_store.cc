@@ -280,10 +280,10 @@ Result<Rows> TableStore::LookupInSwitch(Connection& connection, const std::strin
                        "schema_name = 'main' AND view_name = $1",
                        {name});
   const std::string seen = view && !view->empty() ? (*view)[0][0] : "";
-  Result<Rows> rows = Fail(Unavailable("table {}: it was folded again", name));
-  for (const TableShape* each : {&next, &shape})
-    if (!rows && seen.find(each->recent) != std::string::npos)
-      rows = connection.Query(millstream::LookupSql(*each, key));
+  auto has = [&](const TableShape& each) { return seen.find(each.recent) != std::string::npos; };
+  const TableShape* fits = has(next) ? &next : has(shape) ? &shape : nullptr;
+  Result<Rows> rows = fits != nullptr ? connection.Query(millstream::LookupSql(*fits, key))
+                                      : Result<Rows>(Fail(Unavailable("table {}: it was folded again", name)));
   (void)connection.Run("COMMIT");
   return rows;
 }
