@@ -37,7 +37,8 @@ Result<std::unique_ptr<CommandProgram>> CommandProgram::Make(
   ASSIGN_OR_FAIL(program->scan_,
                  BatchScan::Make(database, config.name, config.input.contract, {"", config.name}));
   if (ContractChecks::Needed(config.input.contract)) {
-    ASSIGN_OR_FAIL(program->checks_, ContractChecks::Make(database, watchdog, config.name, config.input.contract));
+    ASSIGN_OR_FAIL(program->checks_,
+                   ContractChecks::Make(database, watchdog, config.name, config.input.contract));
   }
   program->tables_ = &tables;
   program->require_.texts = program->command_->rules();
@@ -182,7 +183,7 @@ Status CommandProgram::Execute(Prepared& prepared, bool is_require,
 }
 
 Result<std::vector<ContractChecks::Violation>> CommandProgram::Check(EventBatch& requests,
-                                                                            int64_t deadline_us) {
+                                                                     int64_t deadline_us) {
   if (!checks_) return std::vector<ContractChecks::Violation>();
   return checks_->Run(requests, deadline_us);
 }

@@ -32,7 +32,8 @@ struct EmittedEvent {
 
 class CommandProgram {
  public:
-  static Result<std::unique_ptr<CommandProgram>> Make(Database& database, TableStore& tables, Watchdog& watchdog,
+  static Result<std::unique_ptr<CommandProgram>> Make(Database& database, TableStore& tables,
+                                                      Watchdog& watchdog,
                                                       std::shared_ptr<const CommandDefinition> command);
 
   /// Requests that are not what `input` says.

@@ -316,8 +316,8 @@ Result<CommandProgram*> CommandRunner::ProgramOf(const std::shared_ptr<const Com
   auto found = programs_.find(command.get());
   if (found == programs_.end()) {
     if (programs_.size() >= kMostPrograms) programs_.clear();
-    ASSIGN_OR_FAIL(auto program, CommandProgram::Make(*context_.database, *context_.tables,
-                                                         *context_.watchdog, command));
+    ASSIGN_OR_FAIL(auto program,
+                   CommandProgram::Make(*context_.database, *context_.tables, *context_.watchdog, command));
     found = programs_.emplace(command.get(), std::move(program)).first;
   }
   return found->second.get();
@@ -399,7 +399,7 @@ Status CommandRunner::Lay(const std::vector<Given>& given, std::map<uint32_t, Pa
     if (ContractChecks::Needed(shape.contract)) {
       if (!checks_) {
         ASSIGN_OR_RETURN(checks_, ContractChecks::Make(*context_.database, *context_.watchdog, shape.name,
-                                                        shape.contract));
+                                                       shape.contract));
       }
       ASSIGN_OR_RETURN(auto batch, assembler_->Preview(partition));
       ASSIGN_OR_RETURN(auto violations, checks_->Run(*batch, kDecideUs));

@@ -10,7 +10,7 @@ namespace {
 
 constexpr size_t kMaxPooled = 16;  // assemblers kept for reuse
 constexpr size_t kMaxDedupeKeys = 1'000'000;
-constexpr int64_t kChecksUs = 30'000'000;  // of one request and partition, as filters have
+constexpr int64_t kChecksUs = 30'000'000;   // of one request and partition, as filters have
 constexpr size_t kReceiptsBytes = 1 << 20;  // pieces from this size on carry receipts to every partition
 constexpr int64_t kReceiptsIntervalNs = 10'000'000'000;  // SEMANTICS, 5
 
@@ -193,8 +193,8 @@ void StreamIngest::RunChecks(Gatherer& gatherer) {
   }
   auto run = [&]() -> Status {
     if (!checks) {
-      ASSIGN_OR_RETURN(checks, ContractChecks::Make(database_, watchdog_, config_.shape.name,
-                                                    config_.shape.contract));
+      ASSIGN_OR_RETURN(
+          checks, ContractChecks::Make(database_, watchdog_, config_.shape.name, config_.shape.contract));
     }
     for (uint32_t p = 0; p < stream_.partitions(); ++p) {
       if (prepared.assembler->count(p) == 0) continue;

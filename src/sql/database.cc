@@ -74,7 +74,9 @@ Result<duckdb_database> OpenFile(const std::string& path, const DatabaseOptions&
   duckdb_config config = nullptr;
   duckdb_create_config(&config);
   duckdb_set_config(config, "threads", "1");
-  duckdb_set_config(config, "memory_limit", fmt::format("{}B", options.memory_bytes - options.memory_bytes / RowBuffer::kMemoryFraction).c_str());
+  duckdb_set_config(
+      config, "memory_limit",
+      fmt::format("{}B", options.memory_bytes - options.memory_bytes / RowBuffer::kMemoryFraction).c_str());
   if (options.read_only) duckdb_set_config(config, "access_mode", "READ_ONLY");
   char* error = nullptr;
   duckdb_database database = nullptr;

@@ -168,8 +168,8 @@ class Connection {
 
 struct DatabaseOptions {
   uint64_t memory_bytes = 1ull << 30;  // DuckDB's, but for what RowBuffers may have
-  std::string temp_directory = "";  // for spilling; empty: none
-  uint64_t temp_bytes = 0;          // of it at most; 0: what the disk has
+  std::string temp_directory = "";     // for spilling; empty: none
+  uint64_t temp_bytes = 0;             // of it at most; 0: what the disk has
   bool read_only = false;
 };
 

@@ -45,7 +45,9 @@ class RowBuffer {
   /// Rows [first, end), to stand after FROM.
   std::string Sql(uint64_t first, uint64_t end = kOpenEnd) const;
   /// Of such rows those with one `_hash` (an expression without columns), found by an index.
-  static std::string OfHash(const std::string& sql, const std::string& hash) { return Narrow(sql, "of", hash); }
+  static std::string OfHash(const std::string& sql, const std::string& hash) {
+    return Narrow(sql, "of", hash);
+  }
 
  private:
   friend class KeySet;

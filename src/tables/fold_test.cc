@@ -97,10 +97,22 @@ TEST_P(FoldTest, ReadersNeverSeeAFoldHalfDone) {
   EXPECT_GT(reads.load(), 5);
 }
 
+std::vector<TestRow> ManyKeys(uint64_t first, uint64_t count) {
+  std::vector<TestRow> rows(count);
+  for (TestRow& row : rows) row.offset = first++, row.id = fmt::format("other{}", row.offset);
+  return rows;
+}
+
 // A look-up reads base and delta by name: of a sum neither may count what the other has too.
 TEST(AggregateFoldTest, ALookUpBesideFoldsCountsNothingTwice) {
   TestStore test;
   ASSERT_TRUE(test.store().Ensure(SpecOf(Mode::kAggregate), TestColumns(false)).ok());
+  const Writer writer{"shop", 1, "t"};
+  auto source = std::move(*test.database().Connect());
+  uint64_t offset = 0;  // other keys first, so that folds change the base in place
+  for (; offset < 10'000; offset += 1000)
+    ASSERT_TRUE(test.store().Deliver(writer, "orders", MakeBatch(*source, ManyKeys(offset, 1000), 0)).ok());
+  ASSERT_TRUE(test.store().FoldAll().ok());
   std::atomic<bool> stop{false};
   std::atomic<int64_t> begun{0}, done{0}, looked{0};
   std::vector<std::string> faults;
@@ -119,12 +131,11 @@ TEST(AggregateFoldTest, ALookUpBesideFoldsCountsNothingTwice) {
       ++looked;
     }
   });
-  auto source = std::move(*test.database().Connect());
-  for (int64_t i = 0; i < 400; ++i) {
+  for (; offset < 20'000 && test.store().counters().folds < 60; ++offset) {
     TestRow row;
-    row.id = "k", row.offset = static_cast<uint64_t>(i);
+    row.id = "k", row.offset = offset;
     ++begun;
-    Status status = test.store().Deliver({"shop", 1, "t"}, "orders", MakeBatch(*source, {row}, 0));
+    Status status = test.store().Deliver(writer, "orders", MakeBatch(*source, {row}, 0));
     if (!status.ok()) faults.push_back(status.ToString());
     ++done;
   }

@@ -123,8 +123,8 @@ std::string RowOrder(const TableShape& shape, bool has_ingested_at) {
 
 /// Stored rows of the delta and of the base: what stands after FROM.
 std::string BothParts(const TableShape& shape, const std::string& of_delta, const std::string& of_base) {
-  return fmt::format("SELECT {0} FROM {1} UNION ALL SELECT {0} FROM {2} WHERE {3}", StoredList(shape), of_delta,
-                     BaseName(shape, shape.base), of_base);
+  return fmt::format("SELECT {0} FROM {1} UNION ALL SELECT {0} FROM {2} WHERE {3}", StoredList(shape),
+                     of_delta, BaseName(shape, shape.base), of_base);
 }
 
 // Statements go by ranges of the hash, each about as large as DuckDB sorts in its caches.

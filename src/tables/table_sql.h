@@ -1,8 +1,8 @@
 // TableShape and its SQL: the statements by which a table is made, written, read and folded.
 //
-// Place: floor 3, inside tables/. A table N has a base `_millstream.tN_G` in the file and a delta: the rows of
-// a RowBuffer that the base does not have yet. Readers see the view `main.NAME` over both. Pure functions of
-// a shape: no database, no threads.
+// Place: floor 3, inside tables/. A table N has a base `_millstream.tN_G` in the file and a delta: the rows
+// of a RowBuffer that the base does not have yet. Readers see the view `main.NAME` over both. Pure functions
+// of a shape: no database, no threads.
 #pragma once
 
 #include <cstdint>
@@ -57,8 +57,8 @@ std::string DeltaRowsSql(const TableShape& shape, const std::vector<ColumnInfo>&
                          const std::string& from);
 /// The row of one key, given as texts in the key's order: reads each part by its hash column.
 std::string LookupSql(const TableShape& shape, const std::vector<std::string>& key);
-/// "(SELECT …)" of the rows, as readers see them, of some hashes: what stands after FROM for the delta's rows,
-/// and a condition on the base's `_hash`.
+/// "(SELECT …)" of the rows, as readers see them, of some hashes: what stands after FROM for the delta's
+/// rows, and a condition on the base's `_hash`.
 std::string RowsOfHashesSql(const TableShape& shape, const std::string& of_delta, const std::string& of_base);
 /// The pipeline's number in rows and ties: 32 bits of its name, the same on every machine.
 uint32_t PipelineNumber(std::string_view pipeline);

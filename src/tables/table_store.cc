@@ -282,8 +282,9 @@ Result<Rows> TableStore::LookupInSwitch(Connection& connection, const std::strin
   const std::string seen = view && !view->empty() ? (*view)[0][0] : "";
   auto has = [&](const TableShape& each) { return seen.find(each.recent) != std::string::npos; };
   const TableShape* fits = has(next) ? &next : has(shape) ? &shape : nullptr;
-  Result<Rows> rows = fits != nullptr ? connection.Query(millstream::LookupSql(*fits, key))
-                                      : Result<Rows>(Fail(Unavailable("table {}: it was folded again", name)));
+  Result<Rows> rows = fits != nullptr
+                          ? connection.Query(millstream::LookupSql(*fits, key))
+                          : Result<Rows>(Fail(Unavailable("table {}: it was folded again", name)));
   (void)connection.Run("COMMIT");
   return rows;
 }
