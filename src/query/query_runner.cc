@@ -8,8 +8,7 @@
 #include "pipeline/control_log.h"
 #include "query/past_tables.h"
 #include "query/query.h"
-#include "query/stream_feed.h"
-#include "query/system_tables.h"
+#include "query/resolve.h"
 #include "sql/filter_chain.h"
 #include "sql/query_rewriter.h"
 #include "sql/row_buffer.h"
@@ -270,36 +269,6 @@ Result<std::optional<Chunk>> RunningQuery::Next() {
 QueryRunner::QueryRunner(Engine& engine) : state_(std::make_shared<State>(engine)) {}
 QueryRunner::~QueryRunner() = default;
 
-namespace {
-
-std::string Lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return out;
-}
-
-/// "; did you mean 'x'?" or nothing.
-std::string Hint(const std::string& name, const std::vector<std::string>& names) {
-  std::string nearest = Nearest(name, names);
-  return nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest);
-}
-
-}  // namespace
-
-/// What a query's tables stand for.
-struct Resolved {
-  std::optional<AsOf> as_of;  // nothing: now
-  std::map<std::string, std::string> replacements;
-  using MakeScan = std::function<Result<std::unique_ptr<StreamScan>>(Database&)>;
-  std::vector<std::pair<std::string, MakeScan>> make_scans;  // by what they replace
-  std::vector<std::string> tables, streams;
-  struct OneRow {
-    std::string reference, table;
-    std::vector<std::string> key;
-  };
-  std::vector<OneRow> rows;  // tables of which the query asks for one key
-};
-
 Status RunningQuery::State::GoBack(const Resolved& resolved, bool as_now) {
   PastRequest request{*resolved.as_of, as_now, resolved.tables, ""};
   auto built = runner->Past(request, *watched);
@@ -316,68 +285,6 @@ Status RunningQuery::State::GoBack(const Resolved& resolved, bool as_now) {
 }
 
 namespace {
-
-Status ResolveStream(Engine& engine, Connection& connection, const QueryRequest& request,
-                     const std::string& name, Resolved& resolved) {
-  std::shared_ptr<const Project> project = engine.project();
-  const StreamConfig* config = project->FindStream(name);
-  Stream* stream = engine.log().Find(name);
-  if (config == nullptr || stream == nullptr) {
-    std::vector<std::string> names;
-    for (const auto& [each, unused] : project->streams) names.push_back(each);
-    return Invalid("no stream '{}'{}", name, Hint(name, names));
-  }
-  std::string key = "_streams." + name;
-  ASSIGN_OR_RETURN(StreamBounds bounds,
-                   FindStreamBounds(connection, request.sql, key, request.parameters, nullptr));
-  std::optional<Boundary> end;
-  if (resolved.as_of) end = resolved.as_of->streams[name];
-  resolved.streams.push_back(name);
-  resolved.make_scans.emplace_back(
-      key, [name, stream, bounds, end, contract = config->shape.contract](Database& database) {
-        return StreamScan::Make(database, name, contract, {"/v1/streams/" + name, name},
-                                [stream, bounds, end] { return MakeStreamFeed(*stream, bounds, end); });
-      });
-  return OkStatus();
-}
-
-Status ResolveTable(Engine& engine, Connection& connection, const QueryRequest& request,
-                    const TableReference& reference, Resolved& resolved) {
-  std::string name = Lower(reference.name), schema = Lower(reference.schema);
-  if (schema.empty()) {
-    ASSIGN_OR_RETURN(std::optional<std::string> system, SystemTableSql(engine, name));
-    if (system && resolved.as_of)
-      return Invalid("'{}' tells of now; of the past there are the tables and _streams.NAME", name);
-    if (system) {
-      resolved.replacements[name] = std::move(*system);
-      return OkStatus();
-    }
-  }
-  if (resolved.as_of && (schema.empty() || schema == "main")) {
-    resolved.tables.push_back(name);  // whether it was there then is found out when it is made
-    return OkStatus();
-  }
-  std::optional<TableInfo> table;
-  if (schema.empty() || schema == "main") table = engine.tables().Find(name);
-  if (table) {
-    resolved.tables.push_back(name);
-    std::vector<ColumnInfo> columns;
-    for (const std::string& key : table->spec.key)
-      for (const ColumnInfo& column : table->columns)
-        if (Lower(column.name) == Lower(key)) columns.push_back(column);
-    if (columns.empty()) return OkStatus();
-    std::string written = schema.empty() ? name : schema + "." + name;
-    ASSIGN_OR_RETURN(std::vector<std::string> key,
-                     FindKey(connection, request.sql, written, columns, request.parameters));
-    if (!key.empty()) resolved.rows.push_back({written, name, std::move(key)});
-    return OkStatus();
-  }
-  std::vector<std::string> names{"_pipelines", "_filters", "_dead_letters", "_segments"};
-  for (const TableInfo& each : engine.tables().List()) names.push_back(each.spec.name);
-  if (engine.project()->FindStream(name) != nullptr)
-    return Invalid("no table '{}'; the events of the stream are '_streams.{}'", name, name);
-  return Invalid("no table '{}'{}", schema.empty() ? name : schema + "." + name, Hint(name, names));
-}
 
 std::string JoinPositions(const std::vector<Position>& positions) {
   std::string text;
@@ -405,12 +312,8 @@ Result<std::unique_ptr<RunningQuery>> QueryRunner::Start(const QueryRequest& req
   if (!request.as_of.empty()) {
     ASSIGN_OR_FAIL(resolved.as_of, ResolveAsOf(engine, request.as_of));
   }
-  for (const TableReference& reference : references) {
-    if (Lower(reference.schema) == "_streams")
-      FAIL_IF_ERROR(ResolveStream(engine, connection, request, Lower(reference.name), resolved));
-    else
-      FAIL_IF_ERROR(ResolveTable(engine, connection, request, reference, resolved));
-  }
+  for (const TableReference& reference : references)
+    FAIL_IF_ERROR(Resolve(engine, connection, request, reference, resolved));
   FAIL_IF_ERROR(state_->Wait(request, resolved.tables, *running->watched, fault));
   FAIL_IF_ERROR(running->Ended(state_->TakePlace(*running->watched)));
   if (resolved.as_of) FAIL_IF_ERROR(running->GoBack(resolved, request.as_now));
@@ -431,17 +334,16 @@ Result<std::unique_ptr<RunningQuery>> QueryRunner::Start(const QueryRequest& req
     fault->sql = std::move(sql_fault);
     return Fail(running->Ended(status));
   };
-  // A look-up by key may have been made for a table before a fold.
+  // View and look-up may have been made for a table before a fold.
+  constexpr int kTries = 3;
   std::vector<TableStore::KeyRows> lookups;
   auto is_stale = [&](const SqlFault& sql_fault) {
-    bool stale = false;
+    bool stale = lookups.empty() && sql_fault.kind == "Catalog Error";
     for (size_t i = 0; i < lookups.size(); ++i)
       stale |= engine.tables().IsStale(resolved.rows[i].table, lookups[i].switches, sql_fault);
-    return stale || (lookups.empty() && sql_fault.kind == "Catalog Error");
+    return stale;
   };
   for (int tries = 1; !running->rows; ++tries) {
-    if (tries > 1) std::this_thread::sleep_for(TableStore::kStalePause);
-    const bool may_try = tries < TableStore::kStaleTries;
     lookups.clear();
     for (const Resolved::OneRow& row : resolved.rows) {
       ASSIGN_OR_FAIL(TableStore::KeyRows lookup, engine.tables().RowOfKey(row.table, row.key));
@@ -451,27 +353,28 @@ Result<std::unique_ptr<RunningQuery>> QueryRunner::Start(const QueryRequest& req
     ASSIGN_OR_FAIL(rewritten, RewriteTables(connection, request.sql, resolved.replacements, &fault->sql));
     running->hold.emplace(asked_database, asked);
     auto prepared = asked.Prepare(rewritten.sql);
-    if (!prepared && !resolved.rows.empty() && !is_stale(asked.fault())) {
+    if (!prepared && is_stale(asked.fault()) && tries < kTries) continue;
+    if (!prepared && !resolved.rows.empty()) {
       // DuckDB names no place beside a subquery: the user's own text shall say where.
       for (const Resolved::OneRow& row : resolved.rows) resolved.replacements.erase(row.reference);
       resolved.rows.clear();
       continue;
     }
-    if (!prepared) {
-      if (may_try && is_stale(asked.fault())) continue;
-      return failed(prepared.error(), asked.fault());
-    }
+    if (!prepared) return failed(prepared.error(), asked.fault());
     running->statement = std::move(*prepared);
     for (const auto& [name, value] : request.parameters)
       if (Status bound = running->statement->Bind(name, value); !bound.ok())
         return Fail(Invalid("parameter ${}: {}", name, bound.message()));
     auto rows = running->statement->Stream();
-    const bool stale = is_stale(rows ? SqlFault() : running->statement->fault());
-    if (rows && !stale)
+    if (!rows && !(is_stale(running->statement->fault()) && tries < kTries))
+      return failed(rows.error(), running->statement->fault());
+    if (rows && !is_stale({})) {
       running->rows.emplace(std::move(*rows));
-    else if (!may_try || !stale)
-      return rows ? Fail(Unavailable("a fold is being stored; ask again"))
-                  : failed(rows.error(), running->statement->fault());
+    } else if (tries >= TableStore::kStaleTries) {
+      return Fail(Unavailable("a fold is being stored; ask again"));
+    } else {
+      std::this_thread::sleep_for(TableStore::kStalePause);
+    }
   }
   running->columns = running->rows->columns();
   return std::unique_ptr<RunningQuery>(new RunningQuery(std::move(running)));

@@ -79,24 +79,25 @@ Status TableStore::State::ChangeLayout(const std::function<Status(Connection&)>&
 
 void TableStore::State::SetShape(Table& table, TableShape shape) {
   std::lock_guard no_delivery(table.intake);
-  table.makers.clear();
+  table.delta_statements.clear();
   std::lock_guard lock(mutex);
   table.shape = std::move(shape);
 }
 
-Result<RowMaker*> TableStore::State::FindMaker(Table& table, const TableShape& shape,
-                                               const std::vector<ColumnInfo>& columns) {
-  for (const auto& maker : table.makers)
-    if (maker->columns == columns) return maker.get();
-  constexpr size_t kMaxMakers = 16;  // old ones are those of pipelines' old versions
-  auto made = std::make_unique<RowMaker>();
+Result<DeltaStatement*> TableStore::State::FindDeltaStatement(Table& table, const TableShape& shape,
+                                                              const std::vector<ColumnInfo>& columns) {
+  for (const auto& each : table.delta_statements)
+    if (each->columns == columns) return each.get();
+  constexpr size_t kMaxStatements = 16;  // old ones are those of pipelines' old versions
+  auto made = std::make_unique<DeltaStatement>();
   made->columns = columns;
   ASSIGN_OR_FAIL(made->connection, database.Connect());
   ASSIGN_OR_FAIL(made->scan, RowScan::Make(database, columns));
   ASSIGN_OR_FAIL(made->statement, made->connection->Prepare(DeltaRowsSql(shape, columns, made->scan->Sql())));
-  if (table.makers.size() >= kMaxMakers) table.makers.erase(table.makers.begin());
-  table.makers.push_back(std::move(made));
-  return table.makers.back().get();
+  if (table.delta_statements.size() >= kMaxStatements)
+    table.delta_statements.erase(table.delta_statements.begin());
+  table.delta_statements.push_back(std::move(made));
+  return table.delta_statements.back().get();
 }
 
 /// Rows as the table's delta has them; kInvalid: an event is at fault.
@@ -107,11 +108,11 @@ Result<std::vector<Chunk>> TableStore::State::MakeRows(Table& table, const Table
   auto not_of_event = [](Status status) {
     return status.code() == Code::kInvalid ? Conflict("{}", status.message()) : status;
   };
-  Result<RowMaker*> maker = FindMaker(table, shape, batch.columns);
-  if (!maker) return Fail(not_of_event(maker.error()));
-  Statement& statement = *(*maker)->statement;
+  Result<DeltaStatement*> made = FindDeltaStatement(table, shape, batch.columns);
+  if (!made) return Fail(not_of_event(made.error()));
+  Statement& statement = *(*made)->statement;
   if (!statement.parameters().empty()) FAIL_IF_ERROR(statement.Bind(1, static_cast<int64_t>(pipeline)));
-  (*maker)->scan->Set(chunks);
+  (*made)->scan->Set(chunks);
   Result<Rows> result = statement.Stream();
   if (!result) return Fail(statement.fault().data_error ? result.error() : not_of_event(result.error()));
   *columns = statement.columns();

@@ -36,7 +36,7 @@ struct Arrival {
 };
 
 /// Makes rows as a table's delta has them out of rows with given columns.
-struct RowMaker {
+struct DeltaStatement {
   std::vector<ColumnInfo> columns;
   std::unique_ptr<Connection> connection;
   std::unique_ptr<RowScan> scan;
@@ -51,7 +51,7 @@ struct Table : std::enable_shared_from_this<Table> {
   std::atomic<int> waiting{0};  // callers that wait for `layout`: a fold makes room
   // Rows come in one delivery after the other. Taken before the store's mutex.
   std::mutex intake;
-  std::vector<std::unique_ptr<RowMaker>> makers;  // under `intake`
+  std::vector<std::unique_ptr<DeltaStatement>> delta_statements;  // under `intake`
   std::shared_ptr<RowBuffer> recent;              // the delta; rows come under the store's mutex
   // Under the store's mutex:
   TableShape shape;
@@ -142,7 +142,7 @@ struct TableStore::State {
   }
 
  private:
-  Result<RowMaker*> FindMaker(Table& table, const TableShape& shape, const std::vector<ColumnInfo>& columns);
+  Result<DeltaStatement*> FindDeltaStatement(Table& table, const TableShape& shape, const std::vector<ColumnInfo>& columns);
   Result<std::vector<Chunk>> MakeRows(Table& table, const TableShape& shape, const RowBatch& batch,
                                       std::span<const Chunk> chunks, std::vector<ColumnInfo>* columns,
                                       uint32_t pipeline);
