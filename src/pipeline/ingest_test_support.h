@@ -65,8 +65,8 @@ class IngestTest : public ::testing::Test {
     keys_ = std::make_unique<IdempotencyTable>(clock_);
     ASSIGN_OR_RETURN(stream_, log_->OpenStream(config_.shape.name, config_.shape.partitions));
     RETURN_IF_ERROR(dead_letters_->Open(config_.shape.name));
-    ingest_ = std::make_shared<StreamIngest>(config_, *stream_, *dead_letters_, *database_, watchdog_,
-                                             *keys_, clock_);
+    ingest_ = std::make_shared<StreamIngest>(config_, *stream_, *dead_letters_, *database_, watchdog_, *keys_,
+                                             clock_);
     return ingest_->Recover();
   }
   /// Power fails; then Open.

@@ -75,8 +75,8 @@ void Folder::Loop() {
       continue;
     }
     lock.unlock();
-    DropRetired();
-    if (std::shared_ptr<Table> due = NextDue()) {
+    const bool has_room_to_come = !DropRetired();
+    if (std::shared_ptr<Table> due = NextDue(has_room_to_come)) {
       Status status = Fold(*due, false);
       failures_ = status.ok() ? 0 : failures_ + 1;
       if (!status.ok())
@@ -87,10 +87,11 @@ void Folder::Loop() {
   }
 }
 
-bool Folder::IsDue(const Table& table, int64_t now) const {
+bool Folder::IsDue(const Table& table, int64_t now, bool has_room_to_come) const {
   if (!table.unsaved || table.dropped || table.waiting > 0) return false;
   const uint64_t rows = table.delta_rows;
-  if (rows > 0 && state_.recent_bytes > state_.database.memory_bytes() / kRecentFraction) return true;
+  const bool is_full = state_.recent_bytes > state_.database.memory_bytes() / kRecentFraction;
+  if (rows > 0 && is_full && !has_room_to_come) return true;
   const bool pauses = now - table.last_delivery_ns >= kPauseNs;
   if (!table.shape.keyed()) {
     if (rows >= kAppendRows || (pauses && rows > 0)) return true;
@@ -103,13 +104,13 @@ bool Folder::IsDue(const Table& table, int64_t now) const {
   return now - table.unsaved_since_ns >= std::max(kMaxAgeNs, kAgeFolds * table.last_fold_ns);
 }
 
-std::shared_ptr<Table> Folder::NextDue() {
+std::shared_ptr<Table> Folder::NextDue(bool has_room_to_come) {
   int64_t now = state_.clock.MonotonicNs();
   if (now < not_before_ns_) return nullptr;
   std::lock_guard lock(state_.mutex);
   std::shared_ptr<Table> best;
   for (const auto& [name, table] : state_.tables) {
-    if (!IsDue(*table, now)) continue;
+    if (!IsDue(*table, now, has_room_to_come)) continue;
     if (!best || table->delta_rows > best->delta_rows) best = table;
   }
   return best;

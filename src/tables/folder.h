@@ -67,8 +67,9 @@ class Folder {
 
  private:
   void Loop();
-  bool IsDue(const Table& table, int64_t now) const;
-  std::shared_ptr<Table> NextDue();
+  /// `has_room_to_come`: rows that were folded still lie in memory, for a moment.
+  bool IsDue(const Table& table, int64_t now, bool has_room_to_come) const;
+  std::shared_ptr<Table> NextDue(bool has_room_to_come);
   Status FoldEverything();
   Status Fold(Table& table, bool everything);
   Result<uint64_t> CountOf(const std::string& sql);
@@ -84,7 +85,7 @@ class Folder {
   Status TrimOffsets();
   Status CheckpointNow();
   void CheckpointIfDue();
-  void DropRetired();
+  bool DropRetired();  // true: nothing is left
   bool Interrupted(const Table& table);
 
   TableStore::State& state_;

@@ -10,7 +10,7 @@ void Folder::Retire(const std::string& base, std::shared_ptr<Table> table) {
 }
 
 /// A reader that has begun keeps its rows.
-void Folder::DropRetired() {
+bool Folder::DropRetired() {
   std::lock_guard change(changing_);
   int64_t now = state_.clock.MonotonicNs();
   while (!retired_.empty() && now - retired_.front().since_ns >= kReaderNs) {
@@ -21,6 +21,7 @@ void Folder::DropRetired() {
     state_.CountBytes(*retired.table);
     state_.room.notify_all();
   }
+  return retired_.empty();
 }
 
 }  // namespace millstream

@@ -52,7 +52,7 @@ struct Table : std::enable_shared_from_this<Table> {
   // Rows come in one delivery after the other. Taken before the store's mutex.
   std::mutex intake;
   std::vector<std::unique_ptr<DeltaStatement>> delta_statements;  // under `intake`
-  std::shared_ptr<RowBuffer> recent;              // the delta; rows come under the store's mutex
+  std::shared_ptr<RowBuffer> recent;  // the delta; rows come under the store's mutex
   // Under the store's mutex:
   TableShape shape;
   uint64_t base_rows = 0;  // alive
@@ -142,7 +142,8 @@ struct TableStore::State {
   }
 
  private:
-  Result<DeltaStatement*> FindDeltaStatement(Table& table, const TableShape& shape, const std::vector<ColumnInfo>& columns);
+  Result<DeltaStatement*> FindDeltaStatement(Table& table, const TableShape& shape,
+                                             const std::vector<ColumnInfo>& columns);
   Result<std::vector<Chunk>> MakeRows(Table& table, const TableShape& shape, const RowBatch& batch,
                                       std::span<const Chunk> chunks, std::vector<ColumnInfo>* columns,
                                       uint32_t pipeline);
