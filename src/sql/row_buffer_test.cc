@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "sql/duckdb_face.h"
+#include "sql/key_set.h"
 
 namespace millstream {
 namespace {
@@ -57,6 +58,40 @@ TEST_F(RowBufferTest, GivesAnyRangeOfItsRows) {
   EXPECT_EQ(buffer_->OffsetOf(4999), 4999u);
   EXPECT_EQ(One(fmt::format("SELECT name FROM {} WHERE n = 4001", buffer_->Sql(0))),
             "a rather long name 4001");
+}
+
+TEST_F(RowBufferTest, FindsRowsByTheirHash) {
+  auto hashed = RowBuffer::Make(*database_, {{"n", "BIGINT"},
+                                             {"name", "VARCHAR"},
+                                             {"_pipeline", "UINTEGER"},
+                                             {"_offset", "BIGINT"},
+                                             {"_hash", "UBIGINT"},
+                                             {"absent", "DOUBLE"},
+                                             {RowBuffer::kRow, "BIGINT"}});
+  ASSERT_TRUE(hashed);
+  buffer_ = std::move(*hashed);
+  const std::string hash = ", CASE WHEN i % 5 = 0 THEN 0::UBIGINT ELSE hash(i % 1000) END AS _hash";
+  Append(0, 5000, hash);
+  for (uint64_t i = 0; i < 100; ++i) Append(5000 + i, 1, hash);  // of which some are put together
+  const std::string columns =
+      "count(*), coalesce(sum(n), 0), coalesce(sum(_row), 0), count(name), count(absent), max(_pipeline)";
+  const std::string same = "SELECT " + columns + " FROM {} WHERE _hash = {}";
+  std::unique_ptr<KeySet> keys = KeySet::Make(*database_);
+  for (auto [first, end] :
+       {std::pair<uint64_t, uint64_t>{0, RowBuffer::kOpenEnd}, {1, 2}, {3002, 5042}, {2047, 2049}}) {
+    const std::string all = buffer_->Sql(first, end);
+    for (const char* one : {"hash(2::BIGINT)", "hash(41::BIGINT)", "0::UBIGINT", "hash(-1::BIGINT)"})
+      EXPECT_EQ(One("SELECT " + columns + " FROM " + RowBuffer::OfHash(all, one)),
+                One(fmt::format(fmt::runtime(same), all, one)))
+          << first << " to " << end << ", " << one;
+    std::vector<uint64_t> hashes = {0, 7};
+    for (const char* one : {"hash(3::BIGINT)", "hash(999::BIGINT)"})
+      hashes.push_back(std::strtoull(One(fmt::format("SELECT {}", one)).c_str(), nullptr, 10));
+    keys->Set(hashes);
+    EXPECT_EQ(One("SELECT " + columns + " FROM " + keys->Among(all)),
+              One("SELECT " + columns + " FROM " + all + " WHERE " + keys->Sql("_hash")));
+  }
+  EXPECT_EQ(One("SELECT count(*) FROM " + RowBuffer::OfHash(buffer_->Sql(0), "hash(2::BIGINT)")), "6");
 }
 
 TEST_F(RowBufferTest, PutsSmallDeliveriesTogether) {
