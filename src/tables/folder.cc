@@ -90,14 +90,15 @@ void Folder::Loop() {
 bool Folder::IsDue(const Table& table, int64_t now, bool has_room_to_come) const {
   if (!table.unsaved || table.dropped || table.waiting > 0) return false;
   const uint64_t rows = table.delta_rows;
-  const bool is_full = state_.recent_bytes > state_.database.memory_bytes() / kRecentFraction;
+  const bool is_bulk = state_.folding == Folding::kBulk;
+  const uint64_t memory = state_.database.memory_bytes();
+  const bool is_full = state_.recent_bytes > (is_bulk ? memory * kRecentTimesBulk : memory / kRecentFraction);
   if (rows > 0 && is_full && !has_room_to_come) return true;
   const bool pauses = now - table.last_delivery_ns >= kPauseNs;
   if (!table.shape.keyed()) {
     if (rows >= kAppendRows || (pauses && rows > 0)) return true;
   } else {
-    if (state_.folding == Folding::kBulk)
-      return rows >= std::clamp(table.base_rows * kBulkShare, kMinRowsBulk, kMaxRowsBulk);
+    if (is_bulk) return rows >= std::clamp(table.base_rows * kBulkShare, kMinRowsBulk, kMaxRowsBulk);
     if (rows >= std::clamp(table.base_rows / kBaseShare, kMinRows, kMaxRows)) return true;
     if (pauses && rows >= table.base_rows / 500) return true;
   }

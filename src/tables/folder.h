@@ -43,8 +43,9 @@ class Folder {
   static constexpr uint64_t kRowGroupRows = 122'880;          // DuckDB's
   static constexpr uint64_t kAppendRows = 2 * kRowGroupRows;  // of an append table
   // Bytes of all deltas, as shares of the database's memory: from the first on they are folded, from the
-  // second on deliveries wait.
+  // second on deliveries wait. Folding::kBulk: as many times the memory, for each fold passes the base.
   static constexpr uint64_t kRecentFraction = 8, kMostRecentFraction = RowBuffer::kMemoryFraction;
+  static constexpr uint64_t kRecentTimesBulk = 1, kMostRecentTimesBulk = 2;
   static constexpr int64_t kCheckpointAgeNs = 60'000'000'000;  // retention waits for a checkpoint
   static constexpr uint64_t kScatteredRows = 3'000'000;
   static constexpr uint64_t kRowsPerRange = 1'000'000;
