@@ -91,8 +91,8 @@ bool Folder::IsDue(const Table& table, int64_t now, bool has_room_to_come) const
   if (!table.unsaved || table.dropped || table.waiting > 0) return false;
   const uint64_t rows = table.delta_rows;
   const bool is_bulk = state_.folding == Folding::kBulk;
-  const uint64_t memory = state_.database.memory_bytes();
-  const bool is_full = state_.recent_bytes > (is_bulk ? memory * kRecentTimesBulk : memory / kRecentFraction);
+  const uint64_t most = state_.database.memory_bytes() / (is_bulk ? kRecentFractionBulk : kRecentFraction);
+  const bool is_full = state_.recent_bytes > most;
   if (rows > 0 && is_full && !has_room_to_come) return true;
   const bool pauses = now - table.last_delivery_ns >= kPauseNs;
   if (!table.shape.keyed()) {
@@ -360,10 +360,9 @@ Status Folder::RunFold(Table& table, const TableShape& before) {
   std::vector<std::string> statements;
   if (rewrite) {
     next.base = state_.TakePart();
-    // The delta is read for each range.
-    uint32_t ranges = state_.folding == Folding::kBulk
-                          ? 1
-                          : static_cast<uint32_t>(std::max(base_rows, delta_rows) / kRowsPerRange + 1);
+    uint64_t rows_per_range =
+        std::clamp(state_.database.memory_bytes() / kMemoryPerRow, kMinRowsPerRange, kMaxRowsPerRange);
+    auto ranges = static_cast<uint32_t>(std::max(base_rows, delta_rows) / rows_per_range + 1);
     statements = FoldRewriteSql(shape, next.base, ranges);
     statements.push_back(fmt::format("DROP TABLE {}", BaseName(shape, shape.base)));
   } else {

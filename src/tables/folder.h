@@ -43,12 +43,14 @@ class Folder {
   static constexpr uint64_t kRowGroupRows = 122'880;          // DuckDB's
   static constexpr uint64_t kAppendRows = 2 * kRowGroupRows;  // of an append table
   // Bytes of all deltas, as shares of the database's memory: from the first on they are folded, from the
-  // second on deliveries wait. Folding::kBulk: as many times the memory, for each fold passes the base.
+  // second on deliveries wait. The others are those of Folding::kBulk, for each fold passes the base.
   static constexpr uint64_t kRecentFraction = 8, kMostRecentFraction = RowBuffer::kMemoryFraction;
-  static constexpr uint64_t kRecentTimesBulk = 1, kMostRecentTimesBulk = 2;
+  static constexpr uint64_t kRecentFractionBulk = 4, kMostRecentFractionBulk = 2;
   static constexpr int64_t kCheckpointAgeNs = 60'000'000'000;  // retention waits for a checkpoint
   static constexpr uint64_t kScatteredRows = 3'000'000;
-  static constexpr uint64_t kRowsPerRange = 1'000'000;
+  // A base is written anew in ranges of so many rows, that DuckDB sorts in its memory.
+  static constexpr uint64_t kMinRowsPerRange = 100'000, kMaxRowsPerRange = 1'000'000;
+  static constexpr uint64_t kMemoryPerRow = 1024;
   static constexpr int64_t kMeasureNs = 100'000'000;
   static constexpr int64_t kTickMs = 20;
 

@@ -102,9 +102,8 @@ Status TableStore::Deliver(const Writer& writer, const std::string& table_name, 
     // Folds that cannot keep up slow deliveries down: deltas must not grow without limit.
     const bool is_bulk = state_->folding == Folding::kBulk;
     const uint64_t rows_max = is_bulk ? Folder::kMostUnfoldedBulk : Folder::kMostUnfolded;
-    const uint64_t memory = state_->database.memory_bytes();
-    const uint64_t bytes_max =
-        is_bulk ? memory * Folder::kMostRecentTimesBulk : memory / Folder::kMostRecentFraction;
+    const uint64_t bytes_max = state_->database.memory_bytes() /
+                               (is_bulk ? Folder::kMostRecentFractionBulk : Folder::kMostRecentFraction);
     // A loop that waits must be able to end: it tries again.
     bool is_there = state_->room.wait_for(lock, std::chrono::seconds(1), [&] {
       if (state_->stopping || !state_->fatal.ok() || table->dropped) return true;

@@ -71,8 +71,8 @@ struct TableShape;
 /// When deltas are folded.
 enum class Folding : uint8_t {
   kSteady,  // readers look at any time, and what is not folded comes again after a crash: early
-  kBulk,    // tables are made once, and read after FoldAll: late, for each fold passes the base; deltas may
-            // spill
+  kBulk,    // tables are made once, and read after FoldAll: late, for each fold passes the base, and so
+            // with more memory
 };
 
 class TableStore {
