@@ -135,7 +135,9 @@ TEST(AggregateFoldTest, ALookUpBesideFoldsCountsNothingTwice) {
     TestRow row;
     row.id = "k", row.offset = offset;
     ++begun;
-    Status status = test.store().Deliver(writer, "orders", MakeBatch(*source, {row}, 0));
+    RowBatch batch = MakeBatch(*source, {row}, 0);
+    batch.first_offset = offset;
+    Status status = test.store().Deliver(writer, "orders", batch);
     if (!status.ok()) faults.push_back(status.ToString());
     ++done;
   }
