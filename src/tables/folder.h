@@ -51,7 +51,6 @@ class Folder {
   // A base is written anew in ranges of so many rows, that DuckDB sorts in its memory.
   static constexpr uint64_t kMinRowsPerRange = 100'000, kMaxRowsPerRange = 1'000'000;
   static constexpr uint64_t kMemoryPerRow = 1024;
-  static constexpr int64_t kMeasureNs = 100'000'000;
   static constexpr int64_t kTickMs = 20;
 
   Folder(TableStore::State& state, std::unique_ptr<Connection> connection);

@@ -170,7 +170,7 @@ Status TableStore::State::TakeRows(const Writer& writer, Table& table, const Row
   if (count > 0) table.last_delivery_ns = now;
   table.MarkUnsaved(now);
   rows += count;
-  ++deliveries, ++commits;
+  ++deliveries;
   if (shape.keyed()) return OkStatus();  // a fold takes all that came before it
   Arrival* last = table.arrivals.empty() ? nullptr : &table.arrivals.back();
   if (count == 0 && last != nullptr && last->writer == writer && last->partition == batch.partition &&

@@ -107,7 +107,7 @@ struct TableStore::State {
   bool stopping = false;
 
   std::atomic<uint64_t> recent_bytes{0};  // of all deltas
-  std::atomic<uint64_t> commits{0}, deliveries{0}, rows{0}, folds{0}, folded_rows{0}, retries{0};
+  std::atomic<uint64_t> deliveries{0}, rows{0}, folds{0}, folded_rows{0};
 
   std::mutex layouts;  // one change of layouts at a time; taken before `file`
   std::unique_ptr<Connection> layout_connection;

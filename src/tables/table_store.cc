@@ -319,8 +319,7 @@ Status TableStore::FoldAll(std::stop_token stop) { return state_->folder->FoldAl
 Status TableStore::Checkpoint() { return state_->folder->Checkpoint(); }
 
 TableStore::Counters TableStore::counters() const {
-  return {state_->commits, state_->deliveries,  state_->rows,
-          state_->folds,   state_->folded_rows, state_->retries};
+  return {state_->deliveries, state_->rows, state_->folds, state_->folded_rows};
 }
 
 }  // namespace millstream

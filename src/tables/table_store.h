@@ -5,9 +5,8 @@
 // DuckDB file holds bases, registry and offsets; deltas lie in memory. Deliveries reach memory; a fold takes
 // rows and the offsets behind them into the file in one transaction (docs/decisions/0006-tables.md;
 // SEMANTICS, "Tables"). Threads: all public functions are thread-safe; Deliver blocks until readers see its
-// rows. Failure: a delivery with a data error answers kInvalid and harms no other in its group (the group is
-// rolled back and run again one by one); a failed fold is rolled back and tried again; kIo is fatal, where
-// the disk is not just full.
+// rows. Failure: a delivery with a data error answers kInvalid and nothing of it is taken; a failed fold is
+// rolled back and tried again; kIo is fatal, where the disk is not just full.
 #pragma once
 
 #include <chrono>
@@ -150,7 +149,7 @@ class TableStore {
   Status Checkpoint();
 
   struct Counters {
-    uint64_t commits = 0, deliveries = 0, rows = 0, folds = 0, folded_rows = 0, retries = 0;
+    uint64_t deliveries = 0, rows = 0, folds = 0, folded_rows = 0;
   };
   Counters counters() const;
 

@@ -204,9 +204,9 @@ struct Bench {
     fmt::print(
         "  {:.0f} rows/s delivered, {:.0f} rows/s with the last fold ({} rows left, {:.1f} s); {} folds of "
         "{} "
-        "rows, {} commits; {:.2f} cores, {:.0f} ns of CPU a row\n",
+        "rows, {} deliveries; {:.2f} cores, {:.0f} ns of CPU a row\n",
         delivered_rows / delivered, delivered_rows / all, left, all - delivered, after.folds - before.folds,
-        after.folded_rows - before.folded_rows, after.commits - before.commits, cpu / all,
+        after.folded_rows - before.folded_rows, after.deliveries - before.deliveries, cpu / all,
         cpu * 1e9 / static_cast<double>(delivered_rows));
     Print("delivery", latencies[0]);
     Print("look-up", lookups);
