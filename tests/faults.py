@@ -86,13 +86,19 @@ class Straced(Server):
 
 
 class Told(Journal):
-    """A journal that sends: 200 acknowledges, 4xx refuses, everything else leaves it unknown."""
+    """A journal that sends: 200 acknowledges, 4xx refuses, everything else leaves it unknown, as does an answer after `power_is_off`."""
+
+    def __init__(self):
+        super().__init__()
+        self.power_is_off = threading.Event()
 
     def send(self, server, batch):
         """The answer's status; 0 without an answer."""
         try:
             status = server.http("POST", "/v1/streams/orders/events", ndjson(batch), {"Content-Type": "application/x-ndjson"}, timeout=30).status
         except (OSError, http.client.HTTPException):
+            status = 0
+        if self.power_is_off.is_set():
             status = 0
         self.record("acknowledged" if status == 200 else "refused" if 400 <= status < 500 else "unknown", batch, status)
         return status
