@@ -2,6 +2,7 @@
 #include "base/text.h"
 #include "catalog/checker.h"
 #include "catalog/loader.h"
+#include "catalog/trial.h"
 #include "sql/filter_chain.h"
 
 namespace millstream {
@@ -94,6 +95,7 @@ void Checker::CheckFieldChecks(const Contract& contract, const Node& nodes, cons
   for (const Field& field : contract.fields) {
     if (field.check.empty() || !made.ok()) continue;
     constexpr std::string_view kBefore = "SELECT (";
+    Step("{}.{}", path, field.name);
     auto statement = connection_->Prepare(fmt::format("{}{})::BOOLEAN FROM _check", kBefore, field.check));
     if (statement) continue;
     const Node* node = nodes.Find(field.name);
@@ -155,10 +157,12 @@ bool Checker::BindChain(Plan& plan, size_t begin, size_t end, const StreamConfig
   std::vector<SqlFilter> filters;
   for (size_t i = begin; i < end; ++i)
     filters.push_back({plan.pipeline->filters[i].name, plan.pipeline->filters[i].sql});
-  ChainDescription description = DescribeChain(*database_, input, filters);
   auto path_of = [&](const FilterConfig& filter) {
     return fmt::format("pipelines.{}.filters.{}", plan.pipeline->name, filter.name);
   };
+  ChainDescription description = DescribeChain(*database_, input, filters, [&](size_t index) {
+    Step("{}", path_of(plan.pipeline->filters[begin + index]));
+  });
   for (const SqlFilterFault& fault : description.faults) {
     size_t index = begin + static_cast<size_t>(std::max(fault.filter, 0));
     if (index >= end) index = end - 1;
@@ -243,8 +247,10 @@ Status Checker::Check() {
   return OkStatus();
 }
 
-void CheckProject(const Project& project, const Registry& registry, Faults& faults, Faults& warnings) {
-  Status status = Checker(project, registry, faults, warnings).Check();
+void CheckProject(const Project& project, const Registry& registry, Faults& faults, Faults& warnings,
+                  const CheckOptions& options) {
+  if (options.workers != nullptr && !TryProject(project, *options.workers, faults)) return;
+  Status status = Checker(project, registry, faults, warnings, options.step).Check();
   if (status.ok()) return;
   Fault fault;
   fault.message = "SQL could not be checked: " + status.ToString();

@@ -156,12 +156,14 @@ void Checker::CheckCommand(const CommandConfig& command) {
   CheckFieldChecks(command.input.contract, *input, path + ".input");
   for (const CommandRule& rule : command.rules) {
     std::string rule_path = fmt::format("{}.require.{}", path, rule.message);
+    Step("{}", rule_path);
     auto bound = BindCommand(command, rule, rule_path);
     if (!bound) continue;
     if (!connection_->Prepare(RequireSql(kInputTable, {ExistsSql(*bound)})))
       AddCommandFault(command, rule.node, rule_path, connection_->fault(), RequirePrefix());
   }
   std::string emit_path = fmt::format("{}.emit.{}", path, command.stream);
+  Step("{}", emit_path);
   auto bound = BindCommand(command, command.emit, emit_path);
   if (!bound) return;
   auto statement = connection_->Prepare(EmitSql(kInputTable, *bound));

@@ -135,6 +135,7 @@ bool Checker::BindValues(const Plan& plan, const TableOptions& table, const Node
       continue;
     }
     constexpr std::string_view kBefore = "SELECT ";
+    Step("{}", value_path);
     auto statement =
         connection_->Prepare(fmt::format("{}{} FROM _check GROUP BY {}", kBefore, expression, keys));
     if (statement) continue;
@@ -148,6 +149,7 @@ bool Checker::BindValues(const Plan& plan, const TableOptions& table, const Node
 bool Checker::BindDeleteWhen(const TableOptions& table, const std::string& path, const SqlNames& names) {
   if (table.delete_when.text.empty() || table.delete_when.node.line == 0) return true;
   constexpr std::string_view kBefore = "SELECT (";
+  Step("{}.delete_when", path);
   auto statement =
       connection_->Prepare(fmt::format("{}{})::BOOLEAN FROM _check", kBefore, table.delete_when.text));
   if (statement) return true;

@@ -20,8 +20,9 @@ namespace millstream {
 
 class Checker {
  public:
-  Checker(const Project& project, const Registry& registry, Faults& faults, Faults& warnings)
-      : project_(project), registry_(registry), faults_(faults), warnings_(warnings) {}
+  Checker(const Project& project, const Registry& registry, Faults& faults, Faults& warnings,
+          const std::function<void(const std::string&)>& step)
+      : project_(project), registry_(registry), faults_(faults), warnings_(warnings), step_(step) {}
 
   Status Check();
 
@@ -40,6 +41,12 @@ class Checker {
     bool known = true;  // every writer's columns are
     bool made = false;  // in the database
   };
+
+  /// Says what is bound next.
+  template <typename... Args>
+  void Step(fmt::format_string<Args...> path, Args&&... args) {
+    if (step_) step_(fmt::format(path, std::forward<Args>(args)...));
+  }
 
   // check_graph.cc
   void MakePlans();
@@ -91,6 +98,7 @@ class Checker {
   const Registry& registry_;
   Faults& faults_;
   Faults& warnings_;
+  const std::function<void(const std::string&)>& step_;
   std::unique_ptr<Database> database_;
   std::unique_ptr<Connection> connection_;
   std::map<std::string, Plan> plans_;

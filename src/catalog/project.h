@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -17,6 +18,7 @@
 #include "event/position.h"
 #include "log/log.h"
 #include "sql/filter_chain.h"
+#include "sql/sql_workers.h"
 #include "stage/node.h"
 #include "stage/stage.h"
 #include "tables/table_store.h"
@@ -159,7 +161,12 @@ Project ParseProject(const Node& root, const std::string& directory, const Regis
 /// faults with the user's text and a caret, tables' keys and columns, cycles, a filter that reads its own
 /// pipeline's table, missing order, volatile functions. `warnings` get what is legal but doubtful. A project
 /// that was loaded with faults may be given too: what is at fault already is left out.
-void CheckProject(const Project& project, const Registry& registry, Faults& faults, Faults& warnings);
+struct CheckOptions {
+  SqlWorkers* workers = nullptr;  // where all of it is bound first: what does not survive is a fault
+  std::function<void(const std::string& path)> step{};  // called before each text is bound
+};
+void CheckProject(const Project& project, const Registry& registry, Faults& faults, Faults& warnings,
+                  const CheckOptions& options = {});
 /// The spec of a table sink's target, over all pipelines that write it.
 std::map<std::string, TableSpec> TablesOf(const Project& project);
 /// "ok: 1 stream, 1 source, 2 pipelines, 3 tables".

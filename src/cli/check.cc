@@ -43,7 +43,7 @@ int Check(const Everywhere& everywhere, bool connect) {
   if (Status status = CheckProjectExists(everywhere, directory); !status.ok()) return Complain(status);
   Faults faults, warnings;
   Project project = LoadProject(machine.fs, directory, *everywhere.registry, faults);
-  CheckProject(project, *everywhere.registry, faults, warnings);
+  CheckProject(project, *everywhere.registry, faults, warnings, {.workers = &machine.sql_workers});
   if (everywhere.json) {
     std::printf("%s\n", FaultsJson(faults, warnings).c_str());
     return faults.empty() ? kExitDone : kExitNo;

@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "cli/usage.h"
 #include "cli/verbs.h"
+#include "cli/worker.h"
 
 namespace millstream {
 namespace {
@@ -122,6 +123,7 @@ int RunCommandLine(int argc, char** argv, const Registry& registry) {
     std::fputs(OverviewText(verbs).c_str(), stderr);
     return kExitUsage;
   }
+  if (arguments[0] == kWorkerArgument) return RunWorker(registry);
   if (arguments[0] == "--version") arguments[0] = "version";
   auto dashes = std::find(arguments.begin(), arguments.end(), "--");
   if (std::any_of(arguments.begin(), dashes, [](const auto& a) { return a == "-h" || a == "--help"; }))

@@ -146,7 +146,8 @@ Result<Project> LoadProjectOrComplain(const Everywhere& everywhere, Machine& mac
   FAIL_IF_ERROR(CheckProjectExists(everywhere, directory));
   Faults faults, warnings;
   Project project = LoadProject(machine.fs, directory, *everywhere.registry, faults);
-  if (bind && faults.empty()) CheckProject(project, *everywhere.registry, faults, warnings);
+  if (bind && faults.empty())
+    CheckProject(project, *everywhere.registry, faults, warnings, {.workers = &machine.sql_workers});
   for (const Fault& fault : faults) std::fprintf(stderr, "%s\n", fault.ToString().c_str());
   if (!faults.empty())
     return Fail(Invalid("{} fault{}; nothing was started", faults.size(), faults.size() == 1 ? "" : "s"));
@@ -189,6 +190,7 @@ Result<std::unique_ptr<Engine>> OpenEngine(const Everywhere& everywhere, Machine
   options.clock = &machine.clock;
   options.random = &machine.random;
   options.registry = everywhere.registry;
+  options.sql_workers = &machine.sql_workers;
   options.logger = &logger;
   options.data_directory = DataDirectory(everywhere, project);
   options.project = std::move(project);

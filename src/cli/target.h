@@ -16,6 +16,7 @@
 #include "catalog/project.h"
 #include "cli/http_client.h"
 #include "cli/verb.h"
+#include "cli/worker.h"
 #include "pipeline/engine.h"
 
 namespace millstream {
@@ -25,6 +26,7 @@ struct Machine {
   PosixFileSystem fs;
   SystemClock clock;
   SystemRandom random;
+  SqlWorkers sql_workers{{"/proc/self/exe", kWorkerArgument}, clock};
 };
 
 struct Target {

@@ -4,9 +4,9 @@
 // batch to batch; when it ends it is started again with back-off. What it does outside is done at least once.
 // An event at which it ends again and again, while it answers others, is at fault itself (kInvalid), so that
 // the runtime finds it among its neighbours and sets it aside; a program that answers nothing is retried.
+#include "base/child_process.h"
 #include "base/text.h"
 #include "event/json_scan.h"
-#include "filters/child_process.h"
 #include "filters/filters.h"
 #include "sql/chunk_builder.h"
 #include "stage/make_kind.h"

@@ -215,6 +215,7 @@ FileSystem& Engine::fs() { return *state_->options.fs; }
 Clock& Engine::clock() { return *state_->options.clock; }
 Random& Engine::random() { return *state_->options.random; }
 const Registry& Engine::registry() const { return *state_->options.registry; }
+SqlWorkers* Engine::sql_workers() const { return state_->options.sql_workers; }
 std::string Engine::temporary_directory() const { return state_->folder->temporary_path(); }
 bool Engine::read_only() const { return state_->options.read_only; }
 std::string Engine::data_directory() const { return state_->folder->path(); }

@@ -47,12 +47,13 @@ struct EngineOptions {
   Random* random = nullptr;
   const Registry* registry = nullptr;
   const Logger* logger = nullptr;
-  Project project;             // as the files say
-  std::string data_directory;  // absolute
-  std::string who;             // of `_control` events: "USER@HOST"
-  bool applies_files = true;   // else what is live holds as it is, whatever the files say
-  bool read_only = false;      // `query` without a server: no loops, no sources, nothing is applied
-  bool isolated = false;       // a sandbox: no sources, no retention, no disk kept in reserve
+  SqlWorkers* sql_workers = nullptr;  // where SQL that was never bound is bound first; null: nowhere
+  Project project;                    // as the files say
+  std::string data_directory;         // absolute
+  std::string who;                    // of `_control` events: "USER@HOST"
+  bool applies_files = true;          // else what is live holds as it is, whatever the files say
+  bool read_only = false;             // `query` without a server: no loops, no sources, nothing is applied
+  bool isolated = false;              // a sandbox: no sources, no retention, no disk kept in reserve
   std::map<std::string, Position> starts{};  // of pipelines that are made now, in place of their own
   int64_t lock_wait_us = 5'000'000;
   std::function<void(Status)> on_fatal;
@@ -131,6 +132,7 @@ class Engine {
   Clock& clock();
   Random& random();
   const Registry& registry() const;
+  SqlWorkers* sql_workers() const;  // may be null
   std::string data_uuid() const;
   bool read_only() const;
   std::string data_directory() const;

@@ -100,7 +100,7 @@ std::optional<ChangeRefusal> Engine::State::Decide(const ChangeRequest& request,
     decided.next = std::make_shared<Project>(
         ParseProject(decision.root, options.project.directory, *options.registry, faults));
     if (faults.empty() && !(decision.root == decided.catalog.root()))
-      CheckProject(*decided.next, *options.registry, faults, warnings);
+      CheckProject(*decided.next, *options.registry, faults, warnings, {.workers = options.sql_workers});
     if (!faults.empty()) return Refused(faults);
     decided.next->server = options.project.server;
     auto held_back = BindChanged(decided);
@@ -121,7 +121,8 @@ std::optional<ChangeRefusal> Engine::State::CheckRebuilt(const Decided& decided)
   Faults faults, warnings;
   Project next = ParseProject(WithDefinitions(decided.decision.root, decided.decision.rebuilt),
                               options.project.directory, *options.registry, faults);
-  if (faults.empty()) CheckProject(next, *options.registry, faults, warnings);
+  if (faults.empty())
+    CheckProject(next, *options.registry, faults, warnings, {.workers = options.sql_workers});
   return faults.empty() ? std::nullopt : std::optional(Refused(faults));
 }
 

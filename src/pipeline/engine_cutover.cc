@@ -80,7 +80,8 @@ tl::expected<uint64_t, ChangeRefusal> Engine::State::StartRebuild(const std::vec
   Faults faults, warnings;
   Project next = ParseProject(WithDefinitions(catalog.root(), definitions), options.project.directory,
                               *options.registry, faults);
-  if (faults.empty()) CheckProject(next, *options.registry, faults, warnings);
+  if (faults.empty())
+    CheckProject(next, *options.registry, faults, warnings, {.workers = options.sql_workers});
   if (!faults.empty())
     return tl::unexpected(ChangeRefusal{Invalid("{} fault{}", faults.size(), faults.size() == 1 ? "" : "s"),
                                         faults, std::nullopt});

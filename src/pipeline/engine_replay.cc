@@ -198,7 +198,7 @@ tl::expected<ReplayStatus, ChangeRefusal> Engine::StartReplay(const ReplayReques
     if (faults.empty()) {
       if (Status status = s.CheckPlace(*spec, next); !status.ok())
         return tl::unexpected(Refused(std::move(status)));
-      CheckProject(next, *s.options.registry, faults, warnings);
+      CheckProject(next, *s.options.registry, faults, warnings, {.workers = s.options.sql_workers});
     }
     if (!faults.empty())
       return tl::unexpected(ChangeRefusal{Invalid("{} fault{}", faults.size(), faults.size() == 1 ? "" : "s"),

@@ -1,6 +1,8 @@
 #include "query/preview.h"
 
 #include "base/text.h"
+#include "catalog/edit.h"
+#include "catalog/trial.h"
 #include "query/past_limit.h"
 #include "query/past_tables.h"
 #include "query/system_tables.h"
@@ -243,11 +245,27 @@ class Previewer {
       filter->sql = sql;
     }
     new_ = std::move(changed);
+    RETURN_IF_ERROR(Try());
     for (const SinkConfig& sink : old_->config.sinks)
       if (sink.kind == "table")
         sinks_.emplace_back(engine_.registry().sinks().at(sink.kind).target(sink.options), sink);
     if (sinks_.empty()) sinks_.emplace_back(old_->config.sinks.at(0).id, SinkConfig{});
     return OkStatus();
+  }
+
+  /// What was never bound is bound in a worker first.
+  Status Try() {
+    if (engine_.sql_workers() == nullptr || request_.set.empty()) return OkStatus();
+    Node root = engine_.catalog().root();
+    for (const auto& [name, sql] : request_.set) {
+      FilterEdit edit;
+      edit.pipeline = request_.pipeline, edit.filter = name, edit.value = ScalarNode(sql);
+      ASSIGN_OR_RETURN(root, EditFilter(root, edit));
+    }
+    Faults faults;
+    const Project next = ParseProject(root, engine_.project()->directory, engine_.registry(), faults);
+    if (TryProject(next, *engine_.sql_workers(), faults)) return OkStatus();
+    return Invalid("{}: {}", faults.back().path, faults.back().message);
   }
 
   Status FindRange() {

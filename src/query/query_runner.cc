@@ -9,6 +9,7 @@
 #include "query/past_tables.h"
 #include "query/query.h"
 #include "query/resolve.h"
+#include "query/tried_queries.h"
 #include "sql/filter_chain.h"
 #include "sql/query_rewriter.h"
 #include "sql/row_buffer.h"
@@ -39,6 +40,11 @@ struct Watched {
   const pid_t thread = ThreadNumber();    // which works on it from the beginning to the end
   bool is_slowed = false;                 // others go first
   std::stop_source ended;                 // asked to stop when it is cancelled or out of time
+
+  int64_t LeftUs() const {
+    auto left = std::chrono::duration_cast<std::chrono::microseconds>(deadline - SteadyClock::now());
+    return std::max<int64_t>(0, left.count());
+  }
 };
 
 }  // namespace
@@ -58,6 +64,7 @@ struct QueryRunner::State : std::enable_shared_from_this<QueryRunner::State> {
   Result<std::shared_ptr<PastTables>> Past(const PastRequest& request, const Watched& watched);
 
   Engine& engine;
+  TriedQueries tried;
   std::mutex mutex;
   std::condition_variable_any changed;    // for the watcher
   std::condition_variable place_changed;  // for TakePlace
@@ -165,9 +172,7 @@ Result<std::shared_ptr<PastTables>> QueryRunner::State::Past(const PastRequest& 
 Status QueryRunner::State::Wait(const QueryRequest& request, const std::vector<std::string>& tables,
                                 const Watched& watched, QueryFault* fault) {
   if (!request.wait) return OkStatus();
-  auto left =
-      std::chrono::duration_cast<std::chrono::microseconds>(watched.deadline - SteadyClock::now()).count();
-  Status status = engine.Wait(*request.wait, tables, std::max<int64_t>(0, left), request.stop);
+  Status status = engine.Wait(*request.wait, tables, watched.LeftUs(), request.stop);
   if (fault != nullptr) fault->reached = PositionReached(status);
   return status;
 }
@@ -324,6 +329,9 @@ Result<std::unique_ptr<RunningQuery>> QueryRunner::Start(const QueryRequest& req
     resolved.replacements[key] = scan->Sql();
     running->scans.push_back(std::move(scan));
   }
+  FAIL_IF_ERROR(
+      running->Ended(state_->tried.Try(engine, asked, {request.sql, references, resolved.replacements},
+                                       running->watched->LeftUs(), request.stop)));
   RewrittenQuery rewritten;
   for (const std::string& table : resolved.tables)
     running->positions[table] =

@@ -120,6 +120,7 @@ Status Sandbox::OpenEngine() {
   options.clock = &live_.clock();
   options.random = &live_.random();
   options.registry = &registry_;
+  options.sql_workers = live_.sql_workers();
   options.applies_files = options_.files.has_value();
   options.project = options_.files ? std::move(*options_.files) : *live;
   options.project.directory = live->directory;

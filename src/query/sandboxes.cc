@@ -192,7 +192,7 @@ Result<std::shared_ptr<Sandbox>> Sandboxes::Make(SandboxRequest& request, Sandbo
   if (request.files) {
     FAIL_IF_ERROR(CheckPrograms(*request.files, record));
     Faults warnings;
-    CheckProject(*request.files, live_.registry(), faults, warnings);
+    CheckProject(*request.files, live_.registry(), faults, warnings, {.workers = live_.sql_workers()});
     if (!faults.empty())
       return Fail(Invalid("{} fault{} in the files", faults.size(), faults.size() == 1 ? "" : "s"));
   }

@@ -55,13 +55,14 @@ class Planner {
   Planner(Database& database, const ChainInput& input, bool keep_deletes)
       : database_(database), input_(input), keep_deletes_(keep_deletes) {}
 
-  Result<ChainPlan> Plan(const std::vector<SqlFilter>& filters) {
+  Result<ChainPlan> Plan(const std::vector<SqlFilter>& filters, const std::function<void(size_t)>& step) {
     ASSIGN_OR_FAIL(connection_, database_.Connect());
     FAIL_IF_ERROR(MakeSource());
     FAIL_IF_ERROR(connection_->Run("CREATE TEMP VIEW _f0 AS " + plan_.source));
     std::vector<ColumnInfo> visible = plan_.source_columns;
     bool data_visible = plan_.source_data_visible, bound = true;
     for (size_t i = 0; i < filters.size(); ++i) {
+      if (step) step(i);
       CheckedSql checked;
       std::optional<JsonNode> tree = Check(filters[i].sql, static_cast<int>(i), &checked);
       plan_.description.flags.push_back(checked.flags);
@@ -253,8 +254,9 @@ std::string ChainPlan::Fused(const std::vector<uint64_t>& tally_ids,
 }
 
 Result<ChainPlan> MakeChainPlan(Database& database, const ChainInput& input,
-                                const std::vector<SqlFilter>& filters, bool keep_deletes) {
-  return Planner(database, input, keep_deletes).Plan(filters);
+                                const std::vector<SqlFilter>& filters, bool keep_deletes,
+                                const std::function<void(size_t)>& step) {
+  return Planner(database, input, keep_deletes).Plan(filters, step);
 }
 
 }  // namespace millstream

@@ -29,7 +29,9 @@ struct ChainPlan {
 };
 
 /// Faults are in the description; an error means that no plan could be made at all (e.g. out of memory).
+/// `step` is called with each filter's index before it is looked at.
 Result<ChainPlan> MakeChainPlan(Database& database, const ChainInput& input,
-                                const std::vector<SqlFilter>& filters, bool keep_deletes);
+                                const std::vector<SqlFilter>& filters, bool keep_deletes,
+                                const std::function<void(size_t)>& step = {});
 
 }  // namespace millstream

@@ -9,8 +9,9 @@
 namespace millstream {
 
 ChainDescription DescribeChain(Database& database, const ChainInput& input,
-                               const std::vector<SqlFilter>& filters) {
-  Result<ChainPlan> plan = MakeChainPlan(database, input, filters, false);
+                               const std::vector<SqlFilter>& filters,
+                               const std::function<void(size_t)>& step) {
+  Result<ChainPlan> plan = MakeChainPlan(database, input, filters, false, step);
   if (plan) return std::move(plan->description);
   ChainDescription description;
   description.faults.push_back({-1, {"Error", plan.error().message(), -1, "", false}, ""});

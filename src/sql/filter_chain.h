@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -66,9 +67,10 @@ struct ChainDescription {
 };
 
 /// Parses, checks and binds each filter over the one before. Never runs it. An empty list describes the input
-/// itself.
+/// itself. `step` is called with each filter's index before it is looked at.
 ChainDescription DescribeChain(Database& database, const ChainInput& input,
-                               const std::vector<SqlFilter>& filters);
+                               const std::vector<SqlFilter>& filters,
+                               const std::function<void(size_t)>& step = {});
 
 class FilterChain {
  public:

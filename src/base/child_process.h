@@ -1,6 +1,6 @@
 // ChildProcess: a program that answers each line on its standard input with one line on its standard output.
 //
-// Place: floor 4, filters/ only.
+// Place: floor 0. Filters of the kind `exec` run in one, and SQL is tried in one (sql/sql_workers.h).
 // Operation. The program leads a process group of its own, so that what it starts ends with it. Its stderr is
 // ours. Lines are written and replies read in one poll loop, so that neither side waits for the other's pipe.
 // Threads: one. Ownership: the destructor kills the group and reaps the program.

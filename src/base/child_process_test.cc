@@ -1,4 +1,4 @@
-#include "filters/child_process.h"
+#include "base/child_process.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>
