@@ -86,7 +86,7 @@ def test_constants_that_cannot_be_computed_are_refused_as_query_and_as_filter(se
 
 def test_what_crashes_duckdb_crashes_the_worker_alone():
     # As a user's query json_structure is refused by name; here DuckDB meets it.
-    assert try_alone(query(f"SELECT json_structure({DEEP})")) == ["died 0 DuckDB crashes over it (SIGSEGV)"]
+    assert try_alone(query(f"SELECT json_structure({DEEP})")) == ["died 0  DuckDB crashes over it (SIGSEGV)"]
 
 
 def test_a_worker_goes_on_after_what_is_wrong_with_sql():

@@ -92,6 +92,7 @@ void DeliveryLoop::Forget() {
 DeliveryLoop::Next DeliveryLoop::Retry(const Status& status) {
   if (status.code() == Code::kCancelled) return {Next::kEnd};
   if (!IsRetried(status.code())) return End(status);
+  if (context_.runner.database != nullptr) context_.runner.database->NoteWant(status);
   int64_t wait_us = backoff_.NextUs(*context_.random);
   return ShowRetry(status, backoff_.failures(), wait_us);
 }

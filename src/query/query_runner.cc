@@ -35,6 +35,7 @@ struct Watched {
   Connection* connection = nullptr;
   SteadyClock::time_point deadline;
   std::atomic<bool> cancelled{false};
+  std::atomic<bool> gives_way{false};     // a writer had no memory beside it
   bool has_place = false;                 // one of `query.concurrent`, ...
   SteadyClock::time_point working_since;  // ... since when
   const pid_t thread = ThreadNumber();    // which works on it from the beginning to the end
@@ -54,6 +55,8 @@ struct QueryRunner::State : std::enable_shared_from_this<QueryRunner::State> {
 
   void Leave(const std::shared_ptr<Watched>& watched, std::unique_ptr<Connection> connection);
   void Watch(std::stop_token stop);
+  /// A writer has no memory: the query that works for longest ends.
+  void GiveBackMemory();
   /// Takes a connection, and has deadline and cancellation watched.
   Result<std::unique_ptr<RunningQuery::State>> Begin(int64_t timeout_us, const std::stop_token& stop);
   Status Wait(const QueryRequest& request, const std::vector<std::string>& tables, const Watched& watched,
@@ -117,7 +120,7 @@ void QueryRunner::State::Watch(std::stop_token stop) {
     }
     if (last_past) wake = last_past_until;
     for (const auto& query : running) {
-      if (query->cancelled || query->deadline <= now) {
+      if (query->cancelled || query->gives_way || query->deadline <= now) {
         if (query->connection != nullptr) query->connection->Interrupt();
         query->ended.request_stop();
         wake = std::min(wake, now + kInterruptEvery);
@@ -138,6 +141,20 @@ void QueryRunner::State::Watch(std::stop_token stop) {
     else
       changed.wait_until(lock, stop, wake, woken);
   }
+}
+
+void QueryRunner::State::GiveBackMemory() {
+  {
+    std::lock_guard lock(mutex);
+    std::shared_ptr<Watched> longest;
+    for (const auto& query : running)
+      if (query->has_place && !query->gives_way &&
+          (!longest || query->working_since < longest->working_since))
+        longest = query;
+    if (!longest) return;
+    longest->gives_way = true;
+  }
+  changed.notify_all();
 }
 
 Result<std::shared_ptr<PastTables>> QueryRunner::State::Past(const PastRequest& request,
@@ -191,6 +208,10 @@ struct RunningQuery::State {
   }
   Status Ended(Status status) const {
     if (watched->cancelled) return Cancelled("the query was cancelled");
+    if (watched->gives_way)
+      return Exhausted(
+          "the query was ended: tables could not be written beside it; the memory limit (server.memory) is "
+          "one for all queries and tables");
     if (SteadyClock::now() >= watched->deadline) return Deadline("the query took longer than its deadline");
     if (status.code() == Code::kExhausted && has_place())
       return Exhausted("{}; the memory limit (server.memory) is one for all queries and tables",
@@ -271,8 +292,10 @@ Result<std::optional<Chunk>> RunningQuery::Next() {
 
 // ---- QueryRunner
 
-QueryRunner::QueryRunner(Engine& engine) : state_(std::make_shared<State>(engine)) {}
-QueryRunner::~QueryRunner() = default;
+QueryRunner::QueryRunner(Engine& engine) : state_(std::make_shared<State>(engine)) {
+  engine.database().OnWant([state = state_] { state->GiveBackMemory(); });
+}
+QueryRunner::~QueryRunner() { state_->engine.database().OnWant(nullptr); }
 
 Status RunningQuery::State::GoBack(const Resolved& resolved, bool as_now) {
   PastRequest request{*resolved.as_of, as_now, resolved.tables, ""};

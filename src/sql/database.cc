@@ -16,6 +16,7 @@ namespace {
 
 constexpr const char* kOpeningMark = ".opening";
 constexpr const char* kDamagedMark = ".damaged";
+constexpr const char* kOutOfMemory = "Out of Memory Error";  // as StatusOf begins its message
 
 // Settings before the configuration is locked, in this order: external access goes off last but one.
 std::vector<std::string> OpeningSettings(const DatabaseOptions& options) {
@@ -150,6 +151,18 @@ void Database::NoteDamage(const Status& status) const {
   if (status.code() != Code::kCorrupt || path_.empty()) return;
   PosixFileSystem fs;
   (void)fs.Open(path_ + kDamagedMark, OpenMode::kCreate);  // without it the damage is found again
+}
+
+void Database::NoteWant(const Status& status) {
+  // A disk that is full is kExhausted too.
+  if (status.code() != Code::kExhausted || status.message().find(kOutOfMemory) == std::string::npos) return;
+  std::lock_guard lock(want_mutex_);
+  if (give_back_) give_back_();
+}
+
+void Database::OnWant(std::function<void()> give_back) {
+  std::lock_guard lock(want_mutex_);
+  give_back_ = std::move(give_back);
 }
 
 Status Database::Checkpoint(Connection& connection) {

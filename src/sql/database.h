@@ -13,6 +13,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -189,6 +190,11 @@ class Database {
   /// After a failure that says so (kCorrupt): leaves a mark beside the file, so that the next Open refuses it
   /// (kCorrupt) and whoever owns it sets it aside. Thread-safe; other failures are ignored.
   void NoteDamage(const Status& status) const;
+  /// After a failure of whoever must write (kExhausted by DuckDB's own memory limit): whoever can give memory
+  /// back is asked to. Thread-safe; other failures are ignored.
+  void NoteWant(const Status& status);
+  /// Called by NoteWant, from its thread; null: nobody. Returns once no call of the one before is under way.
+  void OnWant(std::function<void()> give_back);
   /// Whether Open found an unfinished checkpoint and undid it.
   bool restored() const { return restored_; }
   uint64_t memory_bytes() const { return memory_bytes_; }
@@ -207,6 +213,8 @@ class Database {
   bool restored_ = false;
   std::string path_;
   uint64_t memory_bytes_ = 0;
+  std::mutex want_mutex_;
+  std::function<void()> give_back_;
   std::unique_ptr<State> state_;
 };
 

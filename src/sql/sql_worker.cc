@@ -109,7 +109,7 @@ class Watch {
 
   void Begin(const std::string& where) {
     std::string& words = words_[++begun_ % words_.size()];  // whoever dies now may read the other one
-    words = fmt::format("{}{} {}", kDied, where.size(), where);
+    words = fmt::format("{}{} {} ", kDied, where.size(), where);
     cpu_begun_us_ = CpuUs();
     last_words = &words;
     is_at_work_ = true;
@@ -195,8 +195,8 @@ std::optional<WorkerDeath> ReadDeath(const std::string& reply) {
   char* after = nullptr;
   const size_t size = std::strtoull(reply.c_str() + kDied.size(), &after, 10);
   const size_t begin = static_cast<size_t>(after - reply.c_str()) + 1;
-  if (begin + size > reply.size()) return WorkerDeath{"", "DuckDB crashes over it"};
-  return WorkerDeath{reply.substr(begin, size), reply.substr(begin + size)};
+  if (begin + size + 1 > reply.size()) return WorkerDeath{"", "DuckDB crashes over it"};
+  return WorkerDeath{reply.substr(begin, size), reply.substr(begin + size + 1)};
 }
 
 int RunSqlWorker(const std::function<void()>& prepare,

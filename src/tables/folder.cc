@@ -159,6 +159,7 @@ Status Folder::Fold(Table& table, bool everything) {
   if (!status.ok()) {
     (void)connection_->Run("ROLLBACK");
     state_.NoteFailure(status);
+    state_.database.NoteWant(status);
   }
   (void)connection_->Run(kFoldCleanSql);
   {
