@@ -3,9 +3,11 @@
 PostgreSQL does not run as root; then its user is Debian's `postgres`.
 """
 
+import contextlib
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import tempfile
 import threading
@@ -56,10 +58,10 @@ class PostgresServer:
 
 class Proxy:
     """Stands between a client and a server. `lose_commits`: so many times the reply to a COMMIT is lost, the server's work not;
-    `hang`: nothing is passed on any more."""
+    `hang`: nothing is passed on any more; `drip`: a few bytes at a time."""
 
     def __init__(self, port):
-        self.target, self.lose_commits, self.lost, self.hang = port, 0, 0, False
+        self.target, self.lose_commits, self.lost, self.hang, self.drip = port, 0, 0, False, False
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.sockets = []
@@ -71,6 +73,15 @@ class Proxy:
     def __exit__(self, *_):
         for each in [self.listener, *self.sockets]:
             each.close()
+
+    def reset(self):
+        """Every connection ends at once, in the midst of whatever is under way (RST)."""
+        sockets, self.sockets = self.sockets, []
+        for each in sockets:
+            with contextlib.suppress(OSError):
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                each.shutdown(socket.SHUT_RD)  # wakes the thread that waits for it
+                each.close()
 
     def _accept(self):
         while True:
@@ -98,6 +109,10 @@ class Proxy:
                 elif not from_client and pair["commits"]:
                     self.lost += 1  # the server has answered; the client never hears of it
                     break
+                while data and self.drip:
+                    sink.sendall(data[:7])
+                    data = data[7:]
+                    threading.Event().wait(0.001)
                 sink.sendall(data)
         except OSError:
             pass

@@ -11,6 +11,7 @@ import pytest
 
 from harness import eventually
 from postgres_server import BINARIES, PostgresServer, Proxy
+from sizes import SEED, size
 
 pytestmark = pytest.mark.skipif(BINARIES is None, reason="no PostgreSQL in /usr/lib/postgresql")
 
@@ -150,6 +151,62 @@ class Producer(threading.Thread):
             self.number += len(batch)
 
 
+def check_tables(server, postgres):
+    """Both tables against the log."""
+    log = server.query("SELECT id, customer, _partition AS p, _offset AS o FROM _streams.orders")
+    assert len(log) > 1000
+    eventually(lambda: count(postgres) >= len(log), 60)
+    eventually(lambda: ready(server) == 200)
+    assert collections.Counter(row[0] for row in postgres.query("SELECT id FROM orders")) == collections.Counter(row["id"] for row in log)
+    newest = {}
+    for row in sorted(log, key=lambda row: (row["p"], row["o"])):
+        newest[row["customer"]] = row["id"]  # a customer's events lie in one partition
+    eventually(lambda: dict(postgres.query("SELECT customer, id FROM customers")) == newest)
+
+
+def restart(postgres):
+    postgres.stop("immediate")
+    postgres.start()
+
+
+def for_a_while(proxy, what, rng):
+    setattr(proxy, what, True)
+    time.sleep(rng.uniform(0, 0.3))
+    setattr(proxy, what, False)
+
+
+def lose_a_reply(proxy):
+    proxy.lose_commits = 1
+    eventually(lambda: proxy.lose_commits == 0)
+
+
+def test_a_bad_line_to_the_database_loses_and_doubles_nothing(shop, postgres):
+    rng = random.Random(SEED)
+    print(f"MILLSTREAM_FAULT_SEED={SEED}")
+    with Proxy(postgres.port) as proxy, shop.server(extra_environment={"SHOP_DB": postgres.url(proxy.port)}) as server:
+        kinds = {
+            "hangs": lambda: for_a_while(proxy, "hang", rng),
+            "drips": lambda: for_a_while(proxy, "drip", rng),
+            "resets": proxy.reset,
+            "loses a reply to a commit": lambda: lose_a_reply(proxy),
+            "restarts": lambda: restart(postgres),
+        }
+        producers = [Producer(server, name) for name in ("a", "b")]
+        for producer in producers:
+            producer.start()
+        before = eventually(lambda: count(postgres))
+        for _ in range(size("postgres_faults")):
+            for kind in kinds.values():
+                eventually(lambda: ready(server) == 200, 60)  # each meets sinks at work
+                time.sleep(rng.uniform(0, 0.1))
+                kind()
+        for producer in producers:
+            producer.ends.set()
+            producer.join()
+        assert proxy.lost >= size("postgres_faults") and count(postgres) > before
+        check_tables(server, postgres)
+
+
 def test_kills_on_both_sides_lose_and_double_nothing(shop, postgres):
     random.seed(20261126)
     with Proxy(postgres.port) as proxy:
@@ -174,12 +231,4 @@ def test_kills_on_both_sides_lose_and_double_nothing(shop, postgres):
                 producer.ends.set()
                 producer.join()
         with shop.server(extra_environment={"SHOP_DB": postgres.url()}) as server:
-            log = server.query("SELECT id, customer, _partition AS p, _offset AS o FROM _streams.orders")
-            assert len(log) > 1000
-            eventually(lambda: count(postgres) >= len(log), 60)
-            eventually(lambda: ready(server) == 200)
-            assert collections.Counter(row[0] for row in postgres.query("SELECT id FROM orders")) == collections.Counter(row["id"] for row in log)
-            newest = {}
-            for row in sorted(log, key=lambda row: (row["p"], row["o"])):
-                newest[row["customer"]] = row["id"]  # a customer's events lie in one partition
-            eventually(lambda: dict(postgres.query("SELECT customer, id FROM customers")) == newest)
+            check_tables(server, postgres)

@@ -293,9 +293,11 @@ Result<std::optional<Chunk>> RunningQuery::Next() {
 // ---- QueryRunner
 
 QueryRunner::QueryRunner(Engine& engine) : state_(std::make_shared<State>(engine)) {
-  engine.database().OnWant([state = state_] { state->GiveBackMemory(); });
+  engine.database().OnWant([mine = std::weak_ptr(state_)] {
+    if (auto state = mine.lock()) state->GiveBackMemory();
+  });
 }
-QueryRunner::~QueryRunner() { state_->engine.database().OnWant(nullptr); }
+QueryRunner::~QueryRunner() = default;
 
 Status RunningQuery::State::GoBack(const Resolved& resolved, bool as_now) {
   PastRequest request{*resolved.as_of, as_now, resolved.tables, ""};

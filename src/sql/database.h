@@ -193,7 +193,7 @@ class Database {
   /// After a failure of whoever must write (kExhausted by DuckDB's own memory limit): whoever can give memory
   /// back is asked to. Thread-safe; other failures are ignored.
   void NoteWant(const Status& status);
-  /// Called by NoteWant, from its thread; null: nobody. Returns once no call of the one before is under way.
+  /// Called by NoteWant, from its thread.
   void OnWant(std::function<void()> give_back);
   /// Whether Open found an unfinished checkpoint and undid it.
   bool restored() const { return restored_; }
