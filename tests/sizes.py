@@ -22,7 +22,7 @@ SIZES = {  # suite: (CI, soak)
     "abuse_seconds": (6, 3_600),
     "documents": (8_000, 5_000_000),  # read by us and by DuckDB (reader_differential_test.py)
     "memory_mib": (250, 25 * 1024),   # of events into a server with little memory (fault_memory_test.py)
-    "postgres_faults": (20, 1_500),   # of each kind between us and PostgreSQL (postgres_test.py)
+    "postgres_faults": (10, 1_500),   # of each kind between us and PostgreSQL (postgres_test.py)
     "attack_seconds": (8, 28_800),    # queries without end beside a pipeline (sql_attack_test.py)
 }
 
