@@ -97,8 +97,8 @@ std::string ShortNumber(double value, bool keep_zero) {
   return text;
 }
 
-// Length of the valid UTF-8 character at the start of `text` (RFC 3629: no surrogates, no overlong forms), or
-// 0.
+}  // namespace
+
 size_t Utf8Length(std::string_view text) {
   auto byte = [&](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
   auto continues = [&](size_t from, size_t to) {
@@ -120,8 +120,6 @@ size_t Utf8Length(std::string_view text) {
   }
   return 0;
 }
-
-}  // namespace
 
 Result<int64_t> ParseDurationUs(std::string_view text) {
   struct Unit {

@@ -55,6 +55,9 @@ struct LineCount {
 /// Of NDJSON.
 LineCount CountLines(std::string_view text);
 std::string Hex(std::string_view bytes);
+/// Bytes of the UTF-8 character at the start of `text`, which is not empty (RFC 3629: no surrogates, no
+/// overlong forms); 0 if there is none.
+size_t Utf8Length(std::string_view text);
 /// Appends `text` as a JSON string with its quotes. Each byte that is not part of valid UTF-8 becomes U+FFFD.
 void AppendJsonString(std::string& out, std::string_view text);
 /// The same as a list: ["a","b"].

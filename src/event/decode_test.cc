@@ -141,6 +141,8 @@ TEST(DecodeTest, FloatsAndBooleans) {
   EXPECT_EQ(Decode("double", "-1.7976931348623157e308"), "-1.7976931348623157e+308");
   EXPECT_EQ(Decode("double", "1e309"), "refused");
   EXPECT_EQ(Decode("double", "1e-400"), "0");
+  EXPECT_EQ(Decode("double", "1" + std::string(400, '0') + "e-1"), "refused");
+  EXPECT_EQ(Decode("double", "-0.0" + std::string(400, '0') + "1e1"), "-0");
   EXPECT_EQ(Decode("double", "0.0" + std::string(400, '0') + "1"), "0");
   EXPECT_EQ(Decode("double", "12345678901234567890"), "1.2345678901234567e+19");
   EXPECT_EQ(Decode("double", "\"NaN\""), "nan");

@@ -102,12 +102,12 @@ bool ParseFloating(std::string_view text, T& out) {
   if (error == std::errc()) return true;
   // Out of range: too small is zero, too large is refused.
   if (error != std::errc::result_out_of_range) return false;
-  size_t point = text.find_first_of("eE");
+  size_t end_of_digits = std::min(text.find_first_of("eE"), text.size());
   int64_t exponent = 0;
-  if (point != text.npos && !ReadExponent(text, point + 1, exponent)) return false;
-  size_t digits = text.find_first_not_of("-0.");
-  bool below_one = digits == text.npos || text.find('.') < digits;
-  if (!(exponent < 0 || (exponent == 0 && below_one))) return false;
+  if (end_of_digits < text.size() && !ReadExponent(text, end_of_digits + 1, exponent)) return false;
+  // What is out of range is so far from one that the place of its first digit that is not zero tells.
+  auto point = static_cast<int64_t>(std::min(text.find('.'), end_of_digits));
+  if (point - static_cast<int64_t>(text.find_first_of("123456789")) + exponent > 0) return false;
   out = text[0] == '-' ? T(-0.0) : T(0);
   return true;
 }

@@ -1,5 +1,6 @@
 #include "log/format.h"
 
+#include <algorithm>
 #include <bit>
 #include <charconv>
 #include <cstring>
@@ -236,7 +237,9 @@ Result<SegmentFooter> DecodeTrailer(std::string_view trailer, uint64_t file_byte
   footer.index_count = Get<uint32_t>(at + 72);
   footer.receipt_count = Get<uint32_t>(at + 76);
   footer.last_epoch = Get<uint32_t>(at + 80);
-  if (footer.body_position + footer.index_count * kIndexEntryBytes + kTrailerBytes > file_bytes) {
+  const uint64_t before = file_bytes - std::min<uint64_t>(file_bytes, kTrailerBytes);
+  if (footer.body_position > before ||
+      footer.index_count * kIndexEntryBytes > before - footer.body_position) {
     return Fail(Corrupt("the footer's body lies outside the file"));
   }
   return footer;

@@ -65,6 +65,10 @@ Result<SegmentPtr> OpenSealed(LogContext& context, const std::string& path, uint
   segment->sealed = true;
   ASSIGN_OR_FAIL(segment->file_bytes, file->Size());
   ASSIGN_OR_FAIL(segment->footer, ReadFooter(*file, path, context.uuid, whole));
+  if (segment->footer.end_offset < first_offset)
+    return Fail(
+        DamagedAt(path, segment->file_bytes - kTrailerBytes,
+                  Corrupt("the footer ends at offset {}, before the segment", segment->footer.end_offset)));
   segment->footer.index.clear();
   segment->footer.receipts.clear();
   // Idempotency keys of the window lie in the footers.
@@ -228,6 +232,8 @@ Result<RecoveredPartition> RecoverPartition(LogContext& context, const std::stri
     ASSIGN_OR_FAIL(scan, ScanTail(*tail, path, context.uuid, context.options, old.gaps, false));
     if (!scan->damage.ok() && (scan->damage_was_synced || old.clean) && !IsPlanted(Planted::truncate_mid))
       return Fail(scan->damage);
+    if (scan->header.first_offset != first)
+      return Fail(DamagedAt(path, 0, Corrupt("the segment begins at offset {}", scan->header.first_offset)));
     next = scan->tally.footer().end_offset;
     recovered.max_us = scan->tally.footer().max_us;
   }

@@ -147,6 +147,38 @@ TEST_F(RecoveryTest, AFooterOfWhichOnlyTheTrailerReachedTheDiskIsCut) {
   EXPECT_TRUE(Log::Verify(fs_, "/data", "orders").value().empty());
 }
 
+// Sound by their CRCs, and not of this place: what a file under another's name holds.
+TEST_F(RecoveryTest, AFooterThatCannotBeOfItsSegmentIsCorruption) {
+  ASSERT_TRUE(Open().ok());
+  Append(0, 3);
+  ASSERT_TRUE(log_->SealAll().ok());
+  ASSERT_TRUE(log_->Close().ok());
+  log_ = nullptr;
+  const std::string folder = "/data/orders/0/";
+  ASSERT_TRUE(fs_.Rename(folder + SegmentName(0), folder + SegmentName(7)).ok());
+  ASSERT_TRUE(fs_.Remove(folder + SegmentName(3)).ok());
+  ASSERT_TRUE(fs_.Remove(folder + "state").ok());
+  const PartitionState state{.epochs = {{.epoch = 1}}, .gaps = {{0, 7}}};
+  Uuid log = DecodeIdentity(ReadFile(fs_, "/data/log.id").value())->log;
+  ASSERT_TRUE(WriteFileDurably(fs_, folder + "state", EncodeState(state, log)).ok());
+  EXPECT_EQ(Open().code(), Code::kCorrupt);
+}
+
+TEST(SegmentTest, AFooterWhoseBodyLiesBeyondTheFileIsCorruption) {
+  const Uuid log{};
+  for (uint64_t body : {uint64_t{200}, UINT64_MAX, UINT64_MAX - kTrailerBytes}) {
+    SegmentFooter footer;
+    footer.body_position = body;
+    const std::string bytes = EncodeFooter(footer, log);
+    auto decoded = DecodeTrailer(bytes, 100 + kTrailerBytes, log);
+    ASSERT_FALSE(decoded.has_value()) << body;
+    EXPECT_EQ(decoded.error().code(), Code::kCorrupt);
+  }
+  SegmentFooter sound;
+  sound.body_position = 100;
+  EXPECT_TRUE(DecodeTrailer(EncodeFooter(sound, log), 100 + kTrailerBytes, log).has_value());
+}
+
 class DamageTest : public RecoveryTest {
  public:
   // Three sealed segments, one of them merged, and a tail; closed cleanly.

@@ -128,9 +128,15 @@ TEST(Yaml, ATrapEach) {
       {"a: \"x\\q\"\n",
        "m.yaml:1:8: a backslash in double quotes: unknown escape character: q; use single quotes, in which a "
        "backslash is a backslash\n"},
+      {"a: 1\n\u00e9: \xd6\n", "m.yaml:2:4: not UTF-8; save the text as UTF-8\n"},
       {"a: !int 5\n", "m.yaml:1:4: YAML tags have no meaning here; leave out the tag\n"},
   };
   for (const Case& test : kCases) EXPECT_EQ(FaultsOf(test.text), test.expected) << test.text;
+}
+
+TEST(Yaml, TakesNoOtherEncoding) {
+  using namespace std::string_view_literals;
+  EXPECT_EQ(FaultsOf("a\0:\0 \0001\0\n\0"sv), "m.yaml:1:2: not UTF-8; save the text as UTF-8\n");
 }
 
 TEST(Yaml, ATrapDoesNotHideTheNext) {

@@ -365,6 +365,14 @@ Node ParseYaml(std::string_view text, const std::string& file, Faults& faults) {
     if (line.ends_with('\r')) line.remove_suffix(1);
   TreeBuilder builder(std::move(lines), file, faults);
   std::istringstream in{std::string(text)};
+  for (size_t at = 0, length = 0; at < text.size(); at += length) {
+    length = text[at] == '\0' ? 0 : Utf8Length(text.substr(at));  // NUL: UTF-16 or 32, which yaml-cpp takes
+    if (length > 0) continue;
+    std::string_view before = text.substr(0, at);
+    builder.AddFault(static_cast<int>(std::count(before.begin(), before.end(), '\n')),
+                     static_cast<int>(at - (before.rfind('\n') + 1)), "not UTF-8", "save the text as UTF-8");
+    return {};
+  }
   try {
     YAML::Parser parser(in);
     parser.HandleNextDocument(builder);
