@@ -90,7 +90,7 @@ bench: setup-check ## benchmarks, about half an hour; QUICK=1 three rates; bench
 
 fuzz: setup-check ## each fuzz target for FOR seconds (60)
 	$(call build,build-fuzz,-DMILLSTREAM_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++-16 -DCMAKE_C_COMPILER=clang-16,fuzz)
-	@tools/fuzz.sh build-fuzz $(or $(FOR),60)
+	@tools/fuzz.sh build-fuzz $(or $(FOR),60) $(JOBS)
 
 docs: build      ## write the reference pages of docs/ from the binary's own Specs
 	@$(PYTHON) tools/docs.py --binary $(BUILD)/millstream

@@ -1,10 +1,10 @@
 // Every parser of text.h over any bytes: it answers or refuses, and what it accepted is read back as it was
 // written.
+#include "base/fuzz_target.h"
 #include "base/text.h"
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+FUZZ_TARGET(base_text_fuzz, text) {
   using namespace millstream;
-  std::string_view text(reinterpret_cast<const char*>(data), size);
   if (auto time = ParseTimeUs(text)) {
     auto again = ParseTimeUs(FormatTime(*time));
     // A zone may carry a time past the years that have four digits; it is then written as the last of them.
@@ -18,9 +18,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::string json;
   AppendJsonString(json, text);
   CHECK(json.size() >= 2);
-  CHECK(Hex(text).size() == 2 * size);
+  CHECK(Hex(text).size() == 2 * text.size());
   size_t joined = 0;
   for (auto part : Split(text, ',')) joined += part.size() + 1;
-  CHECK(joined == size + 1);
-  return 0;
+  CHECK(joined == text.size() + 1);
 }
