@@ -161,7 +161,10 @@ Status Engine::Stop(bool discard) {
 }
 
 Status Engine::Announce(const std::string& url) {
-  state_->url = url;
+  {
+    std::unique_lock lock(state_->mutex);
+    state_->url = url;
+  }
   return state_->folder->Describe(data_uuid(), url);
 }
 
@@ -383,7 +386,10 @@ std::vector<Position> Engine::TablePositions(const std::string& table) const {
 EngineStatus Engine::TakeStatus() const {
   State& s = *state_;
   EngineStatus status = s.Count();
-  status.url = s.url;
+  {
+    std::shared_lock lock(s.mutex);
+    status.url = s.url;
+  }
   status.up_us = (s.options.clock->MonotonicNs() - s.opened_ns) / 1000;
   status.rss_bytes = ResidentBytes();
   if (auto space = s.options.fs->Space(s.options.data_directory)) status.free_bytes = space->free_bytes;

@@ -224,10 +224,10 @@ struct Engine::State {
   Watchdog watchdog;
   Progress deliveries;
   std::vector<std::string> notices;
-  std::string url;
 
   std::mutex change_mutex;  // held through a change, before `mutex`
   mutable std::shared_mutex mutex;
+  std::string url;
   std::shared_ptr<const Project> project;
   std::map<std::string, std::shared_ptr<StreamIngest>> ingests;
   std::map<std::string, std::shared_ptr<PipelineRuntime>> pipelines;
@@ -254,7 +254,7 @@ struct Engine::State {
   mutable std::mutex past_mutex;
   std::vector<std::weak_ptr<Engine::PastPlace>> past_places;  // under past_mutex
 
-  bool pipelines_started = false, sources_started = false, commands_started = false;
+  std::atomic<bool> pipelines_started{false}, sources_started{false}, commands_started{false};
   bool stopped = false;
   std::atomic<bool> stopping{false};
   std::atomic<int64_t> sampled_ns{0};  // when the sampler last came round; 0: it does not run
