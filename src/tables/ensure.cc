@@ -135,13 +135,13 @@ Status InTransaction(Connection& connection, const std::vector<std::string>& sta
 
 }  // namespace
 
-LayoutLock::LayoutLock(TableStore::State& state, Table& table) : table_(table) {
-  ++table_.waiting;
-  while (!table_.layout.try_lock()) {
-    state.folder->MakeRoom(table_);
+LayoutLock::LayoutLock(TableStore::State& state, Table& table) : table_(table.shared_from_this()) {
+  ++table.waiting;
+  while (!table.layout.try_lock()) {
+    state.folder->MakeRoom(table);
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
-  --table_.waiting;
+  --table.waiting;
 }
 
 Status TableStore::KeepDeletes(const std::string& table) {

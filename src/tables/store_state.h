@@ -153,12 +153,12 @@ struct TableStore::State {
 class LayoutLock {
  public:
   LayoutLock(TableStore::State& state, Table& table);
-  ~LayoutLock() { table_.layout.unlock(); }
+  ~LayoutLock() { table_->layout.unlock(); }
   LayoutLock(const LayoutLock&) = delete;
   LayoutLock& operator=(const LayoutLock&) = delete;
 
  private:
-  Table& table_;
+  const std::shared_ptr<Table> table_;  // whoever holds the lock may have retired it
 };
 
 }  // namespace millstream
