@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/random.h"
+#include "sql/row_buffer.h"
 #include "tables/registry.h"
 #include "tables/table_store.h"
 
@@ -49,7 +50,10 @@ class TestStore {
   Connection& connection() { return *connection_; }
   const std::string& folder() const { return folder_; }
   /// Rows of a query as lines "a|b|c", sorted.
-  std::vector<std::string> Lines(const std::string& sql) { return Lines(*connection_, sql); }
+  std::vector<std::string> Lines(const std::string& sql) {
+    ScanHold hold(*database_, *connection_);  // as every query has
+    return Lines(*connection_, sql);
+  }
   static std::vector<std::string> Lines(Connection& connection, const std::string& sql);
   std::string One(const std::string& sql) { return One(*connection_, sql); }
   static std::string One(Connection& connection, const std::string& sql);
