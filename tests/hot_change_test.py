@@ -15,10 +15,10 @@ EVENTS_PER_SECOND = 50_000 if IS_SOAK else 20_000
 
 
 def test_changes_under_load_and_kills(tmp_path):
-    kills = 20 if IS_SOAK else 4
+    kills = 20 if IS_SOAK else max(1, CHANGES // 15)
     outcome = hot_change.run(harness.BINARY, tmp_path, CHANGES, EVENTS_PER_SECOND, kills, seed=7, block_every=15)
     assert outcome.kills == kills
-    assert outcome.changes > CHANGES * 2 // 5 and outcome.invalid > 0
+    assert outcome.changes > CHANGES * 2 // 5 and (outcome.invalid > 0 or CHANGES < 30)
     assert outcome.events > 20_000
     assert (outcome.lost, outcome.doubled, outcome.wrong) == (0, 0, 0), outcome
     # Standard output keeps its offset once a second: what a kill takes of that may come again by the next version, so only a run without kills
