@@ -3,12 +3,14 @@
 
 GoogleTest programs run through ctest, one ctest test a room; their cases are counted from the XML that they write. A program that
 fails without a failed case (a crash, a time-out, a sanitizer's report at exit) counts as one failed case. The Python tests named
-after --python run too, on the binary of that build; --slowness stretches their time-outs for builds that are slower.
+after --python run too, on the binary of that build; --slowness stretches their time-outs for builds that are slower. A race that
+ThreadSanitizer reports, in whichever process of a test, counts as one failed case however often it was seen.
 """
 
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -46,7 +48,7 @@ def cases_of(path):
         return None
 
 
-def sanitizer_environment():
+def sanitizer_environment(build):
     suppressions = ROOT / "tools" / "sanitizers"
     return {
         "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1",
@@ -54,8 +56,8 @@ def sanitizer_environment():
         "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
         # Of DuckDB's locks and unlocks only those are seen that are inline functions which the linker took from our objects, so
         # that locks seem to be held for ever or never to have been taken.
-        "TSAN_OPTIONS": f"suppressions={suppressions}/thread.txt:second_deadlock_stack=1:halt_on_error=1:report_mutex_bugs=0:"
-                        "detect_deadlocks=0",
+        "TSAN_OPTIONS": f"suppressions={suppressions}/thread.txt:report_mutex_bugs=0:detect_deadlocks=0:"
+                        f"log_path={build}/results/race",
     }
 
 
@@ -70,7 +72,7 @@ def run_gtest(build, jobs, rooms, totals):
     results = build / "results"
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir()
-    environment = {**sanitizer_environment(), **os.environ, "GTEST_OUTPUT": f"xml:{results}/"}
+    environment = {**sanitizer_environment(build), **os.environ, "GTEST_OUTPUT": f"xml:{results}/"}
     ctest = ["ctest", "--test-dir", str(build)]
     if rooms:
         ctest += ["--tests-regex", f"^({'|'.join(rooms)})$"]
@@ -91,7 +93,7 @@ def run_gtest(build, jobs, rooms, totals):
 
 def run_pytest(build, jobs, paths, slowness, totals):
     junit = build / "results" / "pytest.junit"
-    environment = {**sanitizer_environment(), **os.environ, "MILLSTREAM_BINARY": str(build / "millstream"),
+    environment = {**sanitizer_environment(build), **os.environ, "MILLSTREAM_BINARY": str(build / "millstream"),
                    "MILLSTREAM_SLOWNESS": str(slowness)}
     workers = jobs + 1 if slowness == 1 else jobs  # a fifth of their time is waiting
     code = subprocess.run(
@@ -105,6 +107,17 @@ def run_pytest(build, jobs, paths, slowness, totals):
         totals.add_case("python", case)
     if code != 0 and len(totals.failures) == failures_before:
         totals.failures.append(f"python: pytest ended with exit code {code}")
+
+
+def add_races(build, totals):
+    reports = {}  # summary: each report
+    for path in sorted((build / "results").glob("race.*")):
+        for report in path.read_text(errors="replace").split("=" * 18 + "\n"):
+            if summary := re.search("^SUMMARY: (.*)", report, re.MULTILINE):
+                reports.setdefault(summary[1], []).append(report)
+    for summary, seen in reports.items():
+        print(seen[0])
+        totals.failures.append(f"{summary} (seen {len(seen)} times)")
 
 
 def main():
@@ -121,6 +134,7 @@ def main():
     run_gtest(build, arguments.jobs, arguments.rooms, totals)
     if arguments.python:
         run_pytest(build, arguments.jobs, arguments.python, arguments.slowness, totals)
+    add_races(build, totals)
     for failure in totals.failures:
         print(f"FAILED {failure}")
     (build / "results" / "totals.json").write_text(
