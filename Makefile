@@ -13,9 +13,9 @@ SOAK_SIMULATIONS := 1000000
 # Black-box tests that the sanitizers see too: all examples, SIGKILL under load, the whole HTTP API.
 SANITIZED := tests/test_examples.py tests/crash_test.py tests/delivery_test.py tests/http_ingest_test.py tests/http_query_test.py tests/http_events_test.py
 # The rooms whose threads meet: their tests run under ThreadSanitizer too, but for those that need minutes there and say nothing
-# about threads: models and enumerations in one thread, and kills of a child.
+# about threads: models, oracles and enumerations in one thread, and kills of a child.
 THREADED := log tables sinks pipeline server
-UNTHREADED := CrashStatesTest.*:*/CrashTest.*:KeySequencer.*:Simulator.*
+UNTHREADED := CrashStatesTest.*:*.AtEveryCrashPoint*:*/CrashTest.*:*/FoldTest.AnswersEqualTheOracle*:KeySequencer.*:Simulator.*:Fuzz.*
 # Black-box tests in which the engine's threads meet: SIGKILL and changes under load, readers and waits beside writers, cutovers, commands.
 THREADED_PYTHON := tests/crash_test.py tests/hot_change_test.py tests/model_test.py tests/delivery_test.py tests/http_events_test.py tests/abuse_test.py \
           tests/http_ingest_test.py::test_offsets_of_one_request_are_consecutive_beside_others \
