@@ -65,8 +65,9 @@ std::string Allowance::Reason() const {
     case Refusal::kTooMuch:
       return fmt::format("more memory than one statement may have ({} MiB, server.memory)", own_max_ >> 20);
     case Refusal::kFull:
-      return fmt::format("more than {} MiB of memory for one statement while the process has more than {} MiB",
-                         kAlwaysBytes >> 20, process_max_ >> 20);
+      return fmt::format(
+          "more than {} MiB of memory for one statement while the process has more than {} MiB",
+          kAlwaysBytes >> 20, process_max_ >> 20);
     case Refusal::kNone:
       break;
   }

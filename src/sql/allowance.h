@@ -1,12 +1,12 @@
 // Allowance: what one execution of users' SQL may take of memory, and its end when it is interrupted, told
 // where DuckDB allocates.
 //
-// Place: floor 2, inside sql/. DuckDB looks at an interrupt only between vectors of 2,048 rows, and its memory
-// limit does not count the strings and lists of a vector, so that one expression could take all of the machine
-// and all of the time. Whatever grows has to allocate: this file replaces `operator new` and DuckDB's own
-// allocator for the whole program, and refuses what the thread at work may not have. DuckDB makes an error of
-// it. Threads: an Allowance belongs to the thread that executes, Interrupt excepted. Not in programs that a
-// sanitizer watches, which need the allocator themselves: there nothing is refused.
+// Place: floor 2, inside sql/. DuckDB looks at an interrupt only between vectors of 2,048 rows, and its
+// memory limit does not count the strings and lists of a vector, so that one expression could take all of the
+// machine and all of the time. Whatever grows has to allocate: this file replaces `operator new` and DuckDB's
+// own allocator for the whole program, and refuses what the thread at work may not have. DuckDB makes an
+// error of it. Threads: an Allowance belongs to the thread that executes, Interrupt excepted. Not in programs
+// that a sanitizer watches, which need the allocator themselves: there nothing is refused.
 #pragma once
 
 #include <atomic>

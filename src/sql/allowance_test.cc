@@ -35,7 +35,8 @@ class AllowanceTest : public testing::Test {
 
 TEST_F(AllowanceTest, WhatVectorsHoldIsBounded) {
   // Texts, lists, and what a function takes for itself: DuckDB's own limit counts none of them.
-  for (const char* sql : {"SELECT length(repeat('x', n * 1000000)) FROM t", "SELECT len(list_resize([n], n * 1000)) FROM t WHERE n > 500",
+  for (const char* sql : {"SELECT length(repeat('x', n * 1000000)) FROM t",
+                          "SELECT len(list_resize([n], n * 1000)) FROM t WHERE n > 500",
                           "SELECT length(printf('%' || n * 100000 || 's', 'x')) FROM t"}) {
     EXPECT_EQ(CodeOf(sql), Code::kExhausted) << sql;
     EXPECT_NE(connection_->fault().message.find("(128 MiB, server.memory)"), std::string::npos)
@@ -45,8 +46,10 @@ TEST_F(AllowanceTest, WhatVectorsHoldIsBounded) {
 }
 
 TEST_F(AllowanceTest, WhatIsGivenBackCountsNoMore) {
-  EXPECT_EQ(CodeOf("SELECT sum(length(repeat('x', 1000000 + (range % 2)))) FROM range(0, 1000, 1) WHERE range < 40"),
-            Code::kOk);
+  EXPECT_EQ(
+      CodeOf(
+          "SELECT sum(length(repeat('x', 1000000 + (range % 2)))) FROM range(0, 1000, 1) WHERE range < 40"),
+      Code::kOk);
   for (int i = 0; i < 20; ++i)  // 40 MB each
     EXPECT_EQ(CodeOf("SELECT sum(length(repeat('x', n * 1000))) FROM t WHERE n < 280"), Code::kOk);
 }

@@ -190,7 +190,7 @@ Result<std::unique_ptr<Connection>> Database::Connect() {
 Result<std::unique_ptr<Connection>> Database::ConnectBounded() {
   ASSIGN_OR_FAIL(std::unique_ptr<Connection> connection, Connect());
   FAIL_IF_ERROR(BoundFunctions(connection->connection_));
-  connection->allowance_ = std::make_shared<Allowance>(memory_bytes_);
+  if (!BoundsAreLifted()) connection->allowance_ = std::make_shared<Allowance>(memory_bytes_);
   return connection;
 }
 

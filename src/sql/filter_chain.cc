@@ -94,7 +94,7 @@ Result<std::unique_ptr<FilterChain>> FilterChain::Make(Database& database, const
 
 Status FilterChain::State::Prepare() {
   sql = plan.Fused(tally_ids, options.reserved);
-  connection->allowance()->Begin();
+  if (connection->allowance() != nullptr) connection->allowance()->Begin();
   Allowance::Scope scope(connection->allowance());
   if (CallDuckDb([&] { return duckdb_prepare(connection->get(), sql.c_str(), &statement); }) !=
       DuckDBSuccess) {
@@ -139,7 +139,7 @@ Status FilterChain::State::Execute(std::vector<Chunk>* chunks) {
   for (auto& counter : counters) counter->store(0, std::memory_order_relaxed);
   std::optional<ScanHold> hold;  // tables that are looked up stand still meanwhile
   if (lookup) hold.emplace(*database, *connection);
-  connection->allowance()->Begin();
+  if (connection->allowance() != nullptr) connection->allowance()->Begin();
   Allowance::Scope scope(connection->allowance());
   duckdb_result result = {};
   Status status;
@@ -147,8 +147,10 @@ Status FilterChain::State::Execute(std::vector<Chunk>* chunks) {
     fault = ReadSqlFault(duckdb_result_error_type(&result), duckdb_result_error(&result), sql);
     SayRefusal(connection->allowance(), &fault);
     // An event that needs so much is at fault by itself; rows of a table that is looked up need much too.
-    fault.data_error |= connection->allowance()->refusal() == Allowance::Refusal::kTooMuch ||
-                        (connection->allowance()->refusal() == Allowance::Refusal::kFull && !lookup);
+    auto refusal =
+        connection->allowance() == nullptr ? Allowance::Refusal::kNone : connection->allowance()->refusal();
+    fault.data_error |=
+        refusal == Allowance::Refusal::kTooMuch || (refusal == Allowance::Refusal::kFull && !lookup);
     fault.position = -1;
     status = fault.data_error ? Invalid("{}: {}", fault.kind, fault.message) : StatusOf(fault);
     // Nothing but an event's data is bound late: what a filter's text could get wrong was told by Make.

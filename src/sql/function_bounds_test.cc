@@ -18,10 +18,11 @@ class FunctionBoundsTest : public testing::Test {
     ours_ = std::move(*database_->Connect());
     users_ = std::move(*database_->ConnectBounded());
     // A thousand bytes a row, of two letters.
-    ASSERT_TRUE(ours_
-                    ->Run("CREATE TABLE t AS SELECT i AS n, repeat('ab' || i, 500) AS long, 'ab' || i AS short, "
-                          "repeat('a', 100000) AS big, TIMESTAMP '2026-01-01' AS since FROM range(3) r(i)")
-                    .ok());
+    ASSERT_TRUE(
+        ours_
+            ->Run("CREATE TABLE t AS SELECT i AS n, repeat('ab' || i, 500) AS long, 'ab' || i AS short, "
+                  "repeat('a', 100000) AS big, TIMESTAMP '2026-01-01' AS since FROM range(3) r(i)")
+            .ok());
   }
 
   // As a query is checked, rewritten and run: all values, or the error.
@@ -51,24 +52,55 @@ class FunctionBoundsTest : public testing::Test {
 };
 
 TEST_F(FunctionBoundsTest, WithinBoundsNothingChanges) {
-  for (const char* expression :
-       {"levenshtein(short, 'abc')", "editdist3(short, 'xyz')", "damerau_levenshtein(short, 'ba')",
-        "jaro_similarity(short, 'ab1')", "jaro_winkler_similarity(short, 'ab1')", "replace(long, 'ab', 'x')",
-        "replace(long, short, NULL)", "strpos(long, short)", "instr(long, 'b1')", "position('b' IN long)",
-        "string_split(short, 'b')", "str_split(short, 'b')", "split(short, 'b')", "string_to_array(short, 'b')",
-        "split_part(long, 'b', 2)", "long LIKE '%a%b%a%b%'", "long NOT LIKE '%1'", "long ILIKE '%A%B%'",
-        "short NOT ILIKE 'AB_'", "short LIKE short || '%'", "long LIKE '%' || short || '%'",
-        "short LIKE 'ab!_' ESCAPE '!'", "short NOT LIKE '!%' ESCAPE '!'", "short ILIKE 'AB!1' ESCAPE '!'",
-        "short GLOB 'a*1'", "short LIKE NULL", "NULL LIKE short", "regexp_replace(long, 'a.*?b', 'x', 'g')",
-        "regexp_replace(long, '[^b]+', '', 'g')", "regexp_replace(long, 'A[^b]*b', '-', 'gi')",
-        "regexp_replace(long, 'a+b', '-')", "regexp_extract_all(short, '(a)(b*)x?', 0)",
-        "regexp_extract_all(long, 'a*b')", "string_split_regex(long, '1*a')", "regexp_split_to_array(long, 'b+a')",
-        "regexp_split_to_table(short, 'a*b')", "range(since, since + to_days(2), INTERVAL 1 DAY)",
-        "generate_series(since::DATE, since::DATE + 3, INTERVAL 1 DAY)", "range(n, 10, n + 1)", "range(0, n, 2)",
-        "generate_series(10, n, -(n + 1))", "range(since::TIMESTAMPTZ, now(), to_years(40))",
-        "range(NULL, since, INTERVAL 1 DAY)", "short.levenshtein('abc')", "main.levenshtein(short, 'abc')",
-        "[replace(x, 'a', 'b') for x in [short]]", "list_transform([short], lambda x: x LIKE x || '%')",
-        "list_transform(regexp_extract_all(long, 'a*b'), lambda x: range(since, since + to_days(2), to_days(1)))"}) {
+  for (const char* expression : {"levenshtein(short, 'abc')",
+                                 "editdist3(short, 'xyz')",
+                                 "damerau_levenshtein(short, 'ba')",
+                                 "jaro_similarity(short, 'ab1')",
+                                 "jaro_winkler_similarity(short, 'ab1')",
+                                 "replace(long, 'ab', 'x')",
+                                 "replace(long, short, NULL)",
+                                 "strpos(long, short)",
+                                 "instr(long, 'b1')",
+                                 "position('b' IN long)",
+                                 "string_split(short, 'b')",
+                                 "str_split(short, 'b')",
+                                 "split(short, 'b')",
+                                 "string_to_array(short, 'b')",
+                                 "split_part(long, 'b', 2)",
+                                 "long LIKE '%a%b%a%b%'",
+                                 "long NOT LIKE '%1'",
+                                 "long ILIKE '%A%B%'",
+                                 "short NOT ILIKE 'AB_'",
+                                 "short LIKE short || '%'",
+                                 "long LIKE '%' || short || '%'",
+                                 "short LIKE 'ab!_' ESCAPE '!'",
+                                 "short NOT LIKE '!%' ESCAPE '!'",
+                                 "short ILIKE 'AB!1' ESCAPE '!'",
+                                 "short GLOB 'a*1'",
+                                 "short LIKE NULL",
+                                 "NULL LIKE short",
+                                 "regexp_replace(long, 'a.*?b', 'x', 'g')",
+                                 "regexp_replace(long, '[^b]+', '', 'g')",
+                                 "regexp_replace(long, 'A[^b]*b', '-', 'gi')",
+                                 "regexp_replace(long, 'a+b', '-')",
+                                 "regexp_extract_all(short, '(a)(b*)x?', 0)",
+                                 "regexp_extract_all(long, 'a*b')",
+                                 "string_split_regex(long, '1*a')",
+                                 "regexp_split_to_array(long, 'b+a')",
+                                 "regexp_split_to_table(short, 'a*b')",
+                                 "range(since, since + to_days(2), INTERVAL 1 DAY)",
+                                 "generate_series(since::DATE, since::DATE + 3, INTERVAL 1 DAY)",
+                                 "range(n, 10, n + 1)",
+                                 "range(0, n, 2)",
+                                 "generate_series(10, n, -(n + 1))",
+                                 "range(since::TIMESTAMPTZ, now(), to_years(40))",
+                                 "range(NULL, since, INTERVAL 1 DAY)",
+                                 "short.levenshtein('abc')",
+                                 "main.levenshtein(short, 'abc')",
+                                 "[replace(x, 'a', 'b') for x in [short]]",
+                                 "list_transform([short], lambda x: x LIKE x || '%')",
+                                 "list_transform(regexp_extract_all(long, 'a*b'), lambda x: range(since, "
+                                 "since + to_days(2), to_days(1)))"}) {
     std::string sql = fmt::format("SELECT {} AS x FROM t", expression);
     std::string expected = Values(*ours_, sql);
     EXPECT_EQ(Ask(sql), expected) << sql;
@@ -115,7 +147,8 @@ TEST_F(FunctionBoundsTest, BoundsHoldHoweverAFunctionIsCalled) {
            {"big NOT ILIKE '%a%b' ESCAPE '!'", "LIKE: more than one"},
            {"big LIKE long", "LIKE: a pattern of"},
            {"big GLOB '*a*b'", "GLOB: more than one"},
-           {"regexp_replace(big, 'a*b|a', 'x', 'g')", "regexp_replace: a text of 100000 bytes where at most 32768"},
+           {"regexp_replace(big, 'a*b|a', 'x', 'g')",
+            "regexp_replace: a text of 100000 bytes where at most 32768"},
            {"REGEXP_REPLACE(big, short, 'x', 'g')", "regexp_replace: a text"},
            {"\"regexp_replace\"(big, short, 'x', 'gi')", "regexp_replace"},
            {"main.regexp_replace(big, short, 'x', 'g')", "regexp_replace"},
@@ -160,7 +193,8 @@ TEST_F(FunctionBoundsTest, FiltersHaveThemToo) {
   };
   EXPECT_EQ(faults("SELECT regexp_replace(data::VARCHAR, '<[^>]+>', '', 'g') AS x FROM input"), "");
   EXPECT_EQ(faults("SELECT levenshtein(data::VARCHAR, 'a') AS x FROM input"), "");
-  EXPECT_NE(faults("SELECT regexp_extract_all(data::VARCHAR, '<[^>]+>', 1, 'i') AS x FROM input").find("with these"),
+  EXPECT_NE(faults("SELECT regexp_extract_all(data::VARCHAR, '<[^>]+>', 1, 'i') AS x FROM input")
+                .find("with these"),
             std::string::npos);
 }
 
