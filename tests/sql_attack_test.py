@@ -1,5 +1,5 @@
-"""SQL as an attack, in part (F13): what nobody may do is denied by name, as query and as filter; queries without end that DuckDB can be interrupted in
-end at their deadline, and pipelines go on beside. What DuckDB cannot be interrupted in is open: docs/handover.md."""
+"""SQL as an attack (F13): what nobody may do is denied by name, as query and as filter; queries without end, and those that are heavy within one vector of
+rows, end at their deadline or are refused, the memory stays bounded, and pipelines go on beside. A filter that is too heavy for an event makes a dead letter of it."""
 
 import contextlib
 import http.client
@@ -13,6 +13,8 @@ from harness import SLOWNESS, stretch
 from sizes import size
 
 DEADLINE_SECONDS, GRACE_SECONDS = 1, 1
+# server.memory, what the process may hold beyond it (src/sql/allowance.cc), and what one allocation is late by.
+RESIDENT_MIB_MAX = 512 + 512 + 128
 PROJECT = """
 server: {memory: 512MiB, query: {deadline: 1s, concurrent: 4}}
 streams:
@@ -76,6 +78,49 @@ def test_queries_without_end_end(attacked, name):
         pass  # an answer that had begun is cut off
     assert time.monotonic() - begun < (DEADLINE_SECONDS + GRACE_SECONDS) * stretch()
     assert attacked.process.poll() is None, attacked.stderr()[-2000:]
+
+
+def resident_mib(server):
+    """The most that the process ever held."""
+    with open(f"/proc/{server.process.pid}/status") as status:
+        return next(int(line.split()[1]) // 1024 for line in status if line.startswith("VmHWM"))
+
+
+@pytest.mark.parametrize("name", sql_attacks.HEAVY_QUERIES)
+def test_what_is_heavy_within_a_vector_ends(attacked, name):
+    begun = time.monotonic()
+    status, detail = ask(attacked, sql_attacks.HEAVY_QUERIES[name])
+    took = time.monotonic() - begun
+    assert status in (422, 429, 504), (status, detail)  # refused by name, memory, or the deadline
+    assert took < (DEADLINE_SECONDS + GRACE_SECONDS) * stretch()
+    assert attacked.process.poll() is None, attacked.stderr()[-2000:]
+    assert resident_mib(attacked) < RESIDENT_MIB_MAX
+
+
+def letters_of_attack(server):
+    return sum(letter["at"] == "rows.attack" for letter in server.http("GET", "/v1/dead/events?limit=1000").json()["letters"])
+
+
+@pytest.mark.parametrize("name", sql_attacks.HEAVY_FILTERS)
+def test_what_is_too_heavy_for_an_event_makes_a_dead_letter(attacked, name):
+    sql = f"SELECT * FROM input WHERE ({sql_attacks.HEAVY[name]}) IS NOT NULL"
+    status, detail = put_filter(attacked, sql)
+    try:
+        if status == 200:
+            begun, before = time.monotonic(), letters_of_attack(attacked)
+            position = attacked.ingest("events", [{"id": f"heavy {name}", "n": 2_999, "note": "x" * 49}])["position"]
+            beside = attacked.ingest("others", [{"id": name, "n": 1}])["position"]
+            assert attacked.http("GET", f"/v1/wait?position={beside}&table=others&timeout=30s").status == 200
+            assert attacked.http("GET", f"/v1/wait?position={position}&table=rows&timeout=30s").status == 200
+            took = time.monotonic() - begun
+            assert letters_of_attack(attacked) == before + 1
+            assert took < 10 * stretch()
+        else:
+            assert status == 422, (status, detail)
+    finally:
+        attacked.http("DELETE", "/v1/pipelines/rows/filters/attack")
+    assert attacked.process.poll() is None, attacked.stderr()[-2000:]
+    assert resident_mib(attacked) < RESIDENT_MIB_MAX
 
 
 def p99_seconds(server, seconds):

@@ -154,3 +154,105 @@ ENDLESS = {  # name: a query that DuckDB can be interrupted in
     "window": "SELECT sum(x) FROM (SELECT median(range) OVER (ORDER BY range ROWS BETWEEN 100000 PRECEDING AND CURRENT ROW) AS x FROM range(100000000))",
     "rows without end": "SELECT range, md5(range::VARCHAR) FROM range(1000000000000)",
 }
+
+# Expressions over rows of (id VARCHAR, n BIGINT up to 2,999, note VARCHAR up to 49 bytes) that are heavy within one vector of rows, where DuckDB looks at no
+# interrupt and counts no memory. Nothing in them is constant. Each is refused by name, or ends at its deadline.
+LONG = "repeat(note || 'ab', 20 * n)"
+HEAVY = {
+    # what grows
+    "repeat": "length(repeat(note, n * 1000000))",
+    "repeat of a list": "len(repeat([note], n * 1000000))",
+    "lpad": "length(lpad(note, (n * 100000)::INT, 'ab'))",
+    "rpad": "length(rpad(note, (n * 100000)::INT, 'ab'))",
+    "range": "len(range(n * 100000))",
+    "generate_series": "len(generate_series(0, n * 100000))",
+    "range of times": "len(range(TIMESTAMP '2000-01-01', TIMESTAMP '2000-01-01' + to_days(n::INT * 100), INTERVAL 1 MILLISECOND))",
+    "list_resize": "len(list_resize([n], n * 100000))",
+    "array_resize": "len(array_resize([note], n * 10000, note))",
+    "list_concat": "len(list_concat(range(n * 10000), range(n * 10000)))",
+    "flatten": "len(flatten([range(n * 100) for i in range(n * 10)]))",
+    "format": "length(format('{:>' || (n * 100000) || '}', note))",
+    "printf": "length(printf('%' || (n * 100000) || 's', note))",
+    "format of many": "length(format(repeat('{0}', n * 10), repeat(note, 1000)))",
+    "replace": "length(replace(repeat('x', n * 1000), 'x', repeat(note, 1000)))",
+    "regexp_replace": "length(regexp_replace(repeat('x', n * 1000), '.', repeat(note, 100), 'g'))",
+    "string_split": "len(string_split(repeat('x,', n * 10000), ','))",
+    "string_split_regex": "len(string_split_regex(repeat('x,', n * 10000), '[,;]'))",
+    "array_to_string": "length(array_to_string(list_transform(range(n * 1000), i -> repeat(note, 1000)), ','))",
+    "to_json": "length(to_json(list_transform(range(n * 1000), i -> note))::VARCHAR)",
+    "json_pretty": "length(json_pretty(('[' || repeat('[1],', n * 10000) || '1]')::JSON))",
+    "casts": "length([[note, note, note], repeat([note], n * 10000)]::VARCHAR)",
+    "set_bit": "set_bit(repeat('0', n * 10000)::BIT, 1, 1)::VARCHAR",
+    "list_reduce that doubles": "length(list_reduce(list_transform(range(40), i -> note || 'ab'), (a, b) -> a || a))",
+    "list_reduce of lists": "len(list_reduce([[n] for i in range(40)], (a, b) -> a || a || b))",
+    # what takes the product of lengths, or more
+    "levenshtein": "levenshtein(repeat(note, n * 10), repeat('ab' || note, n * 10))",
+    "levenshtein of long texts": "levenshtein(repeat('a', n * 1000), repeat('b', n * 1000))",
+    "damerau_levenshtein": "damerau_levenshtein(repeat(note, n), repeat('ab' || note, n))",
+    "editdist3": "editdist3(repeat(note, n * 10), repeat('ab' || note, n * 10))",
+    "jaro_similarity": "jaro_similarity(repeat(note, n * 10), repeat('ab' || note, n * 10))",
+    "jaro_winkler_similarity": "jaro_winkler_similarity(repeat(note, n * 10), repeat('ab' || note, n * 10))",
+    "replace that searches": "length(replace(repeat('a', n * 1000), repeat('a', n * 500) || 'b', note))",
+    "strpos": "strpos(repeat('a', n * 1000), repeat('a', n * 500) || 'b')",
+    "string_split that searches": "len(string_split(repeat('a', n * 1000), repeat('a', n * 500) || 'b'))",
+    "regexp_replace that looks on": "length(regexp_replace(repeat('x', n * 1000), 'x*y|x', 'z', 'g'))",
+    "regexp_extract_all": "len(regexp_extract_all(repeat('x', n * 1000), '(x*y|x)'))",
+    "string_split_regex that looks on": "len(string_split_regex(repeat('x', n * 1000), 'x*y|x'))",
+    "LIKE with many %": "repeat('a', n * 10) LIKE repeat('%a', 20) || '%b' || n",
+    "LIKE with other wild cards": "repeat('a', n * 10) LIKE '%a_%a_%a_%a_%a_%a_%a_%b'",
+    "ILIKE": "repeat('a', n * 10) ILIKE repeat('%A', 20) || '%b' || n",
+    "LIKE with ESCAPE": "repeat('a', n * 10) LIKE '%a%a%a%a%a%a%a%a%b' ESCAPE '!'",
+    "GLOB": "repeat('a', n * 10) GLOB repeat('*a', 20) || '*b' || n",
+    # loops
+    "nested lambdas": "list_sum(list_transform(range(n), a -> list_sum(list_transform(range(n), b -> list_sum(list_transform(range(1000), c -> (a * b * c) % 7))))))",
+    "nested comprehensions": "len([[[c + n for c in range(n * 10)] for b in range(n * 10)] for a in range(n * 10)])",
+    "list_filter": "len(list_filter(range(n * 1000), a -> len(list_filter(range(n * 100), b -> b % 3 = a % 3)) > 1))",
+    "list_reduce": "list_reduce(range(n * 1000), (a, b) -> (a * 31 + b) % 1000003)",
+    "list_sort": "list_sort(list_transform(range(n * 1000), i -> hash(i)))[1]",
+    "list_sum": "list_sum(range(n * 100000))",
+    "list_distinct": "len(list_distinct(list_transform(range(n * 1000), i -> hash(i))))",
+    "list_has_any": "list_has_any(range(n * 10000), range(n * 10000, n * 20000))",
+    # long texts
+    "md5": "md5(repeat(note, n * 1000))",
+    "sha256": "sha256(repeat(note, n * 1000))",
+    "jaccard": f"jaccard({LONG}, {LONG} || 'y')",
+    "hamming": f"hamming({LONG}, {LONG})",
+    "regexp_matches": f"regexp_matches({LONG}, '(a|b|x|ab|xa){{1,200}}y')",
+    "translate": "length(translate(repeat(note, n * 1000), note, 'abc'))",
+    "JSON": "json_array_length('[' || repeat('[1],', n * 10000) || '1]')",
+    "bar": "length(bar(n, 0, 1, n * 100000))",
+    "equi_width_bins": "len(equi_width_bins(0::BIGINT, n * 1000000000, n * 100000, false))",
+}
+HEAVY_QUERIES = {name: f"SELECT id, {expression} AS x FROM rows WHERE n < 400 OR n > 2900" for name, expression in HEAVY.items()}
+
+
+def doubling(expression, start="note || 'ab'", levels=30):
+    """A query that computes an expression of x over itself so many times."""
+    sql = f"SELECT id, n, {start} AS x FROM rows"
+    for _ in range(levels):
+        sql = f"SELECT id, n, {expression} AS x FROM ({sql})"
+    return sql
+
+
+HEAVY_QUERIES |= {
+    "doubling ||": doubling("x || x"),
+    "doubling concat": doubling("concat(x, x)"),
+    "doubling concat_ws": doubling("concat_ws('', x, x)"),
+    "doubling format": doubling("format('{0}{0}', x)"),
+    "doubling replace": doubling("replace(x, 'a', 'aa')"),
+    "doubling regexp_replace": doubling(r"regexp_replace(x, '(.)', '\1\1', 'g')"),
+    "doubling lists": doubling("list_concat(x, x)", "[note]"),
+    "doubling list_value": doubling("flatten([x, x])", "[note]"),
+    "doubling hex": doubling("hex(x)"),
+    "doubling JSON": doubling("to_json([x, x])::VARCHAR"),
+    "doubling casts": doubling("[x, x]::VARCHAR"),
+    "string_agg": "SELECT length(string_agg(repeat(note, n * 100), ',')) AS x FROM rows",
+    "list": "SELECT len(list(range(n * 1000))) AS x FROM rows WHERE n < 400",
+    "unnest": "SELECT count(*) FROM (SELECT unnest(range(n * 10000)) AS x FROM rows WHERE n < 400)",
+    "cross join": "SELECT count(*) AS x FROM rows a, rows b, rows c WHERE levenshtein(a.note || b.note, c.note || a.note) = 99999",
+    "histogram": "SELECT histogram(repeat(note, n * 100)) AS x FROM rows",
+    "join on LIKE": "SELECT count(*) AS x FROM rows a JOIN rows b ON repeat(a.note, 100) LIKE '%' || b.note || '%z%'",
+}
+# Those of them that an event's filter ends soon by itself; others run to the deadline of a filter (30 s) several times before the event is a dead letter.
+HEAVY_FILTERS = ["repeat", "repeat of a list", "range of times", "list_resize", "format of many", "replace", "array_to_string", "list_reduce that doubles", "levenshtein", "damerau_levenshtein",
+                 "jaro_similarity", "strpos", "regexp_replace that looks on", "LIKE with many %", "LIKE with other wild cards", "GLOB"]

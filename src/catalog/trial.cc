@@ -21,7 +21,7 @@ const Node& NearestNode(const Node& root, std::string path) {
 }
 
 void BindQuery(const Node& trial, Database& database) {
-  auto connection = database.Connect();
+  auto connection = database.ConnectBounded();
   if (!connection) return;
   for (const Node& table : trial.Find("tables")->items)
     if (!(*connection)->Run(table.scalar).ok()) return;

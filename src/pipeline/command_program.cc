@@ -33,7 +33,7 @@ Result<std::unique_ptr<CommandProgram>> CommandProgram::Make(
   auto program = std::unique_ptr<CommandProgram>(new CommandProgram(std::move(command)));
   const CommandConfig& config = program->command_->config();
   program->database_ = &database;
-  ASSIGN_OR_FAIL(program->connection_, database.Connect());
+  ASSIGN_OR_FAIL(program->connection_, database.ConnectBounded());
   ASSIGN_OR_FAIL(program->scan_,
                  BatchScan::Make(database, config.name, config.input.contract, {"", config.name}));
   if (ContractChecks::Needed(config.input.contract)) {

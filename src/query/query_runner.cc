@@ -257,7 +257,7 @@ Result<std::unique_ptr<RunningQuery::State>> QueryRunner::State::Begin(int64_t t
   }
   lock.unlock();
   if (!begun->connection) {
-    ASSIGN_OR_FAIL(begun->connection, engine.database().Connect());
+    ASSIGN_OR_FAIL(begun->connection, engine.database().ConnectBounded());
   }
   begun->watched->connection = begun->connection.get();
   lock.lock();
@@ -308,7 +308,7 @@ Status RunningQuery::State::GoBack(const Resolved& resolved, bool as_now) {
   for (const std::string& stream : resolved.streams)
     shown.positions[stream] = resolved.as_of->PositionsOf({stream});
   ground = shown.ToJson();
-  ASSIGN_OR_RETURN(past_connection, past->database().Connect());
+  ASSIGN_OR_RETURN(past_connection, past->database().ConnectBounded());
   std::lock_guard lock(runner->mutex);
   watched->connection = past_connection.get();
   return OkStatus();

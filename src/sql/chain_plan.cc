@@ -1,6 +1,7 @@
 #include "sql/chain_plan.h"
 
 #include "sql/duckdb_face.h"
+#include "sql/function_bounds.h"
 #include "sql/sql_checker.h"
 #include "sql/sql_rewriter.h"
 #include "sql/sql_tree.h"
@@ -56,7 +57,7 @@ class Planner {
       : database_(database), input_(input), keep_deletes_(keep_deletes) {}
 
   Result<ChainPlan> Plan(const std::vector<SqlFilter>& filters, const std::function<void(size_t)>& step) {
-    ASSIGN_OR_FAIL(connection_, database_.Connect());
+    ASSIGN_OR_FAIL(connection_, database_.ConnectBounded());
     FAIL_IF_ERROR(MakeSource());
     FAIL_IF_ERROR(connection_->Run("CREATE TEMP VIEW _f0 AS " + plan_.source));
     std::vector<ColumnInfo> visible = plan_.source_columns;
@@ -163,6 +164,7 @@ class Planner {
     SqlFilterFault refused;
     Result<RewrittenFilter> rewritten = RewriteFilter(tree, options, &refused);
     if (!rewritten) return AddFault(filter, refused.fault, refused.expected), false;
+    NameBounded(rewritten->node);
     Result<std::string> text = PrintSelect(*connection_, rewritten->node);
     if (!text) return AddFault(filter, {kNotAllowed, text.error().message(), -1, "", false}), false;
     auto statement = connection_->Prepare(*text);

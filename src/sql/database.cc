@@ -7,8 +7,10 @@
 #include <chrono>
 #include <thread>
 
+#include "sql/allowance.h"
 #include "sql/checkpoint_guard.h"
 #include "sql/duckdb_face.h"
+#include "sql/function_bounds.h"
 #include "sql/row_buffer.h"
 
 namespace millstream {
@@ -139,6 +141,7 @@ Result<std::unique_ptr<Database>> Database::Open(const std::string& path, Databa
   if (duckdb_connect(database->state_->database, &connection) != DuckDBSuccess)
     return Fail(Internal("DuckDB gives no connection"));
   Status status = RegisterFunctions(connection, *database->state_);
+  if (status.ok()) status = RegisterBounds(connection);
   SqlFault fault;
   for (const std::string& setting : OpeningSettings(options))
     if (status.ok()) status = RunOn(connection, setting, &fault).Within(setting);
@@ -184,6 +187,13 @@ Result<std::unique_ptr<Connection>> Database::Connect() {
   return std::unique_ptr<Connection>(new Connection(connection));
 }
 
+Result<std::unique_ptr<Connection>> Database::ConnectBounded() {
+  ASSIGN_OR_FAIL(std::unique_ptr<Connection> connection, Connect());
+  FAIL_IF_ERROR(BoundFunctions(connection->connection_));
+  if (!BoundsAreLifted()) connection->allowance_ = std::make_shared<Allowance>(memory_bytes_);
+  return connection;
+}
+
 Connection::~Connection() { duckdb_disconnect(&connection_); }
 
 Status Connection::Run(const std::string& sql) {
@@ -202,6 +212,9 @@ Result<Rows> Connection::Query(const std::string& sql, const std::vector<SqlValu
   return rows;
 }
 
-void Connection::Interrupt() { duckdb_interrupt(connection_); }
+void Connection::Interrupt() {
+  if (allowance_) allowance_->Interrupt();
+  duckdb_interrupt(connection_);
+}
 
 }  // namespace millstream

@@ -122,6 +122,8 @@ class Rows {
   std::unique_ptr<State> state_;
 };
 
+class Allowance;
+
 class Statement {
  public:
   ~Statement();
@@ -142,6 +144,7 @@ class Statement {
   Statement();
   std::vector<ColumnInfo> columns_;
   SqlFault fault_;
+  std::shared_ptr<Allowance> allowance_;
   struct State;
   std::unique_ptr<State> state_;
 };
@@ -159,12 +162,14 @@ class Connection {
   /// The failure of the last Run, Prepare or Query.
   const SqlFault& fault() const { return fault_; }
   _duckdb_connection* get() const { return connection_; }
+  Allowance* allowance() const { return allowance_.get(); }  // null: nothing bounds it
 
  private:
   friend class Database;
   explicit Connection(_duckdb_connection* connection) : connection_(connection) {}
   _duckdb_connection* connection_;
   SqlFault fault_;
+  std::shared_ptr<Allowance> allowance_;
 };
 
 struct DatabaseOptions {
@@ -184,6 +189,9 @@ class Database {
   static Result<std::unique_ptr<Database>> Open(const std::string& path, DatabaseOptions options);
   ~Database();
   Result<std::unique_ptr<Connection>> Connect();
+  /// For SELECTs that users wrote: what they allocate is bounded, and an interrupt ends them within a vector
+  /// too, where they allocate (allowance.h).
+  Result<std::unique_ptr<Connection>> ConnectBounded();
   /// CHECKPOINT that a kill or a power cut in its midst cannot hurt. Nothing else may write meanwhile: DuckDB
   /// gives blocks away that the file's header still points at (its pull request 25106).
   Status Checkpoint(Connection& connection);

@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -53,8 +54,20 @@ inline constexpr const char* kNotAllowed = "Not allowed";
 /// Reads an error's text (JSON, as errors_as_json gives it, or plain). `type` INVALID: told from the text.
 /// `text_sql` is used for the position where DuckDB gives only "LINE n:".
 SqlFault ReadSqlFault(duckdb_error_type type, const char* error, const std::string& text_sql);
+/// Puts in its place why `allowance` (may be null) refused memory to what failed.
+void SayRefusal(const Allowance* allowance, SqlFault* fault);
 /// The code that a fault means for the loop that sees it, and "Binder Error: …" as message.
 Status StatusOf(const SqlFault& fault);
+
+/// Calls into DuckDB. What an Allowance refuses where DuckDB itself catches nothing is an error too.
+template <typename Call>
+duckdb_state CallDuckDb(Call call) {
+  try {
+    return call();
+  } catch (const std::exception&) {
+    return DuckDBError;
+  }
+}
 
 /// What a KeySet holds: open addressing, zero = free.
 struct HashSet {

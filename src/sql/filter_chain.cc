@@ -1,5 +1,6 @@
 #include "sql/filter_chain.h"
 
+#include "sql/allowance.h"
 #include "sql/chain_plan.h"
 #include "sql/duckdb_face.h"
 #include "sql/row_buffer.h"
@@ -86,15 +87,19 @@ Result<std::unique_ptr<FilterChain>> FilterChain::Make(Database& database, const
     state->lookup |= flags.lookup;
     state->several_rows |= flags.fans_out;
   }
-  ASSIGN_OR_FAIL(state->connection, database.Connect());
+  ASSIGN_OR_FAIL(state->connection, database.ConnectBounded());
   FAIL_IF_ERROR(state->Prepare());
   return std::unique_ptr<FilterChain>(new FilterChain(std::move(state)));
 }
 
 Status FilterChain::State::Prepare() {
   sql = plan.Fused(tally_ids, options.reserved);
-  if (duckdb_prepare(connection->get(), sql.c_str(), &statement) != DuckDBSuccess) {
+  if (connection->allowance() != nullptr) connection->allowance()->Begin();
+  Allowance::Scope scope(connection->allowance());
+  if (CallDuckDb([&] { return duckdb_prepare(connection->get(), sql.c_str(), &statement); }) !=
+      DuckDBSuccess) {
     fault = ReadSqlFault(DUCKDB_ERROR_INVALID, duckdb_prepare_error(statement), sql);
+    SayRefusal(connection->allowance(), &fault);
     fault.position = -1;  // in a text that no user wrote
     return StatusOf(fault).Within("fused filters");
   }
@@ -134,12 +139,20 @@ Status FilterChain::State::Execute(std::vector<Chunk>* chunks) {
   for (auto& counter : counters) counter->store(0, std::memory_order_relaxed);
   std::optional<ScanHold> hold;  // tables that are looked up stand still meanwhile
   if (lookup) hold.emplace(*database, *connection);
-  duckdb_result result;
+  if (connection->allowance() != nullptr) connection->allowance()->Begin();
+  Allowance::Scope scope(connection->allowance());
+  duckdb_result result = {};
   Status status;
-  if (duckdb_execute_prepared(statement, &result) != DuckDBSuccess) {
+  if (CallDuckDb([&] { return duckdb_execute_prepared(statement, &result); }) != DuckDBSuccess) {
     fault = ReadSqlFault(duckdb_result_error_type(&result), duckdb_result_error(&result), sql);
+    SayRefusal(connection->allowance(), &fault);
+    // An event that needs so much is at fault by itself; rows of a table that is looked up need much too.
+    auto refusal =
+        connection->allowance() == nullptr ? Allowance::Refusal::kNone : connection->allowance()->refusal();
+    fault.data_error |=
+        refusal == Allowance::Refusal::kTooMuch || (refusal == Allowance::Refusal::kFull && !lookup);
     fault.position = -1;
-    status = StatusOf(fault);
+    status = fault.data_error ? Invalid("{}: {}", fault.kind, fault.message) : StatusOf(fault);
     // Nothing but an event's data is bound late: what a filter's text could get wrong was told by Make.
     if (status.code() == Code::kInvalid && !fault.data_error && lookup)
       status = Conflict("{}", status.message());

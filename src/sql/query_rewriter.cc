@@ -1,6 +1,7 @@
 #include "sql/query_rewriter.h"
 
 #include "sql/duckdb_face.h"
+#include "sql/function_bounds.h"
 #include "sql/function_list.h"
 #include "sql/sql_tree.h"
 
@@ -59,6 +60,13 @@ size_t EndOfIdentifier(const std::string& sql, size_t at) {
                               sql[end] == '$' || (sql[end] & 0x80) != 0))
     ++end;
   return end;
+}
+
+// Calls `visit(function)` for every call.
+void WalkFunctions(const JsonNode& node, const std::function<void(const JsonNode&)>& visit) {
+  if (node.Text("class") == "FUNCTION") visit(node);
+  for (const JsonNode& item : node.items()) WalkFunctions(item, visit);
+  for (const auto& member : node.members()) WalkFunctions(member.second, visit);
 }
 
 // The end of "a" or "a . b" that begins at `at`; 0 if that is not there.
@@ -120,6 +128,16 @@ Result<RewrittenQuery> RewriteTables(Connection& connection, const std::string& 
     if (ref.Text("alias").empty()) text += " AS " + QuoteIdentifier(ref.Text("table_name"));
     places.push_back({static_cast<size_t>(at), end, std::move(text)});
   }).Walk(tree, {}, tree);
+  WalkFunctions(tree, [&](const JsonNode& function) {
+    std::string why_not, name = BoundedName(function, &why_not);
+    if (name.empty()) return;
+    const std::string& written = function.Text("function_name");
+    size_t at = static_cast<size_t>(std::max(0, LocationOf(function)));
+    if (Lower(sql.substr(at, written.size())) == Lower(written))
+      places.push_back({at, at + written.size(), std::move(name)});
+    else
+      status = Invalid("{0} stands in a place where it cannot be read; write it as {0}(text, …)", written);
+  });
   FAIL_IF_ERROR(status);
   std::sort(places.begin(), places.end(), [](const Place& a, const Place& b) { return a.begin < b.begin; });
   RewrittenQuery out;

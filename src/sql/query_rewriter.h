@@ -38,8 +38,9 @@ struct RewrittenQuery {
   std::vector<Splice> splices;
 };
 
-/// Replaces table references by SQL texts that may stand after FROM, e.g. "(SELECT 1 AS a)" or "_batch(7)";
-/// the reference keeps its alias, or gets its table's name as one. Keys: "name" or "schema.name", lower case.
+/// Gives calls that may take long the name of their bounded twin (function_bounds.h), and replaces table
+/// references by SQL texts that may stand after FROM, e.g. "(SELECT 1 AS a)" or "_batch(7)"; the reference
+/// keeps its alias, or gets its table's name as one. Keys: "name" or "schema.name", lower case.
 Result<RewrittenQuery> RewriteTables(Connection& connection, const std::string& sql,
                                      const std::map<std::string, std::string>& replacements, SqlFault* fault);
 

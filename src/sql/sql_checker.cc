@@ -2,6 +2,7 @@
 
 #include "base/fault.h"
 #include "sql/duckdb_face.h"
+#include "sql/function_bounds.h"
 #include "sql/function_list.h"
 #include "sql/sql_tree.h"
 
@@ -165,6 +166,14 @@ class Checker {
              nearest.empty() || nearest == name ? "" : fmt::format("did you mean {}?", nearest));
       return;
     }
+    // DuckDB's own catalog would pass by the bounds; `main` would not, which the parser itself writes.
+    for (const char* place : {"catalog", "schema"})
+      if (std::string where = Lower(node.Text(place));
+          (where == "system" || where == "pg_catalog") && IsBounded(name))
+        Refuse(LocationOf(node), fmt::format("{}.{}: a function of a catalog", where, name), name);
+    std::string why_not;
+    if (BoundedName(node, &why_not); !why_not.empty())
+      Refuse(LocationOf(node), why_not, "fewer options, or a pattern that ends with its *, + or {…}");
     if (*kind == FunctionKind::kAggregate && filter_ && row_local)
       Refuse(LocationOf(node), fmt::format("the aggregate {} over `input` works on one batch only", name),
              kUseAggregate);

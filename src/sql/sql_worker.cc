@@ -20,6 +20,7 @@
 #include <thread>
 
 #include "base/thread.h"
+#include "sql/function_bounds.h"
 
 namespace millstream {
 namespace {
@@ -201,6 +202,7 @@ std::optional<WorkerDeath> ReadDeath(const std::string& reply) {
 
 int RunSqlWorker(const std::function<void()>& prepare,
                  const std::function<void(const std::string& request, const WorkerStep& step)>& handle) {
+  LiftBounds();
   NameThread("sql worker");
   const int statm = ::open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
   prepare();

@@ -1,5 +1,6 @@
 #include <charconv>
 
+#include "sql/allowance.h"
 #include "sql/duckdb_face.h"
 
 namespace millstream {
@@ -50,6 +51,7 @@ std::string_view Chunk::String(uint32_t column, uint32_t row) const {
 struct Rows::State {
   duckdb_result result;
   std::string sql;
+  std::shared_ptr<Allowance> allowance;
 
   State() { std::memset(&result, 0, sizeof result); }
   ~State() { duckdb_destroy_result(&result); }
@@ -76,12 +78,18 @@ JsonWriter Rows::MakeJsonWriter() const {
 }
 
 Result<std::optional<Chunk>> Rows::Next() {
-  Chunk chunk(duckdb_fetch_chunk(state_->result));
+  Allowance::Scope scope(state_->allowance.get());
+  duckdb_data_chunk fetched = nullptr;
+  CallDuckDb([&] { return fetched = duckdb_fetch_chunk(state_->result), DuckDBSuccess; });
+  Chunk chunk(fetched);
   if (chunk.get() != nullptr)
     return chunk.rows() == 0 ? std::optional<Chunk>() : std::optional<Chunk>(std::move(chunk));
   const char* error = duckdb_result_error(&state_->result);
-  if (error == nullptr || *error == 0) return std::optional<Chunk>();
-  return Fail(StatusOf(ReadSqlFault(duckdb_result_error_type(&state_->result), error, state_->sql)));
+  bool is_refused = state_->allowance && state_->allowance->refusal() != Allowance::Refusal::kNone;
+  if ((error == nullptr || *error == 0) && !is_refused) return std::optional<Chunk>();
+  SqlFault fault = ReadSqlFault(duckdb_result_error_type(&state_->result), error, state_->sql);
+  SayRefusal(state_->allowance.get(), &fault);
+  return Fail(StatusOf(fault));
 }
 
 uint64_t Rows::changed_rows() const { return duckdb_rows_changed(&state_->result); }
@@ -104,9 +112,13 @@ Result<std::unique_ptr<Statement>> Connection::Prepare(const std::string& sql) {
   fault_ = {};
   std::unique_ptr<Statement> statement(new Statement());
   statement->state_->sql = sql;
+  statement->allowance_ = allowance_;
+  if (allowance_) allowance_->Begin();
+  Allowance::Scope scope(allowance_.get());
   duckdb_prepared_statement& prepared = statement->state_->statement;
-  if (duckdb_prepare(connection_, sql.c_str(), &prepared) != DuckDBSuccess) {
+  if (CallDuckDb([&] { return duckdb_prepare(connection_, sql.c_str(), &prepared); }) != DuckDBSuccess) {
     fault_ = ReadSqlFault(DUCKDB_ERROR_INVALID, duckdb_prepare_error(prepared), sql);
+    SayRefusal(allowance_.get(), &fault_);
     return Fail(StatusOf(fault_));
   }
   if (statement->returns_rows()) {
@@ -204,10 +216,15 @@ std::vector<std::string> Statement::parameters() const {
 
 Result<Rows> Statement::Execute() {
   fault_ = {};
+  if (allowance_) allowance_->Begin();
+  Allowance::Scope scope(allowance_.get());
   auto rows = std::make_unique<Rows::State>();
-  if (duckdb_execute_prepared(state_->statement, &rows->result) != DuckDBSuccess) {
+  rows->allowance = allowance_;
+  if (CallDuckDb([&] { return duckdb_execute_prepared(state_->statement, &rows->result); }) !=
+      DuckDBSuccess) {
     fault_ = ReadSqlFault(duckdb_result_error_type(&rows->result), duckdb_result_error(&rows->result),
                           state_->sql);
+    SayRefusal(allowance_.get(), &fault_);
     return Fail(StatusOf(fault_));
   }
   return Rows(std::move(rows));
@@ -215,19 +232,25 @@ Result<Rows> Statement::Execute() {
 
 Result<Rows> Statement::Stream() {
   fault_ = {};
+  if (allowance_) allowance_->Begin();
+  Allowance::Scope scope(allowance_.get());
   auto rows = std::make_unique<Rows::State>();
   rows->sql = state_->sql;
+  rows->allowance = allowance_;
   duckdb_pending_result pending = nullptr;
-  if (duckdb_pending_prepared_streaming(state_->statement, &pending) != DuckDBSuccess) {
+  if (CallDuckDb([&] { return duckdb_pending_prepared_streaming(state_->statement, &pending); }) !=
+      DuckDBSuccess) {
     fault_ = ReadSqlFault(DUCKDB_ERROR_INVALID, duckdb_pending_error(pending), state_->sql);
+    SayRefusal(allowance_.get(), &fault_);
     duckdb_destroy_pending(&pending);
     return Fail(StatusOf(fault_));
   }
-  duckdb_state state = duckdb_execute_pending(pending, &rows->result);
+  duckdb_state state = CallDuckDb([&] { return duckdb_execute_pending(pending, &rows->result); });
   duckdb_destroy_pending(&pending);
   if (state != DuckDBSuccess) {
     fault_ = ReadSqlFault(duckdb_result_error_type(&rows->result), duckdb_result_error(&rows->result),
                           state_->sql);
+    SayRefusal(allowance_.get(), &fault_);
     return Fail(StatusOf(fault_));
   }
   return Rows(std::move(rows));

@@ -1,0 +1,177 @@
+#include "sql/allowance.h"
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+
+namespace millstream {
+namespace {
+
+// What an execution may always have, however full the process is.
+constexpr int64_t kAlwaysBytes = 64 << 20;
+// What the process may hold beyond server.memory before executions of users' SQL are refused more: the
+// program, buffers, bodies of requests, and what allocators keep.
+constexpr int64_t kBeyondBytesMin = 512 << 20;
+constexpr int64_t kBeyondShare = 4;  // of server.memory
+// DuckDB makes its errors, the one of an interrupt among them, of small blocks. Those are refused only when
+// there were many since the interrupt, a block of so many bytes at once.
+constexpr size_t kLargeBytes = 16 << 10, kMediumBytes = 256;
+constexpr uint32_t kSmallMax = 10'000, kMediumIsWorth = 50;  // small ones
+// Whoever handles a refusal allocates too.
+constexpr uint32_t kPassesAfterRefusal = 1'000;
+// The process's memory is looked at whenever so much more is taken.
+constexpr int64_t kLookEveryBytes = 4 << 20;
+
+constinit thread_local Allowance* at_work = nullptr;
+
+/// Of the process, resident, in bytes; 0: not known. Allocates nothing.
+int64_t ResidentBytes() noexcept {
+  static const int statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+  static const int64_t page = sysconf(_SC_PAGESIZE);
+  char text[64];
+  ssize_t length = statm < 0 ? -1 : pread(statm, text, sizeof text - 1, 0);
+  if (length <= 0) return 0;
+  text[length] = 0;
+  char* resident = nullptr;
+  std::strtoll(text, &resident, 10);  // the size of the address space
+  return std::strtoll(resident, nullptr, 10) * page;
+}
+
+}  // namespace
+
+Allowance::Allowance(uint64_t memory_bytes)
+    : own_max_(std::max(static_cast<int64_t>(memory_bytes), kAlwaysBytes)),
+      process_max_(static_cast<int64_t>(memory_bytes) +
+                   std::max(kBeyondBytesMin, static_cast<int64_t>(memory_bytes) / kBeyondShare)) {}
+
+Allowance::Scope::Scope(Allowance* allowance) : before_(at_work) { at_work = allowance; }
+Allowance::Scope::~Scope() { at_work = before_; }
+
+void Allowance::Begin() {
+  taken_ = 0, next_look_ = kAlwaysBytes, passes_ = small_ = 0;
+  refusal_ = Refusal::kNone;
+  interrupted_.store(false, std::memory_order_relaxed);
+}
+
+std::string Allowance::Reason() const {
+  switch (refusal_) {
+    case Refusal::kInterrupted:
+      return "interrupted";
+    case Refusal::kTooMuch:
+      return fmt::format("more memory than one statement may have ({} MiB, server.memory)", own_max_ >> 20);
+    case Refusal::kFull:
+      return fmt::format(
+          "more than {} MiB of memory for one statement while the process has more than {} MiB",
+          kAlwaysBytes >> 20, process_max_ >> 20);
+    case Refusal::kNone:
+      break;
+  }
+  return "";
+}
+
+bool Allowance::Take(size_t bytes) noexcept {
+  taken_ += static_cast<int64_t>(bytes);
+  if (passes_ > 0 && bytes < static_cast<size_t>(kLookEveryBytes)) {
+    --passes_;
+    return true;
+  }
+  if (interrupted_.load(std::memory_order_relaxed)) [[unlikely]] {
+    small_ += bytes < kMediumBytes ? 1 : kMediumIsWorth;
+    if (bytes < kLargeBytes && small_ < kSmallMax) return true;
+    small_ = 0;
+    refusal_ = Refusal::kInterrupted;
+  } else if (taken_ <= next_look_ || Look(bytes)) [[likely]] {
+    return true;
+  }
+  taken_ -= static_cast<int64_t>(bytes);
+  passes_ = kPassesAfterRefusal;
+  return false;
+}
+
+bool Allowance::Look(size_t bytes) noexcept {
+  if (taken_ > own_max_) {
+    refusal_ = Refusal::kTooMuch;
+    return false;
+  }
+  if (ResidentBytes() + static_cast<int64_t>(bytes) > process_max_) {
+    refusal_ = Refusal::kFull;
+    return false;
+  }
+  next_look_ = std::min(taken_ + kLookEveryBytes, own_max_);
+  return true;
+}
+
+}  // namespace millstream
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define MILLSTREAM_OWN_ALLOCATOR 0
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define MILLSTREAM_OWN_ALLOCATOR 0
+#endif
+#endif
+
+#ifndef MILLSTREAM_OWN_ALLOCATOR
+
+using millstream::at_work;
+
+void* operator new(size_t bytes) {
+  if (at_work != nullptr && !at_work->Take(bytes)) throw std::bad_alloc();
+  void* block = std::malloc(std::max(bytes, size_t{1}));
+  if (block == nullptr) throw std::bad_alloc();
+  return block;
+}
+
+void operator delete(void* block) noexcept {
+  if (at_work != nullptr && block != nullptr) at_work->Give(malloc_usable_size(block));
+  std::free(block);
+}
+
+void operator delete(void* block, size_t) noexcept { operator delete(block); }
+
+// DuckDB's own allocator, which its library brings along and calls by these names. Null gives an "Out of
+// Memory Error". A library without it has no such names, and calls malloc: then only `new` is watched, and
+// src/sql/allowance_test.cc fails.
+namespace {
+
+template <typename Call>
+Call* Original(const char* name) {
+  return reinterpret_cast<Call*>(dlsym(RTLD_NEXT, name));
+}
+
+size_t SizeOf(void* block) {
+  static auto* size_of = Original<size_t(const void*)>("duckdb_je_malloc_usable_size");
+  return block == nullptr || size_of == nullptr ? 0 : size_of(block);
+}
+
+}  // namespace
+
+extern "C" {
+
+void* duckdb_je_malloc(size_t bytes) {
+  static auto* allocate = Original<void*(size_t)>("duckdb_je_malloc");
+  return at_work == nullptr || at_work->Take(bytes) ? allocate(bytes) : nullptr;
+}
+
+void* duckdb_je_realloc(void* block, size_t bytes) {
+  static auto* reallocate = Original<void*(void*, size_t)>("duckdb_je_realloc");
+  if (at_work == nullptr) return reallocate(block, bytes);
+  size_t had = SizeOf(block);
+  if (!at_work->Take(bytes)) return nullptr;
+  at_work->Give(had);
+  return reallocate(block, bytes);
+}
+
+void duckdb_je_free(void* block) {
+  static auto* free_block = Original<void(void*)>("duckdb_je_free");
+  if (at_work != nullptr) at_work->Give(SizeOf(block));
+  free_block(block);
+}
+}
+
+#endif
