@@ -21,11 +21,12 @@ const Node& NearestNode(const Node& root, std::string path) {
 }
 
 void BindQuery(const Node& trial, Database& database) {
-  auto connection = database.ConnectBounded();
+  const std::string& query = trial.Find("query")->scalar;
+  auto connection = database.ConnectBounded({query});
   if (!connection) return;
   for (const Node& table : trial.Find("tables")->items)
     if (!(*connection)->Run(table.scalar).ok()) return;
-  (void)(*connection)->Prepare(trial.Find("query")->scalar);
+  (void)(*connection)->Prepare(query);
 }
 
 }  // namespace

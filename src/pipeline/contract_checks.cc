@@ -11,7 +11,6 @@ Result<std::unique_ptr<ContractChecks>> ContractChecks::Make(Database& database,
                                                              const std::string& stream,
                                                              const Contract& contract) {
   auto checks = std::unique_ptr<ContractChecks>(new ContractChecks(watchdog));
-  ASSIGN_OR_FAIL(checks->connection_, database.ConnectBounded());
   ASSIGN_OR_FAIL(checks->scan_, BatchScan::Make(database, stream, contract, {}));
   // One column a check tells which failed; the offset of a previewed batch is its row.
   std::string columns = "_offset";
@@ -23,6 +22,7 @@ Result<std::unique_ptr<ContractChecks>> ContractChecks::Make(Database& database,
     checks->fields_.push_back(field);
   }
   std::string sql = fmt::format("SELECT {} FROM {} WHERE {}", columns, checks->scan_->Sql(), any);
+  ASSIGN_OR_FAIL(checks->connection_, database.ConnectBounded({sql}));
   ASSIGN_OR_FAIL(checks->statement_, checks->connection_->Prepare(sql));
   return checks;
 }

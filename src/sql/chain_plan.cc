@@ -57,7 +57,7 @@ class Planner {
       : database_(database), input_(input), keep_deletes_(keep_deletes) {}
 
   Result<ChainPlan> Plan(const std::vector<SqlFilter>& filters, const std::function<void(size_t)>& step) {
-    ASSIGN_OR_FAIL(connection_, database_.ConnectBounded());
+    ASSIGN_OR_FAIL(connection_, database_.ConnectBounded(TextsOf(filters)));
     FAIL_IF_ERROR(MakeSource());
     FAIL_IF_ERROR(connection_->Run("CREATE TEMP VIEW _f0 AS " + plan_.source));
     std::vector<ColumnInfo> visible = plan_.source_columns;
@@ -253,6 +253,12 @@ std::string ChainPlan::Fused(const std::vector<uint64_t>& tally_ids,
   sql += batches != nullptr ? "CAST(0 AS INTEGER) AS _partition, _offset, CAST(0 AS INTEGER) AS _ordinal"
                             : "_partition, _offset, _ordinal";
   return sql + fmt::format(" FROM _f{}", filters.size());
+}
+
+std::vector<std::string_view> TextsOf(const std::vector<SqlFilter>& filters) {
+  std::vector<std::string_view> texts;
+  for (const SqlFilter& filter : filters) texts.push_back(filter.sql);
+  return texts;
 }
 
 Result<ChainPlan> MakeChainPlan(Database& database, const ChainInput& input,

@@ -28,6 +28,9 @@ struct ChainPlan {
   std::string Fused(const std::vector<uint64_t>& tally_ids, const std::vector<std::string>& reserved) const;
 };
 
+/// For Database::ConnectBounded.
+std::vector<std::string_view> TextsOf(const std::vector<SqlFilter>& filters);
+
 /// Faults are in the description; an error means that no plan could be made at all (e.g. out of memory).
 /// `step` is called with each filter's index before it is looked at.
 Result<ChainPlan> MakeChainPlan(Database& database, const ChainInput& input,

@@ -188,9 +188,16 @@ Result<std::unique_ptr<Connection>> Database::Connect() {
 }
 
 Result<std::unique_ptr<Connection>> Database::ConnectBounded() {
-  ASSIGN_OR_FAIL(std::unique_ptr<Connection> connection, Connect());
+  ASSIGN_OR_FAIL(std::unique_ptr<Connection> connection, ConnectBounded({}));
   FAIL_IF_ERROR(BoundFunctions(connection->connection_));
+  return connection;
+}
+
+Result<std::unique_ptr<Connection>> Database::ConnectBounded(const std::vector<std::string_view>& texts) {
+  ASSIGN_OR_FAIL(std::unique_ptr<Connection> connection, Connect());
   if (!BoundsAreLifted()) connection->allowance_ = std::make_shared<Allowance>(memory_bytes_);
+  if (std::any_of(texts.begin(), texts.end(), MayBeBounded))
+    FAIL_IF_ERROR(BoundFunctions(connection->connection_));
   return connection;
 }
 

@@ -192,6 +192,8 @@ class Database {
   /// For SELECTs that users wrote: what they allocate is bounded, and an interrupt ends them within a vector
   /// too, where they allocate (allowance.h).
   Result<std::unique_ptr<Connection>> ConnectBounded();
+  /// The same for these texts alone: with the bounds of functions that they name, which take 10 ms to make.
+  Result<std::unique_ptr<Connection>> ConnectBounded(const std::vector<std::string_view>& texts);
   /// CHECKPOINT that a kill or a power cut in its midst cannot hurt. Nothing else may write meanwhile: DuckDB
   /// gives blocks away that the file's header still points at (its pull request 25106).
   Status Checkpoint(Connection& connection);

@@ -87,7 +87,7 @@ Result<std::unique_ptr<FilterChain>> FilterChain::Make(Database& database, const
     state->lookup |= flags.lookup;
     state->several_rows |= flags.fans_out;
   }
-  ASSIGN_OR_FAIL(state->connection, database.ConnectBounded());
+  ASSIGN_OR_FAIL(state->connection, database.ConnectBounded(TextsOf(filters)));
   FAIL_IF_ERROR(state->Prepare());
   return std::unique_ptr<FilterChain>(new FilterChain(std::move(state)));
 }

@@ -283,6 +283,17 @@ bool IsBounded(std::string_view name) {
          std::find(std::begin(kTimeRanges), std::end(kTimeRanges), name) != std::end(kTimeRanges);
 }
 
+bool MayBeBounded(std::string_view sql) {
+  // Besides names, as which DuckDB's own macros call them too (split_part): how users write the operators.
+  const std::string text = Lower(sql);
+  auto has = [&](std::string_view part) { return text.find(part) != std::string::npos; };
+  return has("like") || has("glob") ||
+         std::any_of(All().begin(), All().end(), [&](const Bounded& one) { return has(one.name); }) ||
+         std::any_of(std::begin(kAllMatches), std::end(kAllMatches),
+                     [&](const auto& one) { return has(one.name); }) ||
+         std::any_of(std::begin(kTimeRanges), std::end(kTimeRanges), has);
+}
+
 std::string BoundedName(const JsonNode& function, std::string* why_not) {
   std::string name = Lower(function.Text("function_name"));
   auto found = std::find_if(std::begin(kAllMatches), std::end(kAllMatches),

@@ -28,6 +28,10 @@ bool BoundsAreLifted();
 /// True if a macro stands before the function (lower case), which a schema's name in a call would pass by.
 bool IsBounded(std::string_view name);
 
+/// True if a text may call such a function: where it names one, or has an operator that is one. Some that do
+/// not call any are among them.
+bool MayBeBounded(std::string_view sql);
+
 /// The name of the macro that stands for a call whose arguments in the text tell that it may take long; ""
 /// for another one. It looks for all matches of a pattern, which may take the square of the text's length
 /// (`x*y|x` looks through to the end for each match), or lists times. `why_not`: such a call has no macro.

@@ -28,6 +28,7 @@ class FunctionBoundsTest : public testing::Test {
   // As a query is checked, rewritten and run: all values, or the error.
   std::string Ask(const std::string& sql) {
     SqlFault fault;
+    users_ = std::move(*database_->ConnectBounded({sql}));
     if (Status checked = CheckQuery(*users_, sql, &fault); !checked.ok()) return checked.message();
     auto rewritten = RewriteTables(*users_, sql, {}, &fault);
     if (!rewritten) return rewritten.error().message();
