@@ -44,7 +44,7 @@ TEST_F(ContractChecksTest, ViolationsNameTheRowAndTheField) {
 }
 
 TEST_F(ContractChecksTest, EndAtTheirDeadlineAndServeTheNextBatch) {
-  auto checks = Make("bigint check (list_sum(range(n % 2 * 100000)) >= 0)");
+  auto checks = Make("bigint check (list_sum(range(n % 2 * 10000)) >= 0)");
   auto late = checks->Run(*Batch(50'000), 20'000);  // seconds of work, in steps of one vector
   ASSERT_FALSE(late);
   EXPECT_EQ(late.error().code(), Code::kDeadline) << late.error().ToString();
