@@ -137,12 +137,12 @@ def test_a_stop_does_not_wait_for_a_database_that_hangs(shop, postgres):
 class Producer(threading.Thread):
     """Sends until told to stop; remembers what was sent, acknowledged or not."""
 
-    def __init__(self, server, name):
+    def __init__(self, server, name, pause=0):
         super().__init__()
-        self.server, self.prefix, self.number, self.ends = server, name, 0, threading.Event()
+        self.server, self.prefix, self.pause, self.number, self.ends = server, name, pause, 0, threading.Event()
 
     def run(self):
-        while not self.ends.is_set():
+        while not self.ends.wait(self.pause):
             batch = [{"id": f"{self.prefix}-{self.number + i}", "customer": f"c{random.randrange(50)}", "amount": 1} for i in range(random.randint(1, 200))]
             try:
                 self.server.ingest("orders", batch)
@@ -153,7 +153,7 @@ class Producer(threading.Thread):
 
 def check_tables(server, postgres):
     """Both tables against the log."""
-    log = server.query("SELECT id, customer, _partition AS p, _offset AS o FROM _streams.orders")
+    log = server.query("SELECT id, customer, _partition AS p, _offset AS o FROM _streams.orders", timeout="300s")
     assert len(log) > 1000
     eventually(lambda: count(postgres) >= len(log), 60)
     eventually(lambda: ready(server) == 200)
@@ -191,7 +191,7 @@ def test_a_bad_line_to_the_database_loses_and_doubles_nothing(shop, postgres):
             "loses a reply to a commit": lambda: lose_a_reply(proxy),
             "restarts": lambda: restart(postgres),
         }
-        producers = [Producer(server, name) for name in ("a", "b")]
+        producers = [Producer(server, name, 0.02) for name in ("a", "b")]
         for producer in producers:
             producer.start()
         before = eventually(lambda: count(postgres))

@@ -24,6 +24,8 @@ constexpr auto kInterruptEvery = std::chrono::milliseconds(20);
 constexpr int64_t kForeverUs = 3600ll * 1'000'000;
 // A burst of short queries waits for its turn; more work than the machine can do is refused soon.
 constexpr auto kPlaceWaitMax = std::chrono::seconds(1);
+// After a writer had no memory: it tries again meanwhile.
+constexpr auto kWritersFirst = std::chrono::milliseconds(500);
 // Look-ups are done by then; what works for longer lets ingest, pipelines and look-ups go first.
 constexpr auto kQuickFor = std::chrono::milliseconds(100);
 constexpr auto kPastKept = std::chrono::seconds(60);  // tables of the past, for the next question
@@ -55,7 +57,7 @@ struct QueryRunner::State : std::enable_shared_from_this<QueryRunner::State> {
 
   void Leave(const std::shared_ptr<Watched>& watched, std::unique_ptr<Connection> connection);
   void Watch(std::stop_token stop);
-  /// A writer has no memory: the query that works for longest ends.
+  /// A writer has no memory: the query that works for longest ends, and others begin after a while.
   void GiveBackMemory();
   /// Takes a connection, and has deadline and cancellation watched.
   Result<std::unique_ptr<RunningQuery::State>> Begin(int64_t timeout_us, const std::stop_token& stop);
@@ -72,6 +74,7 @@ struct QueryRunner::State : std::enable_shared_from_this<QueryRunner::State> {
   std::condition_variable_any changed;    // for the watcher
   std::condition_variable place_changed;  // for TakePlace
   size_t places_taken = 0;
+  SteadyClock::time_point writers_until;  // nothing takes a place before
   std::vector<std::unique_ptr<Connection>> idle;
   std::list<std::shared_ptr<Watched>> running;
   std::shared_ptr<PastTables> last_past;  // of the last question about the past, for the next one
@@ -96,9 +99,14 @@ Status QueryRunner::State::TakePlace(Watched& watched) {
   uint32_t most = std::max(1u, engine.project()->server.query_concurrent);
   auto until = std::min(watched.deadline, SteadyClock::now() + kPlaceWaitMax);
   std::unique_lock lock(mutex);
-  place_changed.wait_until(lock, until, [&] { return watched.cancelled || places_taken < most; });
+  for (auto now = SteadyClock::now(); now < until; now = SteadyClock::now()) {
+    if (watched.cancelled || (places_taken < most && now >= writers_until)) break;
+    place_changed.wait_until(lock, now < writers_until ? std::min(until, writers_until) : until);
+  }
   if (watched.cancelled) return Cancelled("the query was cancelled");
   if (places_taken >= most) return Exhausted("{} queries run already (server.query.concurrent)", most);
+  if (SteadyClock::now() < writers_until)
+    return Exhausted("tables are written first, for which there was no memory (server.memory); ask again");
   ++places_taken;
   watched.has_place = true;
   watched.working_since = SteadyClock::now();
@@ -146,6 +154,7 @@ void QueryRunner::State::Watch(std::stop_token stop) {
 void QueryRunner::State::GiveBackMemory() {
   {
     std::lock_guard lock(mutex);
+    writers_until = SteadyClock::now() + kWritersFirst;
     std::shared_ptr<Watched> longest;
     for (const auto& query : running)
       if (query->has_place && !query->gives_way &&

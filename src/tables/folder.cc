@@ -79,12 +79,18 @@ void Folder::Loop() {
     if (std::shared_ptr<Table> due = NextDue(has_room_to_come)) {
       Status status = Fold(*due, false);
       failures_ = status.ok() ? 0 : failures_ + 1;
-      if (!status.ok())
-        not_before_ns_ = state_.clock.MonotonicNs() + std::min<int64_t>(failures_, 30) * 1'000'000'000;
+      if (!status.ok()) not_before_ns_ = state_.clock.MonotonicNs() + RetryNs(status);
     }
     CheckpointIfDue();
     lock.lock();
   }
+}
+
+int64_t Folder::RetryNs(const Status& status) const {
+  // Without memory soon: queries make room meanwhile (Database::NoteWant).
+  constexpr int64_t kSoonTries = 20;
+  const bool is_soon = status.code() == Code::kExhausted && failures_ <= kSoonTries;
+  return is_soon ? kRetryNs / 10 : std::min<int64_t>(failures_, 30) * kRetryNs;
 }
 
 bool Folder::IsDue(const Table& table, int64_t now, bool has_room_to_come) const {

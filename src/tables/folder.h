@@ -52,6 +52,7 @@ class Folder {
   static constexpr uint64_t kMinRowsPerRange = 100'000, kMaxRowsPerRange = 1'000'000;
   static constexpr uint64_t kMemoryPerRow = 1024;
   static constexpr int64_t kTickMs = 20;
+  static constexpr int64_t kRetryNs = 1'000'000'000;  // after a failure, times those in a row
 
   Folder(TableStore::State& state, std::unique_ptr<Connection> connection);
   ~Folder();
@@ -69,6 +70,7 @@ class Folder {
 
  private:
   void Loop();
+  int64_t RetryNs(const Status& status) const;
   /// `has_room_to_come`: rows that were folded still lie in memory, for a moment.
   bool IsDue(const Table& table, int64_t now, bool has_room_to_come) const;
   std::shared_ptr<Table> NextDue(bool has_room_to_come);
