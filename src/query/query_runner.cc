@@ -24,6 +24,9 @@ constexpr auto kInterruptEvery = std::chrono::milliseconds(20);
 constexpr int64_t kForeverUs = 3600ll * 1'000'000;
 // A burst of short queries waits for its turn; more work than the machine can do is refused soon.
 constexpr auto kPlaceWaitMax = std::chrono::seconds(1);
+// How often is looked at what queries that work for longer hold, and how much that may be, all together.
+constexpr auto kMemoryEvery = std::chrono::milliseconds(50);
+constexpr uint64_t kHeldShare = 3;  // of server.memory
 // After a writer had no memory: it tries again meanwhile.
 constexpr auto kWritersFirst = std::chrono::milliseconds(500);
 // Look-ups are done by then; what works for longer lets ingest, pipelines and look-ups go first.
@@ -57,6 +60,7 @@ struct QueryRunner::State : std::enable_shared_from_this<QueryRunner::State> {
 
   void Leave(const std::shared_ptr<Watched>& watched, std::unique_ptr<Connection> connection);
   void Watch(std::stop_token stop);
+  void LookAtMemory();
   /// A writer has no memory: the query that works for longest ends, and others begin after a while.
   void GiveBackMemory();
   /// Takes a connection, and has deadline and cancellation watched.
@@ -74,7 +78,9 @@ struct QueryRunner::State : std::enable_shared_from_this<QueryRunner::State> {
   std::condition_variable_any changed;    // for the watcher
   std::condition_variable place_changed;  // for TakePlace
   size_t places_taken = 0;
-  SteadyClock::time_point writers_until;  // nothing takes a place before
+  SteadyClock::time_point writers_until;          // nothing takes a place before
+  SteadyClock::time_point memory_due;             // when the watcher looks at DuckDB's memory next, ...
+  std::unique_ptr<Connection> memory_connection;  // ... by this
   std::vector<std::unique_ptr<Connection>> idle;
   std::list<std::shared_ptr<Watched>> running;
   std::shared_ptr<PastTables> last_past;  // of the last question about the past, for the next one
@@ -127,6 +133,16 @@ void QueryRunner::State::Watch(std::stop_token stop) {
       continue;
     }
     if (last_past) wake = last_past_until;
+    if (std::any_of(running.begin(), running.end(), [](const auto& query) { return query->is_slowed; })) {
+      if (now >= memory_due) {
+        memory_due = now + kMemoryEvery;
+        lock.unlock();
+        LookAtMemory();
+        lock.lock();
+        continue;
+      }
+      wake = std::min(wake, memory_due);
+    }
     for (const auto& query : running) {
       if (query->cancelled || query->gives_way || query->deadline <= now) {
         if (query->connection != nullptr) query->connection->Interrupt();
@@ -149,6 +165,23 @@ void QueryRunner::State::Watch(std::stop_token stop) {
     else
       changed.wait_until(lock, stop, wake, woken);
   }
+}
+
+// DuckDB writes to disk what sorts, joins and groups hold, but not the states of aggregates such as list(). A
+// fold or a checkpoint that finds no memory for these may end the process.
+void QueryRunner::State::LookAtMemory() {
+  if (!memory_connection) {
+    auto connected = engine.database().Connect();
+    if (!connected) return;
+    memory_connection = std::move(*connected);
+  }
+  auto rows =
+      memory_connection->Query("SELECT memory_usage_bytes FROM duckdb_memory() WHERE tag = 'ALLOCATOR'");
+  if (!rows) return;
+  auto chunk = rows->Next();
+  const uint64_t held =
+      chunk && *chunk && (*chunk)->rows() > 0 ? static_cast<uint64_t>((*chunk)->Int64(0, 0)) : 0;
+  if (held > engine.database().memory_bytes() / kHeldShare) GiveBackMemory();
 }
 
 void QueryRunner::State::GiveBackMemory() {
@@ -219,8 +252,8 @@ struct RunningQuery::State {
     if (watched->cancelled) return Cancelled("the query was cancelled");
     if (watched->gives_way)
       return Exhausted(
-          "the query was ended: tables could not be written beside it; the memory limit (server.memory) is "
-          "one for all queries and tables");
+          "the query was ended: it held memory that tables need; the limit (server.memory) is one for all "
+          "queries and tables");
     if (SteadyClock::now() >= watched->deadline) return Deadline("the query took longer than its deadline");
     if (status.code() == Code::kExhausted && has_place())
       return Exhausted("{}; the memory limit (server.memory) is one for all queries and tables",
