@@ -1,10 +1,12 @@
 #include "sql/database.h"
 
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <thread>
 
 #include "sql/allowance.h"
@@ -98,6 +100,7 @@ Status TryInChild(const std::string& path, const DatabaseOptions& options) {
   pid_t child = fork();
   if (child < 0) return IoError("cannot fork: {}", std::strerror(errno));
   if (child == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);  // it has the lock of the data folder too
     DatabaseOptions reading = options;
     reading.read_only = true;
     _exit(OpenFile(path, reading) ? 0 : 1);
