@@ -44,9 +44,7 @@ CONSTANTS = {
 
 def children(server):
     """Process ids of the server's workers."""
-    return [int(pid) for pid in Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()] + [
-        int(pid) for task in Path(f"/proc/{server.process.pid}/task").iterdir() if int(task.name) != server.process.pid
-        for pid in (task / "children").read_text().split()]
+    return [int(pid) for task in Path(f"/proc/{server.process.pid}/task").iterdir() for pid in (task / "children").read_text().split()]
 
 
 def try_alone(*requests):

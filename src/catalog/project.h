@@ -157,14 +157,14 @@ Project LoadProject(FileSystem& fs, const std::string& directory, const Registry
 /// From the tree that `_control` keeps.
 Project ParseProject(const Node& root, const std::string& directory, const Registry& registry,
                      Faults& faults);
-/// Binds every pipeline's filters and sinks against each other in a database without data (made here): SQL
-/// faults with the user's text and a caret, tables' keys and columns, cycles, a filter that reads its own
-/// pipeline's table, missing order, volatile functions. `warnings` get what is legal but doubtful. A project
-/// that was loaded with faults may be given too: what is at fault already is left out.
 struct CheckOptions {
   SqlWorkers* workers = nullptr;  // where all of it is bound first: what does not survive is a fault
   std::function<void(const std::string& path)> step{};  // called before each text is bound
 };
+/// Binds every pipeline's filters and sinks against each other in a database without data (made here): SQL
+/// faults with the user's text and a caret, tables' keys and columns, cycles, a filter that reads its own
+/// pipeline's table, missing order, volatile functions. `warnings` get what is legal but doubtful. A project
+/// that was loaded with faults may be given too: what is at fault already is left out.
 void CheckProject(const Project& project, const Registry& registry, Faults& faults, Faults& warnings,
                   const CheckOptions& options = {});
 /// The spec of a table sink's target, over all pipelines that write it.

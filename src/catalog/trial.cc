@@ -37,9 +37,12 @@ bool TryProject(const Project& project, SqlWorkers& workers, Faults& faults) {
   request += R"(,"project":)" + ToJson(project.root) + "}";
   Status tried = workers.Try(request, kProjectTimeoutUs, {}, &where);
   if (tried.ok()) return true;
-  faults.push_back(FaultAt(NearestNode(project.root, where), where,
-                           fmt::format("refused: {}", tried.message()),
-                           "constants are computed while SQL is bound: make them smaller"));
+  const bool is_at_fault = tried.code() == Code::kInvalid;  // else it was not told in time
+  faults.push_back(
+      FaultAt(NearestNode(project.root, where), where,
+              fmt::format("{}: {}", is_at_fault ? "refused" : "SQL could not be tried", tried.message()),
+              is_at_fault ? "constants are computed while SQL is bound: make them smaller"
+                          : "the machine may be too busy; try again"));
   return false;
 }
 

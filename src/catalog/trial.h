@@ -4,7 +4,6 @@
 // and told, by whoever binds it afterwards. Stateless.
 #pragma once
 
-#include <stop_token>
 #include <string>
 #include <vector>
 

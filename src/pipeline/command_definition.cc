@@ -23,7 +23,7 @@ CommandRefusal CommandDefinition::AtFault(const std::string& path, const std::st
 Result<std::shared_ptr<CommandDefinition>> CommandDefinition::Make(Database& database,
                                                                    const CommandConfig& config) {
   auto command = std::shared_ptr<CommandDefinition>(new CommandDefinition(config));
-  ASSIGN_OR_FAIL(std::unique_ptr<Connection> connection, database.ConnectBounded());
+  ASSIGN_OR_FAIL(std::unique_ptr<Connection> connection, database.Connect());
   std::set<std::string> tables;
   auto bind = [&](const std::string& sql) -> Result<std::string> {
     ASSIGN_OR_FAIL(std::string bound, BindInput(*connection, sql, nullptr));

@@ -33,7 +33,9 @@ Result<std::unique_ptr<CommandProgram>> CommandProgram::Make(
   auto program = std::unique_ptr<CommandProgram>(new CommandProgram(std::move(command)));
   const CommandConfig& config = program->command_->config();
   program->database_ = &database;
-  ASSIGN_OR_FAIL(program->connection_, database.ConnectBounded());
+  std::vector<std::string_view> texts(program->command_->rules().begin(), program->command_->rules().end());
+  texts.push_back(program->command_->emit());
+  ASSIGN_OR_FAIL(program->connection_, database.ConnectBounded(texts));
   ASSIGN_OR_FAIL(program->scan_,
                  BatchScan::Make(database, config.name, config.input.contract, {"", config.name}));
   if (ContractChecks::Needed(config.input.contract)) {

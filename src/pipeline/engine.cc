@@ -1,12 +1,9 @@
 #include "pipeline/engine.h"
 
-#include <sys/resource.h>
-#include <unistd.h>
-
-#include <fstream>
 #include <future>
 
 #include "base/logging.h"
+#include "base/process_memory.h"
 #include "base/text.h"
 #include "event/literals.h"
 #include "pipeline/engine_state.h"
@@ -19,13 +16,6 @@ constexpr int64_t kRetainEverySamples = 10;
 constexpr int64_t kHeadEveryNs = 3'600'000'000'000;
 constexpr int64_t kProgressUs = 200'000;
 constexpr int64_t kStandstillUs = 60'000'000;  // `run --once` gives up when nothing went forward so long
-
-uint64_t ResidentBytes() {
-  std::ifstream statm("/proc/self/statm");
-  uint64_t pages = 0, resident = 0;
-  statm >> pages >> resident;
-  return resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-}
 
 }  // namespace
 

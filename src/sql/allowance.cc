@@ -1,13 +1,13 @@
 #include "sql/allowance.h"
 
 #include <dlfcn.h>
-#include <fcntl.h>
 #include <malloc.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <new>
+
+#include "base/process_memory.h"
 
 namespace millstream {
 namespace {
@@ -29,19 +29,6 @@ constexpr int64_t kLookEveryBytes = 4 << 20;
 
 constinit thread_local Allowance* at_work = nullptr;
 
-/// Of the process, resident, in bytes; 0: not known. Allocates nothing.
-int64_t ResidentBytes() noexcept {
-  static const int statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-  static const int64_t page = sysconf(_SC_PAGESIZE);
-  char text[64];
-  ssize_t length = statm < 0 ? -1 : pread(statm, text, sizeof text - 1, 0);
-  if (length <= 0) return 0;
-  text[length] = 0;
-  char* resident = nullptr;
-  std::strtoll(text, &resident, 10);  // the size of the address space
-  return std::strtoll(resident, nullptr, 10) * page;
-}
-
 }  // namespace
 
 Allowance::Allowance(uint64_t memory_bytes)
@@ -51,6 +38,10 @@ Allowance::Allowance(uint64_t memory_bytes)
 
 Allowance::Scope::Scope(Allowance* allowance) : before_(at_work) { at_work = allowance; }
 Allowance::Scope::~Scope() { at_work = before_; }
+
+Allowance::Execution::Execution(Allowance* allowance) : Scope(allowance) {
+  if (allowance != nullptr) allowance->Begin();
+}
 
 void Allowance::Begin() {
   taken_ = 0, next_look_ = kAlwaysBytes, passes_ = small_ = 0;
@@ -98,7 +89,7 @@ bool Allowance::Look(size_t bytes) noexcept {
     refusal_ = Refusal::kTooMuch;
     return false;
   }
-  if (ResidentBytes() + static_cast<int64_t>(bytes) > process_max_) {
+  if (static_cast<int64_t>(ResidentBytes() + bytes) > process_max_) {
     refusal_ = Refusal::kFull;
     return false;
   }

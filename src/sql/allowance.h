@@ -34,14 +34,17 @@ class Allowance {
     Allowance* before_;
   };
 
-  /// A new execution: nothing is taken, and an interrupt that came before is forgotten.
-  void Begin();
-  /// From any thread: allocations of what runs are refused from now on, until Begin.
+  /// The Scope of a new execution: nothing is taken, and an interrupt that came before is forgotten.
+  class Execution : public Scope {
+   public:
+    explicit Execution(Allowance* allowance);  // may be null
+  };
+  /// From any thread: allocations of what runs are refused from now on, until the next execution.
   void Interrupt() { interrupted_.store(true, std::memory_order_relaxed); }
 
   enum class Refusal : uint8_t { kNone, kInterrupted, kTooMuch, kFull };
-  /// Why an allocation was refused since Begin: kTooMuch, the execution by itself took more than it may have;
-  /// kFull, it took much, and the process is beyond its memory.
+  /// Why an allocation was refused in this execution: kTooMuch, the execution by itself took more than it may
+  /// have; kFull, it took much, and the process is beyond its memory.
   Refusal refusal() const { return refusal_; }
   /// In words, for users.
   std::string Reason() const;
@@ -51,6 +54,7 @@ class Allowance {
   void Give(size_t bytes) noexcept { taken_ -= static_cast<int64_t>(bytes); }
 
  private:
+  void Begin();
   bool Look(size_t bytes) noexcept;
 
   const int64_t own_max_, process_max_;

@@ -94,8 +94,7 @@ Result<std::unique_ptr<FilterChain>> FilterChain::Make(Database& database, const
 
 Status FilterChain::State::Prepare() {
   sql = plan.Fused(tally_ids, options.reserved);
-  if (connection->allowance() != nullptr) connection->allowance()->Begin();
-  Allowance::Scope scope(connection->allowance());
+  Allowance::Execution execution(connection->allowance());
   if (CallDuckDb([&] { return duckdb_prepare(connection->get(), sql.c_str(), &statement); }) !=
       DuckDBSuccess) {
     fault = ReadSqlFault(DUCKDB_ERROR_INVALID, duckdb_prepare_error(statement), sql);
@@ -139,8 +138,7 @@ Status FilterChain::State::Execute(std::vector<Chunk>* chunks) {
   for (auto& counter : counters) counter->store(0, std::memory_order_relaxed);
   std::optional<ScanHold> hold;  // tables that are looked up stand still meanwhile
   if (lookup) hold.emplace(*database, *connection);
-  if (connection->allowance() != nullptr) connection->allowance()->Begin();
-  Allowance::Scope scope(connection->allowance());
+  Allowance::Execution execution(connection->allowance());
   duckdb_result result = {};
   Status status;
   if (CallDuckDb([&] { return duckdb_execute_prepared(statement, &result); }) != DuckDBSuccess) {

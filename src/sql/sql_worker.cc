@@ -1,6 +1,5 @@
 #include "sql/sql_worker.h"
 
-#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/landlock.h>
@@ -19,6 +18,7 @@
 #include <iostream>
 #include <thread>
 
+#include "base/process_memory.h"
 #include "base/thread.h"
 #include "sql/function_bounds.h"
 
@@ -28,7 +28,6 @@ namespace {
 constexpr std::string_view kSurvived = "ok";
 constexpr std::string_view kDied = "died ";
 constexpr auto kLookEvery = std::chrono::milliseconds(5);
-constexpr int kNice = 10;
 constexpr size_t kSignalStackBytes = 64u << 10;
 
 // Sanitizers read files of /proc, and look at memory through system calls of their own.
@@ -88,22 +87,11 @@ int64_t CpuUs() {
   return now.tv_sec * 1'000'000 + now.tv_nsec / 1'000;
 }
 
-/// Resident memory, from a descriptor of /proc/self/statm that was opened in time.
-uint64_t ResidentBytes(int statm) {
-  char text[128];
-  const ssize_t size = ::pread(statm, text, sizeof text - 1, 0);
-  if (size <= 0) return 0;
-  text[size] = 0;
-  char* second = nullptr;
-  std::strtoull(text, &second, 10);
-  return std::strtoull(second, nullptr, 10) * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
-}
-
 /// Watches the step at work; dies when it is beyond its bounds.
 class Watch {
  public:
-  explicit Watch(int statm)
-      : statm_(statm), idle_bytes_(ResidentBytes(statm)), thread_([this](std::stop_token stop) {
+  Watch()
+      : thread_([this](std::stop_token stop) {
           while (!stop.stop_requested()) {
             is_at_work_.wait(false);
             std::this_thread::sleep_for(kLookEvery);
@@ -119,6 +107,7 @@ class Watch {
     std::string& words = words_[++begun_ % words_.size()];  // whoever dies now may read the other one
     words = fmt::format("{}{} {} ", kDied, where.size(), where);
     cpu_begun_us_ = CpuUs();
+    bytes_begun_ = ResidentBytes();
     last_words = &words;
     is_at_work_ = true;
     is_at_work_.notify_one();
@@ -128,14 +117,14 @@ class Watch {
  private:
   void Look() const {
     if (!is_at_work_) return;
-    if (CpuUs() - cpu_begun_us_ > kWorkerCpuUs) Die("it takes more than a second to bind");
-    if (ResidentBytes(statm_) > idle_bytes_ + kWorkerMemoryBytes)
-      Die("it takes more than 512 MiB of memory to bind");
+    if (CpuUs() - cpu_begun_us_ > kWorkerCpuUs)
+      Die(fmt::format("it takes more than {} ms of CPU to bind", kWorkerCpuUs / 1'000));
+    if (ResidentBytes() > bytes_begun_ + kWorkerMemoryBytes)
+      Die(fmt::format("it takes more than {} MiB of memory to bind", kWorkerMemoryBytes >> 20));
   }
 
-  const int statm_;
-  const uint64_t idle_bytes_;
   std::atomic<int64_t> cpu_begun_us_{0};
+  std::atomic<uint64_t> bytes_begun_{0};
   std::atomic<bool> is_at_work_{false};
   std::array<std::string, 2> words_;
   size_t begun_ = 0;
@@ -211,16 +200,16 @@ int RunSqlWorker(const std::function<void()>& prepare,
                  const std::function<void(const std::string& request, const WorkerStep& step)>& handle) {
   LiftBounds();
   NameThread("sql worker");
-  const int statm = ::open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
   prepare();
-  ::setpriority(PRIO_PROCESS, 0, kNice);
+  LetOthersFirst();
   // No bound on addresses: where memory cannot be had DuckDB leaves a constant uncomputed, so that a worker
   // with less of it would find harmless what is not so elsewhere.
   rlimit none{0, 0};
   ::setrlimit(RLIMIT_CORE, &none);
   ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   CatchCrashes();
-  Watch watch(statm);
+  Watch watch;
+  (void)ResidentBytes();  // while its file may be opened
   if (!kIsSanitized) {
     GiveUpFiles();
     GiveUpSystemCalls();

@@ -16,7 +16,7 @@ namespace millstream {
 
 /// Of each step. CPU time, so that a worker that got no core is not to blame.
 inline constexpr int64_t kWorkerCpuUs = 1'000'000;
-inline constexpr uint64_t kWorkerMemoryBytes = 512ull << 20;  // resident, beyond what it has when idle
+inline constexpr uint64_t kWorkerMemoryBytes = 512ull << 20;  // resident, beyond what it had
 
 /// What a worker said last.
 struct WorkerDeath {

@@ -113,8 +113,7 @@ Result<std::unique_ptr<Statement>> Connection::Prepare(const std::string& sql) {
   std::unique_ptr<Statement> statement(new Statement());
   statement->state_->sql = sql;
   statement->allowance_ = allowance_;
-  if (allowance_) allowance_->Begin();
-  Allowance::Scope scope(allowance_.get());
+  Allowance::Execution execution(allowance_.get());
   duckdb_prepared_statement& prepared = statement->state_->statement;
   if (CallDuckDb([&] { return duckdb_prepare(connection_, sql.c_str(), &prepared); }) != DuckDBSuccess) {
     fault_ = ReadSqlFault(DUCKDB_ERROR_INVALID, duckdb_prepare_error(prepared), sql);
@@ -216,8 +215,7 @@ std::vector<std::string> Statement::parameters() const {
 
 Result<Rows> Statement::Execute() {
   fault_ = {};
-  if (allowance_) allowance_->Begin();
-  Allowance::Scope scope(allowance_.get());
+  Allowance::Execution execution(allowance_.get());
   auto rows = std::make_unique<Rows::State>();
   rows->allowance = allowance_;
   if (CallDuckDb([&] { return duckdb_execute_prepared(state_->statement, &rows->result); }) !=
@@ -232,8 +230,7 @@ Result<Rows> Statement::Execute() {
 
 Result<Rows> Statement::Stream() {
   fault_ = {};
-  if (allowance_) allowance_->Begin();
-  Allowance::Scope scope(allowance_.get());
+  Allowance::Execution execution(allowance_.get());
   auto rows = std::make_unique<Rows::State>();
   rows->sql = state_->sql;
   rows->allowance = allowance_;
