@@ -6,7 +6,7 @@ PYTHON := /usr/bin/python3
 comma  := ,
 # What breaks things on purpose (docs/reliability.md); tests/sizes.py has the sizes.
 FAULTS := tests/crash_test.py tests/power_cut_test.py tests/fault_point_test.py tests/fault_sync_test.py tests/fault_signal_test.py tests/fault_disk_test.py tests/fault_descriptors_test.py tests/fault_memory_test.py \
-          tests/fault_damage_test.py tests/fault_tables_test.py tests/backup_test.py tests/sandbox_test.py tests/golden_folder_test.py tests/poison_test.py tests/abuse_test.py \
+          tests/fault_damage_test.py tests/fault_tables_test.py tests/backup_test.py tests/sandbox_test.py tests/fault_change_test.py tests/golden_folder_test.py tests/poison_test.py tests/abuse_test.py \
           tests/sql_attack_test.py tests/clock_test.py tests/hot_change_test.py tests/property_test.py tests/model_test.py tests/postgres_test.py
 SOAK_CRASH_STATES := 2000000
 SOAK_SIMULATIONS := 1000000

@@ -154,3 +154,50 @@ def test_a_full_memory_kills_nothing_and_loses_nothing(project, group):
         print(json.dumps({"mib": requests * len(bodies[0]) // MIB, "seconds": round(seconds), "events": events, "queries": asker.answers, "resident_mib_max": watch.resident_max // MIB, "peak_mib": (group.peak_bytes() or 0) // MIB}))
         assert asker.answers, "no query was answered"
         server.stop()
+
+
+GREEDY = "SELECT max(len(l)) FROM (SELECT list(i) AS l FROM range(20000000) t(i) GROUP BY i % 1000)"  # its lists cannot be written to disk
+
+
+def test_queries_that_want_all_memory_leave_tables_whole(project):
+    """Folds and checkpoints keep their part: none is cut in its midst by a query that takes what there is."""
+    shop = project({"millstream.yaml": PROJECT.replace(f"{MEMORY_MIB}MiB", "64MiB")})
+    lines = b"".join(orders.orders(5 * orders.CHUNK_EVENTS, 100_000)).splitlines(keepends=True)
+    bodies = [lines[first:first + 2_000] for first in range(0, len(lines), 2_000)]
+    over, sent, answers = threading.Event(), [], {}
+
+    def ask(server):
+        while not over.is_set():
+            answer = server.http("POST", "/v1/query", {"sql": GREEDY, "timeout": "100ms"}, timeout=120)
+            code = "rows" if answer.status == 200 else answer.json()["code"]
+            answers[code] = answers.get(code, 0) + 1
+
+    def send(server, mine):
+        while not over.is_set():
+            for body in mine:
+                if over.is_set():
+                    return
+                answer = server.http("POST", "/v1/streams/orders/events", b"".join(body), {"Content-Type": "application/x-ndjson"}, timeout=120)
+                assert answer.status == 200, answer.body
+                sent.extend(json.loads(line) for line in body)
+                time.sleep(0.02)
+
+    with shop.server() as server:
+        threads = [threading.Thread(target=ask, args=(server,)) for _ in range(2)]
+        threads += [threading.Thread(target=send, args=(server, bodies[i::2])) for i in range(2)]
+        for thread in threads:
+            thread.start()
+        time.sleep(size("greedy_seconds"))
+        over.set()
+        for thread in threads:
+            thread.join()
+        assert server.process.poll() is None, server.stderr()[-2000:]
+        assert answers.keys() & {"busy", "deadline"}, answers
+        print(f"{len(sent)} events, {answers}")
+        expected = {"ids": len({each["id"] for each in sent}), "orders": len(sent), "customers": len({each["customer"] for each in sent})}
+
+        def is_whole():
+            assert not any(pipeline["lag_events"] for pipeline in server.http("GET", "/v1/status").json()["pipelines"])
+            (row,) = server.query("SELECT (SELECT count(*) FROM newest) AS ids, (SELECT sum(orders) FROM sums) AS orders, (SELECT count(*) FROM sums) AS customers")
+            return row == expected
+        eventually(is_whole, 120)

@@ -166,7 +166,9 @@ Spec<ServerSettings> ServerSettingsSpec() {
       .Default(".millstream");
   spec.Nested("tokens", &ServerSettings::tokens, TokenSpec(), "who may call over HTTP");
   spec.Nested("log", &ServerSettings::log, LogSpec(), "what is written to stderr");
-  spec.Field("memory", &ServerSettings::memory, "DuckDB's memory").Default("1GiB");
+  spec.Field("memory", &ServerSettings::memory,
+             "DuckDB's memory; below 128MiB folds of large tables fail beside queries")
+      .Default("1GiB");
   spec.Nested("query", &ServerSettings::query, QuerySpec(), "bounds of queries");
   spec.Nested("limits", &ServerSettings::limits, LimitSpec(), "bounds of what is taken in");
   spec.Nested("sandboxes", &ServerSettings::sandboxes, SandboxesSpec(), "bounds of sandboxes");

@@ -29,6 +29,10 @@ constexpr int64_t kLookEveryBytes = 4 << 20;
 
 constinit thread_local Allowance* at_work = nullptr;
 
+// Writers at work, and what executions may still take beside them.
+constinit std::atomic<int> writers{0};
+constinit std::atomic<int64_t> beside_writers{0};
+
 }  // namespace
 
 Allowance::Allowance(uint64_t memory_bytes)
@@ -39,15 +43,19 @@ Allowance::Allowance(uint64_t memory_bytes)
 Allowance::Scope::Scope(Allowance* allowance) : before_(at_work) { at_work = allowance; }
 Allowance::Scope::~Scope() { at_work = before_; }
 
-Allowance::Execution::Execution(Allowance* allowance) : Scope(allowance) {
-  if (allowance != nullptr) allowance->Begin();
-}
-
 void Allowance::Begin() {
   taken_ = 0, next_look_ = kAlwaysBytes, passes_ = small_ = 0;
   refusal_ = Refusal::kNone;
   interrupted_.store(false, std::memory_order_relaxed);
 }
+
+Allowance::WriterScope::WriterScope(uint64_t bytes) {
+  if (writers.load(std::memory_order_relaxed) == 0) beside_writers.store(0, std::memory_order_relaxed);
+  beside_writers.fetch_add(static_cast<int64_t>(bytes), std::memory_order_relaxed);
+  writers.fetch_add(1, std::memory_order_release);
+}
+
+Allowance::WriterScope::~WriterScope() { writers.fetch_sub(1, std::memory_order_relaxed); }
 
 std::string Allowance::Reason() const {
   switch (refusal_) {
@@ -59,6 +67,8 @@ std::string Allowance::Reason() const {
       return fmt::format(
           "more than {} MiB of memory for one statement while the process has more than {} MiB",
           kAlwaysBytes >> 20, process_max_ >> 20);
+    case Refusal::kWriter:
+      return "tables were being written, which needed the memory; ask again";
     case Refusal::kNone:
       break;
   }
@@ -82,6 +92,24 @@ bool Allowance::Take(size_t bytes) noexcept {
   taken_ -= static_cast<int64_t>(bytes);
   passes_ = kPassesAfterRefusal;
   return false;
+}
+
+bool Allowance::TakeCounted(size_t bytes) noexcept {
+  if (!Take(bytes)) return false;
+  if (!gives_way_ || writers.load(std::memory_order_acquire) == 0) [[likely]]
+    return true;
+  const auto wanted = static_cast<int64_t>(bytes);
+  if (beside_writers.fetch_sub(wanted, std::memory_order_relaxed) >= wanted || bytes < kLargeBytes)
+    return true;
+  refusal_ = Refusal::kWriter;
+  GiveCounted(bytes);
+  return false;
+}
+
+void Allowance::GiveCounted(size_t bytes) noexcept {
+  Give(bytes);
+  if (gives_way_ && writers.load(std::memory_order_relaxed) > 0) [[unlikely]]
+    beside_writers.fetch_add(static_cast<int64_t>(bytes), std::memory_order_relaxed);
 }
 
 bool Allowance::Look(size_t bytes) noexcept {
@@ -163,6 +191,57 @@ void duckdb_je_free(void* block) {
   if (at_work != nullptr) at_work->Give(SizeOf(block));
   free_block(block);
 }
+
+// Memory that DuckDB's limit counts and no eviction frees: states of aggregates, vectors of operators. It is
+// counted before the allocator above is asked, and for ever if that refuses: so it is refused here.
+#define COUNTED_ALLOCATE \
+  "_ZN6duckdb21StandardBufferManager23BufferAllocatorAllocateEPNS_20PrivateAllocatorDataEm"
+#define COUNTED_REALLOCATE \
+  "_ZN6duckdb21StandardBufferManager22BufferAllocatorReallocEPNS_20PrivateAllocatorDataEPhmm"
+#define COUNTED_FREE "_ZN6duckdb21StandardBufferManager19BufferAllocatorFreeEPNS_20PrivateAllocatorDataEPhm"
+
+uint8_t* AllocateCounted(void* manager, uint64_t bytes) __asm__(COUNTED_ALLOCATE);
+uint8_t* ReallocateCounted(void* manager, uint8_t* block, uint64_t had,
+                           uint64_t bytes) __asm__(COUNTED_REALLOCATE);
+void FreeCounted(void* manager, uint8_t* block, uint64_t bytes) __asm__(COUNTED_FREE);
+}
+
+namespace {
+
+/// Calls what the allocator above has nothing to say to any more.
+template <typename Call>
+uint8_t* Counted(uint64_t had, uint64_t bytes, Call call) {
+  millstream::Allowance* mine = at_work;
+  if (mine == nullptr) return call();
+  if (!mine->TakeCounted(bytes)) return nullptr;
+  millstream::Allowance::Scope unwatched(nullptr);
+  try {
+    uint8_t* block = call();
+    mine->GiveCounted(had);
+    return block;
+  } catch (...) {
+    mine->GiveCounted(bytes);
+    throw;
+  }
+}
+
+}  // namespace
+
+uint8_t* AllocateCounted(void* manager, uint64_t bytes) {
+  static auto* allocate = Original<uint8_t*(void*, uint64_t)>(COUNTED_ALLOCATE);
+  return Counted(0, bytes, [&] { return allocate(manager, bytes); });
+}
+
+uint8_t* ReallocateCounted(void* manager, uint8_t* block, uint64_t had, uint64_t bytes) {
+  static auto* reallocate = Original<uint8_t*(void*, uint8_t*, uint64_t, uint64_t)>(COUNTED_REALLOCATE);
+  return Counted(had, bytes, [&] { return reallocate(manager, block, had, bytes); });
+}
+
+void FreeCounted(void* manager, uint8_t* block, uint64_t bytes) {
+  static auto* free_block = Original<void(void*, uint8_t*, uint64_t)>(COUNTED_FREE);
+  if (at_work != nullptr) at_work->GiveCounted(bytes);
+  millstream::Allowance::Scope unwatched(nullptr);
+  free_block(manager, block, bytes);
 }
 
 #endif

@@ -34,17 +34,26 @@ class Allowance {
     Allowance* before_;
   };
 
-  /// The Scope of a new execution: nothing is taken, and an interrupt that came before is forgotten.
-  class Execution : public Scope {
-   public:
-    explicit Execution(Allowance* allowance);  // may be null
-  };
+  /// Of a new execution: nothing is taken, and an interrupt that came before is forgotten.
+  void Begin();
   /// From any thread: allocations of what runs are refused from now on, until the next execution.
   void Interrupt() { interrupted_.store(true, std::memory_order_relaxed); }
 
-  enum class Refusal : uint8_t { kNone, kInterrupted, kTooMuch, kFull };
+  /// While one lives, executions that give way may not grow by more than `bytes` together: DuckDB has
+  /// memory that is meant for a writer (writer_reserve.h). Any thread; several add up.
+  class WriterScope {
+   public:
+    explicit WriterScope(uint64_t bytes);
+    ~WriterScope();
+    WriterScope(const WriterScope&) = delete;
+    WriterScope& operator=(const WriterScope&) = delete;
+  };
+  /// Before the first execution: this allowance's give way. Users' queries do.
+  void GiveWayToWriters() { gives_way_ = true; }
+
+  enum class Refusal : uint8_t { kNone, kInterrupted, kTooMuch, kFull, kWriter };
   /// Why an allocation was refused in this execution: kTooMuch, the execution by itself took more than it may
-  /// have; kFull, it took much, and the process is beyond its memory.
+  /// have; kFull, it took much, and the process is beyond its memory; kWriter, a writer needs it.
   Refusal refusal() const { return refusal_; }
   /// In words, for users.
   std::string Reason() const;
@@ -52,9 +61,11 @@ class Allowance {
   // Called by the allocator.
   bool Take(size_t bytes) noexcept;
   void Give(size_t bytes) noexcept { taken_ -= static_cast<int64_t>(bytes); }
+  // Of memory that DuckDB's limit counts, which writers may need.
+  bool TakeCounted(size_t bytes) noexcept;
+  void GiveCounted(size_t bytes) noexcept;
 
  private:
-  void Begin();
   bool Look(size_t bytes) noexcept;
 
   const int64_t own_max_, process_max_;
@@ -63,6 +74,7 @@ class Allowance {
   uint32_t passes_ = 0;    // allocations that are left for the handling of a refusal
   uint32_t small_ = 0;     // small allocations that passed since the interrupt
   Refusal refusal_ = Refusal::kNone;
+  bool gives_way_ = false;
   std::atomic<bool> interrupted_{false};
 };
 

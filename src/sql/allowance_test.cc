@@ -72,6 +72,23 @@ TEST_F(AllowanceTest, AnInterruptEndsWhatAllocatesWithinAVector) {
   EXPECT_EQ(CodeOf("SELECT 1"), Code::kOk);  // the next one is not hit
 }
 
+// DuckDB counts what the states of aggregates take, and would count what was refused for ever.
+TEST_F(AllowanceTest, WhatWasRefusedIsNotCounted) {
+  for (int i = 0; i < 200; ++i) {
+    std::jthread interrupter([&](const std::stop_token& stop) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(3));
+      for (; !stop.stop_requested(); std::this_thread::sleep_for(std::chrono::milliseconds(1)))
+        connection_->Interrupt();
+    });
+    CodeOf("SELECT max(len(l)) FROM (SELECT list(i) AS l FROM range(3000000) r(i) GROUP BY i % 1000)");
+  }
+  auto ours = std::move(*database_->Connect());
+  auto rows = ours->Query("SELECT memory_usage_bytes FROM duckdb_memory() WHERE tag = 'ALLOCATOR'");
+  ASSERT_TRUE(rows);
+  auto chunk = *rows->Next();
+  EXPECT_LT(chunk->Int64(0, 0), 4 << 20);
+}
+
 TEST_F(AllowanceTest, OursAreNotBounded) {
   auto ours = std::move(*database_->Connect());
   EXPECT_TRUE(ours->Query("SELECT length(repeat('x', n * 1000)) FROM t"));  // 500 MB

@@ -9,11 +9,12 @@
 #include <csignal>
 #include <thread>
 
-#include "sql/allowance.h"
 #include "sql/checkpoint_guard.h"
 #include "sql/duckdb_face.h"
+#include "sql/executions.h"
 #include "sql/function_bounds.h"
 #include "sql/row_buffer.h"
+#include "sql/writer_reserve.h"
 
 namespace millstream {
 namespace {
@@ -42,6 +43,7 @@ std::vector<std::string> OpeningSettings(const DatabaseOptions& options) {
   if (options.temp_bytes > 0)
     settings.push_back(fmt::format("SET max_temp_directory_size='{}B'", options.temp_bytes));
   settings.push_back("SET enable_external_access=false");
+  settings.push_back(fmt::format("SET allowed_configs=['{}']", WriterReserve::kSetting));
   settings.push_back("SET lock_configuration=true");
   return settings;
 }
@@ -73,15 +75,19 @@ Status MakeFile(const std::string& path) {
   return fs.SyncDirectory(DirectoryOf(path));
 }
 
+/// What everything but RowBuffers and writers' reserve may have of DuckDB's memory.
+uint64_t LimitBytes(const DatabaseOptions& options) {
+  return options.memory_bytes - options.memory_bytes / RowBuffer::kMemoryFraction -
+         WriterReserve::BytesOf(options.memory_bytes);
+}
+
 /// A DuckDB over `path` ("" = in memory), as `options` have it. kCorrupt: DuckDB says that the file or its
 /// write-ahead log is damaged.
 Result<duckdb_database> OpenFile(const std::string& path, const DatabaseOptions& options) {
   duckdb_config config = nullptr;
   duckdb_create_config(&config);
   duckdb_set_config(config, "threads", "1");
-  duckdb_set_config(
-      config, "memory_limit",
-      fmt::format("{}B", options.memory_bytes - options.memory_bytes / RowBuffer::kMemoryFraction).c_str());
+  duckdb_set_config(config, WriterReserve::kSetting, fmt::format("{}B", LimitBytes(options)).c_str());
   if (options.read_only) duckdb_set_config(config, "access_mode", "READ_ONLY");
   char* error = nullptr;
   duckdb_database database = nullptr;
@@ -150,6 +156,9 @@ Result<std::unique_ptr<Database>> Database::Open(const std::string& path, Databa
     if (status.ok()) status = RunOn(connection, setting, &fault).Within(setting);
   duckdb_disconnect(&connection);
   if (!status.ok()) return Fail(status);
+  ASSIGN_OR_FAIL(std::unique_ptr<Connection> limits, database->Connect());
+  database->reserve_ = std::make_shared<WriterReserve>(std::move(limits), LimitBytes(options),
+                                                       WriterReserve::BytesOf(options.memory_bytes));
   return database;
 }
 
@@ -176,7 +185,7 @@ Status Database::Checkpoint(Connection& connection) {
   // A transaction that has just ended, or a reader, may hold DuckDB's lock for a moment.
   constexpr int kMaxTries = 200;
   for (int i = 0;; ++i) {
-    Status status = connection.Run("CHECKPOINT");
+    Status status = reserve_->Write([&] { return connection.Run("CHECKPOINT"); });
     bool is_busy = status.message().find("Cannot CHECKPOINT") != std::string::npos;
     if (status.ok() || !is_busy || i >= kMaxTries) return status;
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
@@ -187,28 +196,45 @@ Result<std::unique_ptr<Connection>> Database::Connect() {
   duckdb_connection connection = nullptr;
   if (duckdb_connect(state_->database, &connection) != DuckDBSuccess)
     return Fail(Internal("DuckDB gives no connection"));
-  return std::unique_ptr<Connection>(new Connection(connection));
+  std::unique_ptr<Connection> made(new Connection(connection));
+  made->reserve_ = reserve_;
+  return made;
 }
 
 Result<std::unique_ptr<Connection>> Database::ConnectBounded() {
   ASSIGN_OR_FAIL(std::unique_ptr<Connection> connection, ConnectBounded({}));
+  if (Allowance* allowance = connection->executions().allowance()) allowance->GiveWayToWriters();
   FAIL_IF_ERROR(BoundFunctions(connection->connection_));
   return connection;
 }
 
 Result<std::unique_ptr<Connection>> Database::ConnectBounded(const std::vector<std::string_view>& texts) {
   ASSIGN_OR_FAIL(std::unique_ptr<Connection> connection, Connect());
-  if (!BoundsAreLifted()) connection->allowance_ = std::make_shared<Allowance>(memory_bytes_);
+  if (!BoundsAreLifted()) connection->executions().Bound(memory_bytes_);
   if (std::any_of(texts.begin(), texts.end(), MayBeBounded))
     FAIL_IF_ERROR(BoundFunctions(connection->connection_));
   return connection;
 }
 
+Connection::Connection(duckdb_connection connection)
+    : connection_(connection), executions_(std::make_shared<Executions>(connection)) {}
 Connection::~Connection() { duckdb_disconnect(&connection_); }
 
 Status Connection::Run(const std::string& sql) {
   fault_ = {};
-  return RunOn(connection_, sql, &fault_);
+  Executions::Scope scope(*executions_);
+  Status status = RunOn(connection_, sql, &fault_);
+  if (!executions_->WasCut()) return status;
+  fault_ = executions_->FaultOf(DUCKDB_ERROR_INVALID, nullptr, sql);
+  return StatusOf(fault_);
+}
+
+Status Connection::Commit() {
+  return reserve_->Write([&] { return Run("COMMIT"); });
+}
+
+void Connection::Rollback() {
+  (void)reserve_->Undo([&] { return Run("ROLLBACK"); });
 }
 
 Result<Rows> Connection::Query(const std::string& sql, const std::vector<SqlValue>& parameters) {
@@ -222,9 +248,6 @@ Result<Rows> Connection::Query(const std::string& sql, const std::vector<SqlValu
   return rows;
 }
 
-void Connection::Interrupt() {
-  if (allowance_) allowance_->Interrupt();
-  duckdb_interrupt(connection_);
-}
+void Connection::Interrupt() { executions_->Interrupt(); }
 
 }  // namespace millstream

@@ -122,7 +122,8 @@ class Rows {
   std::unique_ptr<State> state_;
 };
 
-class Allowance;
+class Executions;
+class WriterReserve;
 
 class Statement {
  public:
@@ -144,7 +145,7 @@ class Statement {
   Statement();
   std::vector<ColumnInfo> columns_;
   SqlFault fault_;
-  std::shared_ptr<Allowance> allowance_;
+  std::shared_ptr<Executions> executions_;  // its connection's
   struct State;
   std::unique_ptr<State> state_;
 };
@@ -157,23 +158,30 @@ class Connection {
   Result<std::unique_ptr<Statement>> Prepare(const std::string& sql);
   /// Prepare, bind in order, execute.
   Result<Rows> Query(const std::string& sql, const std::vector<SqlValue>& parameters = {});
-  /// From any thread: what runs ends soon with kDeadline. Nothing happens to the next statement.
+  /// COMMIT, with memory that nobody else may take (writer_reserve.h). kExhausted before it began, too: the
+  /// caller rolls back.
+  Status Commit();
+  /// ROLLBACK, with the same memory: one that has none leaves its rows locked.
+  void Rollback();
+  /// From any thread: what runs ends soon with kDeadline, and never with a part of its rows or changes.
+  /// Nothing happens to the next statement.
   void Interrupt();
   /// The failure of the last Run, Prepare or Query.
   const SqlFault& fault() const { return fault_; }
   _duckdb_connection* get() const { return connection_; }
-  Allowance* allowance() const { return allowance_.get(); }  // null: nothing bounds it
+  Executions& executions() const { return *executions_; }
 
  private:
   friend class Database;
-  explicit Connection(_duckdb_connection* connection) : connection_(connection) {}
+  explicit Connection(_duckdb_connection* connection);
   _duckdb_connection* connection_;
   SqlFault fault_;
-  std::shared_ptr<Allowance> allowance_;
+  std::shared_ptr<Executions> executions_;
+  std::shared_ptr<WriterReserve> reserve_;
 };
 
 struct DatabaseOptions {
-  uint64_t memory_bytes = 1ull << 30;  // DuckDB's, but for what RowBuffers may have
+  uint64_t memory_bytes = 1ull << 30;  // DuckDB's, with what RowBuffers may have and what writers have alone
   std::string temp_directory = "";     // for spilling; empty: none
   uint64_t temp_bytes = 0;             // of it at most; 0: what the disk has
   bool read_only = false;
@@ -226,6 +234,7 @@ class Database {
   std::mutex want_mutex_;
   std::function<void()> give_back_;
   std::unique_ptr<State> state_;
+  std::shared_ptr<WriterReserve> reserve_;  // shared with connections
 };
 
 }  // namespace millstream

@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <random>
 #include <thread>
 
 #include "base/file_system.h"
@@ -185,6 +186,41 @@ TEST_F(DatabaseTest, StreamsGiveRowsAndAnInterruptEndsThem) {
   ASSERT_FALSE(ended);
   EXPECT_EQ(ended.error().code(), Code::kDeadline);
   EXPECT_EQ(Json("SELECT 1 a"), R"({"a":1})");
+}
+
+TEST_F(DatabaseTest, AnInterruptedInsertInsertsAllOrFails) {
+  ASSERT_TRUE(connection_->Run("CREATE TABLE t (n BIGINT, s VARCHAR)").ok());
+  auto insert =
+      connection_->Prepare("INSERT INTO t SELECT i, repeat('x', 3000) FROM range(20) r(i) WHERE i % 4 = 0");
+  std::jthread other([&](std::stop_token stop) {
+    std::minstd_rand random(7);
+    while (!stop.stop_requested()) {
+      auto at = std::chrono::steady_clock::now() + std::chrono::nanoseconds(random() % 1'000'000);
+      while (std::chrono::steady_clock::now() < at) {
+      }
+      connection_->Interrupt();
+    }
+  });
+  uint64_t inserted = 0, failed = 0;
+  auto until = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+  while (std::chrono::steady_clock::now() < until) {
+    auto rows = (*insert)->Execute();
+    inserted += rows ? 1 : 0, failed += rows ? 0 : 1;
+    if (rows) {
+      EXPECT_EQ(rows->changed_rows(), 5u);
+    }
+  }
+  other.request_stop();
+  other.join();
+  EXPECT_GT(inserted, 10u);
+  EXPECT_GT(failed, 10u);
+  // One that failed may have been done all the same, as a whole.
+  auto left = connection_->Query("SELECT count(*), count(*) FILTER (n = 4), count(*) FILTER (n = 16) FROM t");
+  auto chunk = *left->Next();
+  EXPECT_EQ(chunk->Int64(0, 0) % 5, 0);
+  EXPECT_GE(chunk->Int64(0, 0), static_cast<int64_t>(5 * inserted));
+  EXPECT_EQ(chunk->Int64(1, 0), chunk->Int64(0, 0) / 5);
+  EXPECT_EQ(chunk->Int64(2, 0), chunk->Int64(0, 0) / 5);
 }
 
 TEST_F(DatabaseTest, OutOfMemoryIsExhausted) {

@@ -54,8 +54,6 @@ inline constexpr const char* kNotAllowed = "Not allowed";
 /// Reads an error's text (JSON, as errors_as_json gives it, or plain). `type` INVALID: told from the text.
 /// `text_sql` is used for the position where DuckDB gives only "LINE n:".
 SqlFault ReadSqlFault(duckdb_error_type type, const char* error, const std::string& text_sql);
-/// Puts in its place why `allowance` (may be null) refused memory to what failed.
-void SayRefusal(const Allowance* allowance, SqlFault* fault);
 /// The code that a fault means for the loop that sees it, and "Binder Error: …" as message.
 Status StatusOf(const SqlFault& fault);
 

@@ -1,8 +1,8 @@
 #include "sql/filter_chain.h"
 
-#include "sql/allowance.h"
 #include "sql/chain_plan.h"
 #include "sql/duckdb_face.h"
+#include "sql/executions.h"
 #include "sql/row_buffer.h"
 #include "sql/sql_checker.h"
 #include "sql/sql_tree.h"
@@ -94,11 +94,11 @@ Result<std::unique_ptr<FilterChain>> FilterChain::Make(Database& database, const
 
 Status FilterChain::State::Prepare() {
   sql = plan.Fused(tally_ids, options.reserved);
-  Allowance::Execution execution(connection->allowance());
+  Executions& executions = connection->executions();
+  Executions::Scope scope(executions);
   if (CallDuckDb([&] { return duckdb_prepare(connection->get(), sql.c_str(), &statement); }) !=
       DuckDBSuccess) {
-    fault = ReadSqlFault(DUCKDB_ERROR_INVALID, duckdb_prepare_error(statement), sql);
-    SayRefusal(connection->allowance(), &fault);
+    fault = executions.FaultOf(DUCKDB_ERROR_INVALID, duckdb_prepare_error(statement), sql);
     fault.position = -1;  // in a text that no user wrote
     return StatusOf(fault).Within("fused filters");
   }
@@ -138,15 +138,23 @@ Status FilterChain::State::Execute(std::vector<Chunk>* chunks) {
   for (auto& counter : counters) counter->store(0, std::memory_order_relaxed);
   std::optional<ScanHold> hold;  // tables that are looked up stand still meanwhile
   if (lookup) hold.emplace(*database, *connection);
-  Allowance::Execution execution(connection->allowance());
+  Executions& executions = connection->executions();
+  Executions::Scope scope(executions);
   duckdb_result result = {};
   Status status;
-  if (CallDuckDb([&] { return duckdb_execute_prepared(statement, &result); }) != DuckDBSuccess) {
-    fault = ReadSqlFault(duckdb_result_error_type(&result), duckdb_result_error(&result), sql);
-    SayRefusal(connection->allowance(), &fault);
+  const bool is_done =
+      CallDuckDb([&] { return duckdb_execute_prepared(statement, &result); }) == DuckDBSuccess;
+  if (is_done) status = CheckTypes(&result);
+  while (is_done && status.ok()) {
+    Chunk chunk(duckdb_fetch_chunk(result));
+    if (chunk.get() == nullptr || chunk.rows() == 0) break;
+    chunks->push_back(std::move(chunk));
+  }
+  if (!is_done || executions.WasCut()) {
+    fault = executions.FaultOf(duckdb_result_error_type(&result), duckdb_result_error(&result), sql);
     // An event that needs so much is at fault by itself; rows of a table that is looked up need much too.
-    auto refusal =
-        connection->allowance() == nullptr ? Allowance::Refusal::kNone : connection->allowance()->refusal();
+    const Allowance* allowance = executions.allowance();
+    auto refusal = allowance == nullptr ? Allowance::Refusal::kNone : allowance->refusal();
     fault.data_error |=
         refusal == Allowance::Refusal::kTooMuch || (refusal == Allowance::Refusal::kFull && !lookup);
     fault.position = -1;
@@ -154,13 +162,6 @@ Status FilterChain::State::Execute(std::vector<Chunk>* chunks) {
     // Nothing but an event's data is bound late: what a filter's text could get wrong was told by Make.
     if (status.code() == Code::kInvalid && !fault.data_error && lookup)
       status = Conflict("{}", status.message());
-  } else {
-    status = CheckTypes(&result);
-    while (status.ok()) {
-      Chunk chunk(duckdb_fetch_chunk(result));
-      if (chunk.get() == nullptr || chunk.rows() == 0) break;
-      chunks->push_back(std::move(chunk));
-    }
   }
   duckdb_destroy_result(&result);
   return status;

@@ -315,6 +315,40 @@ TEST_F(FilterChainTest, AnInterruptEndsARun) {
   EXPECT_EQ(rows[0].substr(0, 8), "deadline");
 }
 
+// What was interrupted at any moment failed, or has all of its rows: fewer of them would be lost for ever.
+TEST_F(FilterChainTest, AnInterruptGivesNoPartOfTheRows) {
+  auto chain = Make({"SELECT id, UNNEST(lines) AS l FROM input WHERE n IS DISTINCT FROM 2",
+                     "SELECT id, l.sku || length(repeat(id, 3000)) AS sku FROM input"});
+  auto batch = FiveEvents();
+  const Lines whole = Run(*chain, *batch);
+  ASSERT_EQ(whole.size(), 3u);
+  std::jthread other([&](std::stop_token stop) {
+    std::minstd_rand random(7);
+    while (!stop.stop_requested()) {
+      auto at = std::chrono::steady_clock::now() + std::chrono::nanoseconds(random() % 2'000'000);
+      while (std::chrono::steady_clock::now() < at) {
+      }
+      chain->Interrupt();
+    }
+  });
+  int ended = 0, whole_ones = 0;
+  auto until = std::chrono::steady_clock::now() + std::chrono::seconds(3);
+  while (std::chrono::steady_clock::now() < until) {
+    std::vector<uint64_t> counts;
+    BatchRange range{batch.get(), 0, batch->count()};
+    auto rows = chain->Run(std::span(&range, 1), counts);
+    if (!rows) {
+      EXPECT_EQ(rows.error().code(), Code::kDeadline) << rows.error().ToString();
+      ++ended;
+    } else {
+      ASSERT_EQ(rows->rows(), whole.size());
+      ++whole_ones;
+    }
+  }
+  EXPECT_GT(ended, 10);
+  EXPECT_GT(whole_ones, 10);
+}
+
 // The first property (SEMANTICS, 1): any cut of the events into batches and runs gives the same rows.
 TEST_F(FilterChainTest, AnyCutGivesTheSameRows) {
   ASSERT_TRUE(

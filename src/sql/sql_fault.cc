@@ -1,6 +1,5 @@
 // Errors of DuckDB as SqlFaults and Statuses. Databases are opened with errors_as_json, so that positions and
 // candidates can be read instead of guessed.
-#include "sql/allowance.h"
 #include "sql/duckdb_face.h"
 #include "sql/json_tree.h"
 
@@ -135,12 +134,6 @@ SqlFault ReadSqlFault(duckdb_error_type type, const char* error, const std::stri
   duckdb_error_type told = TypeOfKind(fault.kind);
   fault.data_error = IsDataError(told == DUCKDB_ERROR_INVALID ? type : told);
   return fault;
-}
-
-void SayRefusal(const Allowance* allowance, SqlFault* fault) {
-  if (allowance == nullptr || allowance->refusal() == Allowance::Refusal::kNone) return;
-  const bool interrupted = allowance->refusal() == Allowance::Refusal::kInterrupted;
-  *fault = {interrupted ? "INTERRUPT Error" : "Out of Memory Error", allowance->Reason(), -1, "", false};
 }
 
 Status StatusOf(const SqlFault& fault) {

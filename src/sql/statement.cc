@@ -1,7 +1,7 @@
 #include <charconv>
 
-#include "sql/allowance.h"
 #include "sql/duckdb_face.h"
+#include "sql/executions.h"
 
 namespace millstream {
 
@@ -51,7 +51,7 @@ std::string_view Chunk::String(uint32_t column, uint32_t row) const {
 struct Rows::State {
   duckdb_result result;
   std::string sql;
-  std::shared_ptr<Allowance> allowance;
+  std::shared_ptr<Executions> executions;
 
   State() { std::memset(&result, 0, sizeof result); }
   ~State() { duckdb_destroy_result(&result); }
@@ -78,18 +78,15 @@ JsonWriter Rows::MakeJsonWriter() const {
 }
 
 Result<std::optional<Chunk>> Rows::Next() {
-  Allowance::Scope scope(state_->allowance.get());
+  Allowance::Scope scope(state_->executions->allowance());
   duckdb_data_chunk fetched = nullptr;
   CallDuckDb([&] { return fetched = duckdb_fetch_chunk(state_->result), DuckDBSuccess; });
   Chunk chunk(fetched);
-  if (chunk.get() != nullptr)
-    return chunk.rows() == 0 ? std::optional<Chunk>() : std::optional<Chunk>(std::move(chunk));
+  if (chunk.get() != nullptr && chunk.rows() > 0) return std::optional<Chunk>(std::move(chunk));
   const char* error = duckdb_result_error(&state_->result);
-  bool is_refused = state_->allowance && state_->allowance->refusal() != Allowance::Refusal::kNone;
-  if ((error == nullptr || *error == 0) && !is_refused) return std::optional<Chunk>();
-  SqlFault fault = ReadSqlFault(duckdb_result_error_type(&state_->result), error, state_->sql);
-  SayRefusal(state_->allowance.get(), &fault);
-  return Fail(StatusOf(fault));
+  if ((error == nullptr || *error == 0) && !state_->executions->WasCut()) return std::optional<Chunk>();
+  return Fail(
+      StatusOf(state_->executions->FaultOf(duckdb_result_error_type(&state_->result), error, state_->sql)));
 }
 
 uint64_t Rows::changed_rows() const { return duckdb_rows_changed(&state_->result); }
@@ -112,12 +109,11 @@ Result<std::unique_ptr<Statement>> Connection::Prepare(const std::string& sql) {
   fault_ = {};
   std::unique_ptr<Statement> statement(new Statement());
   statement->state_->sql = sql;
-  statement->allowance_ = allowance_;
-  Allowance::Execution execution(allowance_.get());
+  statement->executions_ = executions_;
+  Executions::Scope scope(*executions_);
   duckdb_prepared_statement& prepared = statement->state_->statement;
   if (CallDuckDb([&] { return duckdb_prepare(connection_, sql.c_str(), &prepared); }) != DuckDBSuccess) {
-    fault_ = ReadSqlFault(DUCKDB_ERROR_INVALID, duckdb_prepare_error(prepared), sql);
-    SayRefusal(allowance_.get(), &fault_);
+    fault_ = executions_->FaultOf(DUCKDB_ERROR_INVALID, duckdb_prepare_error(prepared), sql);
     return Fail(StatusOf(fault_));
   }
   if (statement->returns_rows()) {
@@ -215,14 +211,14 @@ std::vector<std::string> Statement::parameters() const {
 
 Result<Rows> Statement::Execute() {
   fault_ = {};
-  Allowance::Execution execution(allowance_.get());
+  Executions::Scope scope(*executions_);
   auto rows = std::make_unique<Rows::State>();
-  rows->allowance = allowance_;
+  rows->executions = executions_;
   if (CallDuckDb([&] { return duckdb_execute_prepared(state_->statement, &rows->result); }) !=
-      DuckDBSuccess) {
-    fault_ = ReadSqlFault(duckdb_result_error_type(&rows->result), duckdb_result_error(&rows->result),
-                          state_->sql);
-    SayRefusal(allowance_.get(), &fault_);
+          DuckDBSuccess ||
+      executions_->WasCut()) {
+    fault_ = executions_->FaultOf(duckdb_result_error_type(&rows->result), duckdb_result_error(&rows->result),
+                                  state_->sql);
     return Fail(StatusOf(fault_));
   }
   return Rows(std::move(rows));
@@ -230,24 +226,22 @@ Result<Rows> Statement::Execute() {
 
 Result<Rows> Statement::Stream() {
   fault_ = {};
-  Allowance::Execution execution(allowance_.get());
+  Executions::Scope scope(*executions_);
   auto rows = std::make_unique<Rows::State>();
   rows->sql = state_->sql;
-  rows->allowance = allowance_;
+  rows->executions = executions_;
   duckdb_pending_result pending = nullptr;
   if (CallDuckDb([&] { return duckdb_pending_prepared_streaming(state_->statement, &pending); }) !=
       DuckDBSuccess) {
-    fault_ = ReadSqlFault(DUCKDB_ERROR_INVALID, duckdb_pending_error(pending), state_->sql);
-    SayRefusal(allowance_.get(), &fault_);
+    fault_ = executions_->FaultOf(DUCKDB_ERROR_INVALID, duckdb_pending_error(pending), state_->sql);
     duckdb_destroy_pending(&pending);
     return Fail(StatusOf(fault_));
   }
   duckdb_state state = CallDuckDb([&] { return duckdb_execute_pending(pending, &rows->result); });
   duckdb_destroy_pending(&pending);
   if (state != DuckDBSuccess) {
-    fault_ = ReadSqlFault(duckdb_result_error_type(&rows->result), duckdb_result_error(&rows->result),
-                          state_->sql);
-    SayRefusal(allowance_.get(), &fault_);
+    fault_ = executions_->FaultOf(duckdb_result_error_type(&rows->result), duckdb_result_error(&rows->result),
+                                  state_->sql);
     return Fail(StatusOf(fault_));
   }
   return Rows(std::move(rows));

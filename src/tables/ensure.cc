@@ -116,8 +116,8 @@ Status TryInTransaction(Connection& connection, const std::vector<std::string>& 
     if (status.ok()) status = connection.Run(statement);
   if (status.ok()) status = StoreTable(connection, shape, is_new);
   if (status.ok()) status = connection.Run(CreateViewSql(shape));
-  if (status.ok()) status = connection.Run("COMMIT");
-  if (!status.ok()) (void)connection.Run("ROLLBACK");
+  if (status.ok()) status = connection.Commit();
+  if (!status.ok()) connection.Rollback();
   return status;
 }
 

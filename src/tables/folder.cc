@@ -163,7 +163,7 @@ Status Folder::Fold(Table& table, bool everything) {
   }
   state_.database.NoteDamage(status);
   if (!status.ok()) {
-    (void)connection_->Run("ROLLBACK");
+    connection_->Rollback();
     state_.NoteFailure(status);
     state_.database.NoteWant(status);
   }
@@ -310,7 +310,7 @@ Status Folder::Commit() {
     if (stop_) return Cancelled("the table store stops");
     current_ = nullptr;
   }
-  return connection_->Run("COMMIT");
+  return connection_->Commit();
 }
 
 bool Folder::Interrupted(const Table& table) {

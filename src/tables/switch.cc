@@ -34,8 +34,8 @@ Status SwitchIn(Connection& connection, const std::vector<Taking>& all) {
     for (const auto& [writer, record] : one.taken)
       if (record.id != 0) then([&] { return RenameWriter(connection, record.id, record.writer, one.name); });
   }
-  then([&] { return connection.Run("COMMIT"); });
-  if (!status.ok()) (void)connection.Run("ROLLBACK");
+  then([&] { return connection.Commit(); });
+  if (!status.ok()) connection.Rollback();
   return status;
 }
 

@@ -53,7 +53,7 @@ Status MakeDeltas(Connection& connection, TableStore::State& state) {
   }
   if (sql.empty()) return OkStatus();
   Status status = connection.Run("BEGIN TRANSACTION;" + sql + "COMMIT");
-  if (!status.ok()) (void)connection.Run("ROLLBACK");
+  if (!status.ok()) connection.Rollback();
   return status;
 }
 
@@ -209,9 +209,9 @@ Status TableStore::Drop(const std::string& name) {
     Status removed = RemoveTable(connection, shape);
     for (const WriterRecord& record : gone)
       if (removed.ok() && record.id != 0) removed = RemoveWriter(connection, record.id);
-    if (removed.ok()) removed = connection.Run("COMMIT");
+    if (removed.ok()) removed = connection.Commit();
     if (!removed.ok()) {
-      (void)connection.Run("ROLLBACK");
+      connection.Rollback();
       return removed;
     }
     std::lock_guard lock(state_->mutex);
