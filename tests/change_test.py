@@ -109,3 +109,19 @@ def test_without_a_server(project):
     shop.verb("apply", "--prune", "--yes")
     assert [event["kind"] for event in shop.verb("history", "--json", "--item", "pipelines.q").json()] == ["apply", "activated"]
     assert shop.verb("history", "diff", "2", "3").stdout.startswith("pipelines.q add\n")
+
+
+def test_a_contract_whose_new_type_a_table_does_not_take_is_refused(project):
+    shop = project({"millstream.yaml": PROJECT})
+    with shop.server() as server:
+        assert ids(server, send(server, 1, 2)) == ["o2"]
+        shop.write({"millstream.yaml": PROJECT.replace("n: bigint", "n: double")})
+        for arguments in (["plan"], ["apply", "--yes"], ["apply", "--rebuild", "kept", "--yes"]):
+            done = shop.verb(*arguments, expect=0 if arguments == ["plan"] else 1)
+            assert "streams.orders" in done.stdout and "refused" in done.stdout, done.stdout
+            assert "column n is BIGINT in the table and DOUBLE in the rows" in done.stdout, done.stdout
+        assert ids(server, send(server, 3, 4)) == ["o2", "o4"]
+        # With a filter that casts it back it is live.
+        shop.write({"millstream.yaml": PROJECT.replace("n: bigint", "n: double").replace("SELECT id, n FROM input WHERE n <", "SELECT id, n::bigint AS n FROM input WHERE n <")})
+        shop.verb("apply", "--yes", "--force")
+        assert ids(server, send(server, 6)) == ["o2", "o4", "o6"]

@@ -285,3 +285,26 @@ def test_verify_follows_control(project):
     shop.verb("verify", "--head", first)
     assert "cut off" in shop.verb("verify", "--head", "0" * 63 + "1", expect=1).stdout
     shop.verb("verify", "--head", "12", expect=2)
+
+
+def test_a_check_that_cannot_be_evaluated_is_the_fault_of_its_event(project):
+    contract = 'streams:\n  s: {contract: {day: "varchar check (day::date > DATE \'2020-01-01\')", n: "integer check (n < 10)"}}\n'
+    shop = project({"millstream.yaml": contract})
+    with shop.server() as server:
+        events = [{"day": "2024-01-01", "n": 1}, {"day": "nope", "n": 2}, {"day": "2019-01-01", "n": 3}, *({"day": "2024-01-01", "n": 4} for _ in range(40)), {"day": "x", "n": 99}]
+        answer = server.ingest("s", events)
+        assert (answer["accepted"], answer["quarantined"]) == (41, 3), answer
+        letters = server.http("GET", "/v1/dead/s").json()["letters"]
+        assert [letter["path"] for letter in letters] == ["/day"] * 3, letters
+        assert "check (day::date > DATE '2020-01-01'): invalid date field format" in letters[1 if "not hold" in letters[0]["reason"] else 0]["reason"], letters
+        assert {json.loads(server.http("GET", f"/v1/dead/s/{letter['number']}").json()["data"])["day"] for letter in letters} == {"nope", "2019-01-01", "x"}
+
+
+def test_ids_of_array_elements_differ(project):
+    shop = project({"millstream.yaml": "streams:\n  plain: {}\n  once: {dedupe: {by: [ce_source, ce_id]}}\n",
+                    "a.json": '[{"a":1},\n{bad},\n{"a":3},{"b":4x},{"a":5},{"a":6},\n{"a":7}]'})
+    for stream in ("plain", "once"):
+        shop.verb("ingest", stream, "a.json", expect=None)
+        rows = shop.verb("query", f"SELECT ce_id, data->>'$.a' AS a FROM _streams.{stream}", "--format", "ndjson").lines()
+        assert [row["a"] for row in rows] == ["1", "3", "5", "6", "7"]
+        assert [row["ce_id"] for row in rows] == [f"a.json#{number}" for number in (1, 3, 5, 6, 7)]

@@ -22,6 +22,7 @@ class SplitterFeed final : public InputFeed {
       : file_(std::move(file)),
         total_(total),
         lines_(options.format == RecordFormat::kNdjson && options.records.empty()),
+        has_lines_(options.format != RecordFormat::kJson && options.records.empty()),
         splitter_(std::move(options)),
         inflater_(compression == Compression::kNone ? nullptr : Inflater::Make(compression)),
         skip_(skip) {}
@@ -51,7 +52,7 @@ class SplitterFeed final : public InputFeed {
       if (index < skip_) continue;
       if (piece.events == 0) {
         piece.first_event = index;
-        piece.first_line = record->line;
+        piece.first_line = PlaceOf(*record, index);
       }
       // One that is no JSON would spoil the array around it: it travels alone, as a line.
       if (!lines_ && (!record->fault.empty() || !Sound(record->text))) {
@@ -59,7 +60,7 @@ class SplitterFeed final : public InputFeed {
         std::string text(record->text);
         std::replace(text.begin(), text.end(), '\n', ' ');
         alone.first_event = index;
-        alone.first_line = record->line;
+        alone.first_line = PlaceOf(*record, index);
         alone.events = 1;
         if (piece.events == 0) return Close(std::move(alone), std::move(text));
         --taken_;
@@ -82,6 +83,11 @@ class SplitterFeed final : public InputFeed {
     FeedPiece piece;
     std::string body;
   };
+
+  /// What stands behind PATH# : its line, or its number where several may stand on one.
+  uint64_t PlaceOf(const Record& record, uint64_t index) const {
+    return has_lines_ ? record.line : index + 1;
+  }
 
   bool Sound(std::string_view text) {
     padded_.assign(text);
@@ -136,7 +142,8 @@ class SplitterFeed final : public InputFeed {
 
   std::unique_ptr<File> file_;
   const uint64_t total_;
-  const bool lines_;  // comes out as NDJSON
+  const bool lines_;      // comes out as NDJSON
+  const bool has_lines_;  // one record a line at most
   RecordSplitter splitter_;
   std::unique_ptr<Inflater> inflater_;
   const uint64_t skip_;

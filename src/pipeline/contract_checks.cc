@@ -29,13 +29,30 @@ Result<std::unique_ptr<ContractChecks>> ContractChecks::Make(Database& database,
 
 Result<std::vector<ContractChecks::Violation>> ContractChecks::Run(EventBatch& batch, int64_t deadline_us) {
   Watchdog::Guard guard(watchdog_, deadline_us, [this] { connection_->Interrupt(); });
-  BatchRange range{&batch, 0, batch.count()};
-  scan_->Set(std::span(&range, 1));
   std::vector<Violation> violations;
-  ASSIGN_OR_FAIL(Rows rows, statement_->Execute());
+  FAIL_IF_ERROR(RunOn({&batch, 0, batch.count()}, violations));
+  std::sort(violations.begin(), violations.end(),
+            [](const Violation& a, const Violation& b) { return a.row < b.row; });
+  return violations;
+}
+
+/// An event for which a check cannot be evaluated is at fault, and found by halves.
+Status ContractChecks::RunOn(const BatchRange& range, std::vector<Violation>& violations) {
+  scan_->Set(std::span(&range, 1));
+  Result<Rows> rows = statement_->Execute();
+  if (!rows && statement_->fault().data_error) {
+    if (range.end - range.begin == 1) {
+      violations.push_back(BlameOf(range));
+      return OkStatus();
+    }
+    const uint32_t middle = range.begin + (range.end - range.begin) / 2;
+    RETURN_IF_ERROR(RunOn({range.batch, range.begin, middle}, violations));
+    return RunOn({range.batch, middle, range.end}, violations);
+  }
+  if (!rows) return rows.error();
   while (true) {
-    ASSIGN_OR_FAIL(std::optional<Chunk> chunk, rows.Next());
-    if (!chunk) break;
+    ASSIGN_OR_RETURN(std::optional<Chunk> chunk, rows->Next());
+    if (!chunk) return OkStatus();
     for (uint32_t row = 0; row < chunk->rows(); ++row) {
       for (uint32_t check = 0; check < fields_.size(); ++check) {
         if (static_cast<const bool*>(chunk->data(check + 1))[row] == false) continue;
@@ -46,9 +63,19 @@ Result<std::vector<ContractChecks::Violation>> ContractChecks::Run(EventBatch& b
       }
     }
   }
-  std::sort(violations.begin(), violations.end(),
-            [](const Violation& a, const Violation& b) { return a.row < b.row; });
-  return violations;
+}
+
+/// Of one event: the first check that fails by itself.
+ContractChecks::Violation ContractChecks::BlameOf(const BatchRange& event) {
+  std::string said = statement_->fault().message;
+  for (const Field& field : fields_) {
+    scan_->Set(std::span(&event, 1));
+    auto alone = connection_->Query(fmt::format("SELECT ({}) IS FALSE FROM {}", field.check, scan_->Sql()));
+    if (alone) continue;
+    if (connection_->fault().data_error) said = connection_->fault().message;
+    return {event.begin, field.pointer, fmt::format("check ({}): {}", field.check, said)};
+  }
+  return {event.begin, "", "the checks: " + said};
 }
 
 }  // namespace millstream

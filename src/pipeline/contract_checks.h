@@ -1,7 +1,8 @@
 // ContractChecks: evaluates the `check (EXPR)` clauses of a contract over events before they are appended.
 //
 // Place: floor 5; used by StreamIngest and for commands. One object serves one thread at a time; StreamIngest
-// keeps a pool. A check that is NULL passes, as in SQL.
+// keeps a pool. A check that is NULL passes, as in SQL; one that cannot be
+// evaluated for an event does not hold for it.
 #pragma once
 
 #include <cstdint>
@@ -34,6 +35,9 @@ class ContractChecks {
 
  private:
   explicit ContractChecks(Watchdog& watchdog) : watchdog_(watchdog) {}
+  Status RunOn(const BatchRange& range, std::vector<Violation>& violations);
+  Violation BlameOf(const BatchRange& event);
+
   Watchdog& watchdog_;
   std::vector<Field> fields_;  // those with a check
   std::unique_ptr<Connection> connection_;

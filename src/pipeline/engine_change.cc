@@ -145,14 +145,26 @@ Result<bool> Engine::State::BindChanged(Decided& decided) {
     if (bound) {
       decided.bound.emplace(name, std::move(*bound));
     } else if (bound.error().code() == Code::kConflict) {
-      HoldBack(decision, decided.proposed, decided.catalog,
-               {"pipelines." + name, "edit", "rebuild", bound.error().message()});
+      FAIL_IF_ERROR(HoldBackChange(decided, config, bound.error()));
       return true;
     } else if (!makes_tables) {
       return Fail(bound.error());
     }
   }
   return false;
+}
+
+/// What makes a pipeline's columns others than its table has keeps its old definition: the pipeline, or else
+/// the contract of its stream.
+Status Engine::State::HoldBackChange(Decided& decided, const PipelineConfig& pipeline, const Status& why) {
+  const std::string item = "pipelines." + pipeline.name, stream = "streams." + pipeline.stream;
+  ChangeDecision& decision = decided.decision;
+  const Node before = decision.root;
+  HoldBack(decision, decided.proposed, decided.catalog, {item, "edit", "rebuild", why.message()});
+  if (!(decision.root == before)) return OkStatus();
+  decision.changes.pop_back();  // its own definition is as it was
+  HoldBack(decision, decided.proposed, decided.catalog, {stream, "edit", "refused", why.message()});
+  return decision.root == before ? why : OkStatus();
 }
 
 uint64_t Engine::State::EventsIn(const std::string& name) {

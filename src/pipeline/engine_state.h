@@ -56,6 +56,7 @@ struct Engine::State {
   struct Decided;
   std::optional<ChangeRefusal> Decide(const ChangeRequest& request, Decided& decided);
   Result<bool> BindChanged(Decided& decided);
+  Status HoldBackChange(Decided& decided, const PipelineConfig& pipeline, const Status& why);
   std::optional<ChangeRefusal> CheckRebuilt(const Decided& decided);
   uint64_t EventsIn(const std::string& stream);
   ChangePlan PlanOf(const Decided& decided);

@@ -121,6 +121,10 @@ Status SourceRunner::Take(const SourceEvent& event) {
     RETURN_IF_ERROR(CommitPart(true));
     part_ = event.part;
   }
+  if (!event.fault.empty()) {
+    writer_.Refuse(part_, event.data, event.sequence, event.at, {"format", "", event.fault}, std::nullopt);
+    return OkStatus();
+  }
   Envelope envelope = event.envelope;
   if (!envelope.source) envelope.source = config_.name;
   writer_.Add(part_, envelope, event.data, event.sequence, event.at, true);

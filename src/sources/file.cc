@@ -223,8 +223,11 @@ class FileSourceStage final : public Source {
     return plain && format == RecordFormat::kCsv ? Shape::kTable : Shape::kDocument;
   }
 
-  Status TakeOne(const Followed& file, std::string_view data, uint64_t line, uint64_t sequence) {
-    std::string at = fmt::format("{}#{}", file.path, line);
+  /// `place`: its line, or the number of the record where several may stand on one. `fault`: as in
+  /// SourceEvent.
+  Status TakeOne(const Followed& file, std::string_view data, uint64_t place, uint64_t sequence,
+                 std::string fault) {
+    std::string at = fmt::format("{}#{}", file.path, place);
     SourceEvent event;
     event.envelope.id = at;
     event.envelope.subject = file.path;
@@ -232,6 +235,7 @@ class FileSourceStage final : public Source {
     event.part = file.part;
     event.at = at;
     event.sequence = sequence;
+    event.fault = std::move(fault);
     return taker_.Take(event);
   }
 
@@ -314,14 +318,16 @@ class FileSourceStage final : public Source {
     }
   }
 
-  /// What cannot be read is handed over as the text that says why: it becomes a dead letter, and nothing else
-  /// waits.
-  Status TakeRecord(const Followed& file, const Result<std::optional<DocumentReader::Document>>& next,
+  /// What cannot be read becomes a dead letter that says why, and nothing else waits.
+  Status TakeRecord(const Followed& file, Result<std::optional<DocumentReader::Document>>& next,
                     uint64_t record) {
-    if (!next) return TakeOne(file, next.error().message() + kPadding, record, record);
-    const DocumentReader::Document& document = **next;
-    if (!document.fault.empty()) return TakeOne(file, document.fault + kPadding, document.line, record);
-    return TakeOne(file, document.data, document.line, record);
+    if (!next)
+      return TakeOne(file, std::string_view(kPadding).substr(0, 0), record, record, next.error().message());
+    DocumentReader::Document& document = **next;
+    const RecordFormat format = FormatFor(options_, file.path);
+    const bool has_lines = options_.records.empty() && format != RecordFormat::kJson;
+    return TakeOne(file, document.data, has_lines ? document.line : record, record,
+                   std::move(document.fault));
   }
 
   /// After a failure what was taken and not stored must be taken again: places are asked for anew.

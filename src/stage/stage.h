@@ -39,6 +39,7 @@ struct SourceEvent {
   std::string_view at;    // where it stood, for dead letters: "a.ndjson#17"
   uint64_t sequence = 0;  // grows along the source's part, e.g. the byte after it, or its record number from
                           // 1: after a crash the taker skips what is stored already
+  std::string fault;      // not empty: why `data` is no event; it becomes a dead letter
 };
 
 /// Whole lines of NDJSON that a source hands over at once: a file's next stretch. Empty lines are no events.
