@@ -125,3 +125,25 @@ def test_a_contract_whose_new_type_a_table_does_not_take_is_refused(project):
         shop.write({"millstream.yaml": PROJECT.replace("n: bigint", "n: double").replace("SELECT id, n FROM input WHERE n <", "SELECT id, n::bigint AS n FROM input WHERE n <")})
         shop.verb("apply", "--yes", "--force")
         assert ids(server, send(server, 6)) == ["o2", "o4", "o6"]
+
+
+def test_what_was_held_back_is_looked_at_again(project):
+    shop = project({"millstream.yaml": PROJECT})
+    with shop.server() as server:
+        send(server, 1, 2)
+        shop.verb("filter", "set", "p", "small", "SELECT id, n FROM input WHERE n < 50")
+        shop.write({"millstream.yaml": PROJECT.replace("n < 100", "n < 10")})
+        versions = len(server.http("GET", "/v1/history").json())
+        for _ in range(2):  # a conflict stays one until somebody decides
+            assert "conflict" in shop.verb("apply", expect=1).stdout
+        assert len(server.http("GET", "/v1/history").json()) == versions, "nothing was changed"
+        assert ids(server, send(server, 40, 60)) == ["o2", "o40"]
+        shop.verb("apply", "--force")
+        assert ids(server, send(server, 4, 42)) == ["o2", "o4", "o40"]
+        # What was refused is no conflict with what comes in its place.
+        now = PROJECT.replace("n < 100", "n < 10")
+        shop.write({"millstream.yaml": now.replace("orders: {", "orders: {partitions: 3, ")})
+        assert "refused" in shop.verb("apply", expect=1).stdout
+        shop.write({"millstream.yaml": now.replace("orders: {", "orders: {retain: {age: 90d}, ")})
+        done = shop.verb("apply").stdout
+        assert "conflict" not in done and "streams.orders" in done and "live" in done, done

@@ -50,7 +50,9 @@ void KeepOld(Node& root, const Node& live, const PathParts& parts) {
 void HoldBackAll(ChangeDecision& decision, const Project& proposed, const Catalog& catalog) {
   std::map<std::string, std::string> held;  // item, the change that holds it back
   decision.refused.clear();
+  decision.files = proposed.root;
   for (const Change& change : decision.changes) {
+    if (change.how == "conflict") KeepOld(decision.files, catalog.files_root(), PartsOf(change.path));
     if (change.how != "rebuild" && (change.how != "refused" || change.note.starts_with("waits for ")))
       continue;
     PathParts parts = PartsOf(change.path);
@@ -65,6 +67,7 @@ void HoldBackAll(ChangeDecision& decision, const Project& proposed, const Catalo
     fault.hint = change.note;
     decision.refused.push_back(std::move(fault));
     KeepOld(decision.root, catalog.root(), parts);
+    KeepOld(decision.files, catalog.files_root(), parts);
     held.try_emplace(parts.item(), change.path);
   }
   for (Change& change : decision.changes) {
@@ -241,7 +244,7 @@ ControlEvent ApplyEvent(const ChangeDecision& decision, const Project& proposed,
   event.is_edit = is_edit;
   event.files_hash = is_edit ? catalog.files_hash() : proposed.hash;
   event.root = decision.root;
-  if (!is_edit && !(proposed.root == decision.root)) event.files = proposed.root;
+  if (!is_edit && !(decision.files == decision.root)) event.files = decision.files;
   event.generations = decision.generations;
   event.changes = decision.changes;
   const Node *before = catalog.root().Find("streams"), *after = decision.root.Find("streams");

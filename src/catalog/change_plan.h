@@ -30,6 +30,7 @@ struct ChangeOptions {
 struct ChangeDecision {
   bool apply = false;  // false: the catalog holds as it is
   Node root;           // what holds then
+  Node files;          // what the next files are compared with: these, but for what was held back
   uint64_t version = 0;
   std::map<std::string, uint64_t> generations;  // of every pipeline in root
   std::vector<std::string> new_pipelines;       // whose start is to be resolved

@@ -58,7 +58,7 @@ tl::expected<ChangePlan, ChangeRefusal> Engine::Apply(const ChangeRequest& reque
         {},
         std::move(plan)});
   Status status = s.CheckNotRebuilt(decided.decision.changes);
-  bool is_known = request.edit || decided.proposed.hash == decided.catalog.files_hash();
+  bool is_known = request.edit || decided.decision.files == decided.catalog.files_root();
   bool is_same = is_known && decided.decision.root == decided.catalog.root();
   if (status.ok() && !is_same) status = s.Carry(request, decided, plan);
   if (!status.ok()) return tl::unexpected(Refused(std::move(status)));
