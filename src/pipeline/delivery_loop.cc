@@ -15,8 +15,7 @@ constexpr uint32_t kDeadlineAttempts =
 
 DeliveryLoop::DeliveryLoop(LoopContext context)
     : context_(std::move(context)),
-      letter_origin_(
-          fmt::format("dead/{}.{}/{}", context_.pipeline, context_.generation, context_.sink->id())) {
+      letter_origin_(LetterOrigin(context_.pipeline, context_.generation, context_.sink->id())) {
   next_ = context_.start;
   shown_.state = "starting";
   shown_.next = next_;
