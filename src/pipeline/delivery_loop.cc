@@ -379,7 +379,8 @@ void DeliveryLoop::Delivered(const Piece& piece, const RowBatch& rows) {
   if (written_letters_)
     written_letters_->erase(written_letters_->begin(), written_letters_->lower_bound(piece.next));
   if (context_.allowance != nullptr)
-    context_.allowance->Add(piece.events, std::exchange(new_letters_, 0), context_.clock->MonotonicNs());
+    context_.allowance->Add(context_.sink->id(), piece.events, std::exchange(new_letters_, 0),
+                            context_.clock->MonotonicNs());
 }
 
 Status DeliveryLoop::DeliverPiece(const Piece& piece, std::stop_token stop) {
