@@ -81,6 +81,40 @@ def test_a_stale_plan_and_a_conflict(project):
         assert ids(server, send(server, 11, 12)) == ["o10", "o12", "o5", "o7"]
 
 
+def test_what_cannot_be_changed_is_a_problem(project):
+    shop = project({"millstream.yaml": PROJECT})
+    with shop.server() as server:
+        send(server, 1, 2)
+        path, keyed = "/v1/streams/orders", {"key": "id", "contract": {"id": "varchar not null", "n": "bigint"}}
+        etag = server.http("GET", path).headers["ETag"]
+        refused = server.http("PUT", path, keyed)
+        problem = refused.json()
+        assert (refused.status, problem["code"], refused.headers["Content-Type"]) == (409, "conflict", "application/problem+json")
+        assert problem["faults"][0]["path"] == "streams.orders.key" and "nothing was changed: streams.orders.key cannot be changed" in problem["detail"]
+        assert [change["how"] for change in problem["plan"]["changes"]] == ["refused"]
+        assert server.http("GET", path).headers["ETag"] == etag and len(server.http("GET", "/v1/history").json()) == 3
+        dry = server.http("PUT", path + "?dry_run=true", keyed)
+        assert dry.status == 200 and dry.json()["changes"][0]["how"] == "refused"
+        # Without a way to make its table anew a filter that changes a column's type changes nothing either.
+        text = b"SELECT id, n::varchar AS n FROM input"
+        held = server.http("PUT", "/v1/pipelines/p/filters/even", text, SQL)
+        assert held.status == 409 and "cannot be changed in place" in held.json()["detail"], held.body
+        assert "cannot be changed in place" in shop.verb("filter", "set", "p", "even", text.decode(), expect=1).stderr
+        assert server.http("PUT", "/v1/pipelines/p/filters/even?rebuild=true", text, SQL).status == 202
+
+
+def test_history_of_what_never_was(project):
+    shop = project({"millstream.yaml": PROJECT})
+    with shop.server() as server:
+        assert "did you mean 'pipelines.p'?" in shop.verb("history", "--item", "p", expect=1).stderr
+        assert "nothing is or was called 'nope'" in shop.verb("history", "--item", "nope", expect=1).stderr
+        assert server.http("GET", "/v1/history?item=nope").status == 404
+        assert shop.verb("history", "--item", "pipelines.p.filters.even", "--since", "0s", "--json").json() == []
+        server.http("DELETE", "/v1/pipelines/p/filters/even")
+        assert len(shop.verb("history", "--item", "pipelines.p.filters.even", "--json").json()) >= 2
+    assert "nothing is or was called 'nope'" in shop.verb("history", "--item", "nope", expect=1).stderr
+
+
 def test_files_that_are_watched(project):
     shop = project({"millstream.yaml": PROJECT})
     with shop.server("--watch") as server:

@@ -134,10 +134,24 @@ def test_what_is_refused_again_is_a_new_letter(project):
     shop = project({"millstream.yaml": PROJECT})
     with shop.server() as server:
         send_with_faults(server)
-        assert server.http("POST", "/v1/dead/orders/replay", {"code": "sql"}).json()["letters"] == 8
+        answer = server.http("POST", "/v1/dead/orders/replay", {"code": "sql"}).json()
+        assert (answer["letters"], answer["refused"], answer["state"]) == (8, 8, "replayed")
         letters = dead(server)["letters"]
         assert sorted(letter["replay_of"] for letter in letters) == list(range(8))
         assert ids(server) == ["o1", "o3", "o7"]
+        again = shop.verb("dead", "replay", "orders", "--code", "sql", expect=1)
+        assert again.stdout.startswith("8 dead letters of orders replayed, 8 refused again (millstream dead list orders)\n")
+        # One line a sink, which it names.
+        lines = [line.split() for line in shop.verb("dead", "list", "orders").stdout.splitlines()]
+        assert lines[0] == ["N", "TIME", "AT", "SINK", "CODE", "EVENT", "REASON"]
+        assert sorted(line[3] for line in lines[1:-1]) == sorted(["table:prices", "table:all_prices", "stream:paid", "file:out/prices.ndjson"] * 2)
+        # What is put right for some of them.
+        some = FIXED.replace("coalesce(", "CASE WHEN id = 'o2' THEN error('no') ELSE 1 END * coalesce(")
+        server.http("PUT", "/v1/pipelines/priced/filters/priced", some.encode(), {"Content-Type": "application/sql"})
+        assert shop.verb("dead", "replay", "orders", "--all").stdout.startswith("8 dead letters of orders replayed, 4 refused again (")
+        told = [event for event in shop.verb("history", "--json").json() if event["kind"] == "dead_replayed"]
+        assert len(told) == 3
+        shop.verb("verify")
 
 
 def test_dropped_letters_count_no_more(project):
@@ -234,6 +248,32 @@ def test_a_limit_needs_a_number(project):
     assert "neither share nor count" in shop.verb("check", expect=1).stdout + shop.verb("check", expect=None).stderr
 
 
+SEVERAL = """
+streams: {s: {partitions: 2}}
+pipelines:
+  p:
+    from: s
+    filters: [{n: "SELECT (data->>'n')::integer AS n FROM input"}]
+    to: [table: a, table: b, drop]
+    max_dead_letters: {count: 6, over: 10m}
+"""
+
+
+def test_an_event_counts_once_however_many_sinks_lack_it(project):
+    shop = project({"millstream.yaml": SEVERAL})
+    with shop.server() as server:
+        pipeline = lambda: server.http("GET", "/v1/status").json()["pipelines"][0]  # noqa: E731
+        server.ingest("s", [{"n": n} for n in range(4)] + [{"n": "x"}] * 6)
+        settled(server)
+        harness.eventually(lambda: server.http("GET", "/v1/dead/s").json()["open"] == 18)
+        time.sleep(0.5)
+        assert pipeline()["state"] == "live", "three sinks lack six events"
+        server.ingest("s", [{"n": "x"}] * 3)
+        harness.eventually(lambda: pipeline()["state"] == "paused" and "resume" in pipeline()["reason"])
+        assert "9 of 13 events within" in pipeline()["reason"] or "8 of 12 events within" in pipeline()["reason"] or \
+            "7 of 11 events within" in pipeline()["reason"], pipeline()["reason"]
+
+
 STUCK = """
 streams: {s: {}}
 pipelines:
@@ -267,6 +307,36 @@ def test_stuck_events_are_set_aside(project):
         assert "events_skipped" in shop.verb("history", "--json").stdout
 
 
+AWAY = """
+streams: {orders: {partitions: 2, contract: {id: varchar}}}
+pipelines:
+  ok:
+    from: orders
+    to:
+      - postgres: {table: t, url: "${env:AWAY_DB}"}
+      - table: rows
+"""
+
+
+def test_nothing_is_set_aside_for_a_sink_that_is_not_open(project):
+    """Where it stands is its own to say: which events are the next is not known before."""
+    shop = project({"millstream.yaml": AWAY})
+    server = shop.server(extra_environment={"AWAY_DB": f"postgresql://user:password@127.0.0.1:{harness.free_port()}/d?connect_timeout=5"})
+    server.start(wait_ready=False)  # it is not ready: that is what this is about
+    harness.eventually(lambda: "ready" in server.stderr())
+    server.ingest("orders", [{"id": f"o-{n}"} for n in range(5)])
+    harness.eventually(lambda: server.http("GET", "/v1/status").json()["pipelines"][0]["state"] == "degraded")
+    for which in ([], ["--partition", "1"]):
+        refused = shop.verb("pipeline", "skip", "ok", "--sink", "postgres:t", "--events", "2", *which, expect=1).stderr
+        assert "is not open" in refused and "Connection refused" in refused and "where it stands is not known" in refused, refused
+    assert server.http("POST", "/v1/pipelines/ok/skip", {"sink": "postgres:t"}).status == 409
+    assert server.http("GET", "/v1/dead/orders").json()["total"] == 0
+    assert "events_skipped" not in shop.verb("history", "--json").stdout
+    # Its error has several lines; the tables keep to theirs.
+    for verb in (["top", "--once"], ["pipeline", "list"]):
+        lines = [line for line in shop.verb(*verb).stdout.splitlines() if "Connection refused" in line]
+        assert len(lines) == 1 and lines[0].startswith("ok ") and "\t" not in lines[0] and "try" in lines[0], lines
+    server.stop()
 
 
 def test_verify_follows_control(project):

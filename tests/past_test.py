@@ -5,6 +5,8 @@ import threading
 import time
 from datetime import datetime, timezone
 
+from harness import eventually
+
 PROJECT = """
 streams:
   orders: {partitions: 2, key: id, contract: {id: varchar not null, n: bigint, city: varchar}}
@@ -105,6 +107,53 @@ def test_the_past_is_as_it_was_read_then(project):
     without = shop.verb("query", QUESTIONS["by_city"], "--as-of", middle, "--format", "ndjson")
     assert without.lines() == seen[middle]["by_city"]
     assert "keep by version 1" in without.stderr and "as of 20" in without.stderr, without.stderr
+
+
+BARE = """
+streams:
+  orders: {partitions: 2, contract: {id: varchar not null, n: bigint}}
+pipelines:
+  keep:
+    from: orders
+    filters:
+      - small: %s
+    to:
+%s
+"""
+PLAIN, WIDER = "SELECT id, n FROM input", "SELECT id, n, n * 2 AS w, random() AS dice FROM input"
+
+
+def test_a_version_counts_before_it_owns_an_event(project):
+    """What a version added is there as of now, though all events were run by those before it."""
+    shop = project({"millstream.yaml": BARE % (PLAIN, "      - table: rows")})
+    with shop.server() as server:
+        position = server.ingest("orders", [{"id": "o-1", "n": 1}])["position"]
+        assert len(server.query("SELECT * FROM rows", wait=position)) == 1
+        before = now()
+
+        def change(filter_sql, *tables):
+            shop.write({"millstream.yaml": BARE % (filter_sql, "\n".join(f"      - table: {table}" for table in tables))})
+            shop.verb("apply")
+
+        change(PLAIN, "rows", "more")
+        eventually(lambda: len(server.query("SELECT * FROM more")) == 1)
+        answer = raw(server, "SELECT id, n FROM more", as_of="0s").json()
+        assert answer["rows"] == [{"id": "o-1", "n": 1}] and answer["as_of"]["versions"] == {"keep": [1]}
+        for when in (before, position):
+            refused = raw(server, "SELECT * FROM more", as_of=when)
+            assert refused.status == 404 and "no pipeline wrote table 'more'" in refused.json()["detail"]
+        change(PLAIN, "rows", "other")  # a sink that goes elsewhere from now on
+        eventually(lambda: len(server.query("SELECT * FROM other")) == 1)
+        assert [len(server.query(f"SELECT * FROM {table}", as_of="0s")) for table in ("rows", "more", "other")] == [1, 1, 1]
+        middle = now()
+        change(WIDER, "rows", "other")
+        assert server.query("SELECT id, w FROM rows") == server.query("SELECT id, w FROM rows", as_of="0s") == [{"id": "o-1", "w": None}]
+        answer = raw(server, "SELECT id FROM rows", as_of="0s").json()
+        assert answer["as_of"]["versions"] == {"keep": [1]} and answer["as_of"]["not_reproducible"] == []
+        assert raw(server, "SELECT w FROM rows", as_of=middle).status == 422, "it was not there yet"
+        position = server.ingest("orders", [{"id": "o-2", "n": 2}])["position"]
+        assert [row["w"] for row in server.query("SELECT w FROM rows ORDER BY n", as_of="0s")] == [None, 4]
+        assert raw(server, "SELECT id FROM rows", as_of=position).json()["as_of"]["not_reproducible"] == ["keep.small: random()"]
 
 
 def test_what_an_answer_stands_on(project):

@@ -88,7 +88,7 @@ struct ControlEvent {
   LetterReplay letters;   // dead_replayed: its id alone; dead_dropped: stream and letters
   uint32_t slots = 0;     // that each part of the replay takes
   std::string position;   // dead_replayed: where letters of ingest stand in the stream now
-  uint64_t refused = 0;   // dead_replayed: letters of ingest that were refused again
+  uint64_t refused = 0;   // dead_replayed: letters that were refused again
   std::string selection;  // what was asked for, as people read it; of a pause: why
   std::string sink;       // events_skipped
   SandboxRecord sandbox;  // sandbox_created

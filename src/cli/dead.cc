@@ -51,13 +51,17 @@ int ListOne(const Everywhere& everywhere, HttpClient& api, const ListOptions& gi
   std::vector<JsonView> letters = document["letters"].items();
   std::vector<std::vector<std::string>> lines;
   SystemClock clock;
+  bool has_sinks = std::any_of(letters.begin(), letters.end(),
+                               [](const JsonView& letter) { return !letter["sink"].text().empty(); });
   for (const JsonView& letter : letters) {
     lines.push_back({letter["number"].text(),
                      ShortTime(static_cast<int64_t>(letter["time_us"].number()), clock.WallUs()),
                      letter["at"].text(), letter["code"].text(), letter["event"].text(), ReasonOf(letter)});
+    if (has_sinks) lines.back().insert(lines.back().begin() + 3, letter["sink"].text());
     if (given.all_states) lines.back().insert(lines.back().begin() + 1, letter["state"].text());
   }
   std::vector<std::string> head{"N", "TIME", "AT", "CODE", "EVENT", "REASON"};
+  if (has_sinks) head.insert(head.begin() + 3, "SINK");
   if (given.all_states) head.insert(head.begin() + 1, "STATE");
   if (!lines.empty()) std::fputs(LayOut(head, lines).c_str(), stdout);
   uint64_t of = document[given.all_states ? "total" : "open"].number();
@@ -161,7 +165,9 @@ int Act(const Everywhere& everywhere, const ActOptions& given, const std::string
   if (!answer) return Complain(answer.error());
   JsonView document(*answer);
   uint64_t letters = document["letters"].number(), left = document["left"].number();
-  int code = letters == 0 && left > 0 ? kExitNo : kExitDone;
+  uint64_t refused = document["refused"].number();
+  bool none_came = letters == 0 ? left > 0 : refused == letters;
+  int code = none_came ? kExitNo : kExitDone;
   if (everywhere.json) {
     std::printf("%s\n", answer->c_str());
     return code;
@@ -171,7 +177,7 @@ int Act(const Everywhere& everywhere, const ActOptions& given, const std::string
                                  given.stream, state);
   if (std::string position = document["position"].text(); !position.empty())
     line += ", appended up to " + position;
-  if (uint64_t refused = document["refused"].number(); refused > 0)
+  if (refused > 0)
     line += fmt::format(", {} refused again ({} dead list {})", FormatCount(refused), Command(everywhere),
                         given.stream);
   if (std::string reason = document["reason"].text(); !reason.empty()) line += "; it waits: " + reason;

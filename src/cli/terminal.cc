@@ -23,6 +23,19 @@ size_t Width(const std::string& text) {
   return width;
 }
 
+/// Errors of other systems have line breaks and tabs.
+std::string InOneLine(const std::string& text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    bool breaks = text[i] == '\n' || text[i] == '\r' || text[i] == '\t';
+    if (!breaks)
+      out += text[i];
+    else if (!out.empty() && out.back() != ' ' && text.find_first_not_of("\n\r\t", i) != std::string::npos)
+      out += ' ';
+  }
+  return out;
+}
+
 std::string Rate(double per_second) { return FormatCount(static_cast<uint64_t>(per_second + 0.5)); }
 
 std::string Lag(uint64_t events, double seconds) {
@@ -56,7 +69,10 @@ bool WantsColor(const std::string& when, int descriptor) {
 }
 
 std::string LayOut(const std::vector<std::string>& heading,
-                   const std::vector<std::vector<std::string>>& lines) {
+                   const std::vector<std::vector<std::string>>& rows) {
+  std::vector<std::vector<std::string>> lines = rows;
+  for (auto& line : lines)
+    for (std::string& cell : line) cell = InOneLine(cell);
   std::vector<size_t> widths;
   std::vector<bool> right(heading.size(), !lines.empty());
   for (const std::string& name : heading) widths.push_back(Width(name));

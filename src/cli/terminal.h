@@ -29,9 +29,9 @@ class ProgressLine {
 bool WantsColor(const std::string& when, int descriptor);
 
 /// Lines of cells under a heading, columns as wide as they need. A column whose cells are all numbers is set
-/// right.
+/// right; line breaks within a cell become spaces.
 std::string LayOut(const std::vector<std::string>& heading,
-                   const std::vector<std::vector<std::string>>& lines);
+                   const std::vector<std::vector<std::string>>& rows);
 
 /// A cell as CSV: quoted if it has to be (RFC 4180).
 std::string CsvCell(const std::string& cell);

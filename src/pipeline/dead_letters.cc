@@ -94,6 +94,10 @@ DeadLetter ParseLetter(std::string_view json) {
 
 }  // namespace
 
+std::string LetterOrigin(const std::string& pipeline, uint64_t generation, const std::string& sink) {
+  return fmt::format("dead/{}.{}/{}", pipeline, generation, sink);
+}
+
 std::string DeadStreamName(const std::string& stream) { return "_dead_" + stream; }
 
 std::string DeadLetter::ToJson(bool with_data, std::string_view state) const {

@@ -50,6 +50,9 @@ struct DeadLetter {
 /// The stream of a stream's dead letters: "_dead_orders".
 std::string DeadStreamName(const std::string& stream);
 
+/// The origin of receipts for letters that one sink's loops write.
+std::string LetterOrigin(const std::string& pipeline, uint64_t generation, const std::string& sink);
+
 /// What a delivery loop does with letters, so that a part of history can be run again without leaving any.
 class LetterStore {
  public:

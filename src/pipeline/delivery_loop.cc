@@ -15,8 +15,7 @@ constexpr uint32_t kDeadlineAttempts =
 
 DeliveryLoop::DeliveryLoop(LoopContext context)
     : context_(std::move(context)),
-      letter_origin_(
-          fmt::format("dead/{}.{}/{}", context_.pipeline, context_.generation, context_.sink->id())) {
+      letter_origin_(LetterOrigin(context_.pipeline, context_.generation, context_.sink->id())) {
   next_ = context_.start;
   shown_.state = "starting";
   shown_.next = next_;
@@ -380,7 +379,8 @@ void DeliveryLoop::Delivered(const Piece& piece, const RowBatch& rows) {
   if (written_letters_)
     written_letters_->erase(written_letters_->begin(), written_letters_->lower_bound(piece.next));
   if (context_.allowance != nullptr)
-    context_.allowance->Add(piece.events, std::exchange(new_letters_, 0), context_.clock->MonotonicNs());
+    context_.allowance->Add(context_.sink->id(), piece.events, std::exchange(new_letters_, 0),
+                            context_.clock->MonotonicNs());
 }
 
 Status DeliveryLoop::DeliverPiece(const Piece& piece, std::stop_token stop) {

@@ -438,11 +438,13 @@ Status Engine::State::DeliverToEnd(std::stop_token stop, const std::function<voi
       if (sink.lag_events > 0)
         return Invalid(
             "pipeline {}, sink {}: nothing went forward for {} s, {} {} left ({}); put that right and run "
-            "again, "
-            "or set events aside: millstream pipeline skip {} --sink {}",
+            "again{}",
             name, sink.id, kStandstillUs / 1'000'000, FormatCount(sink.lag_events),
             sink.lag_events == 1 ? "event is" : "events are",
-            sink.reason.empty() ? "it stands still" : sink.reason, name, sink.id);
+            sink.reason.empty() ? "it stands still" : sink.reason,
+            sink.next.empty()
+                ? ""  // it is not open
+                : fmt::format(", or set events aside: millstream pipeline skip {} --sink {}", name, sink.id));
     return Invalid("pipeline {}: it stands still", name);
   }
   for (const auto& [name, reason] : broken_pipelines) return Invalid("{}", reason);

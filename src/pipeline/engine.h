@@ -66,6 +66,7 @@ struct PastPipeline {
   std::vector<std::shared_ptr<const PipelineVersion>> versions;  // ascending
   /// Sinks that were made anew by then, and with which version: those before it own nothing there.
   std::map<std::string, uint64_t> rebuilt;
+  uint64_t active_version = 0;  // the last one that was activated by then; it may own no event yet
 
   /// Versions that own something of what such sinks got; the first of them from the start on.
   std::vector<std::shared_ptr<const PipelineVersion>> VersionsFor(

@@ -75,8 +75,9 @@ Result<std::map<std::string, PastPipeline>> Engine::PipelinesAt(int64_t time_us)
         for (const std::string& sink : sinks) records[name].rebuilt[sink] = event.version;
     } else if (event.kind == ControlKind::kActivated) {
       auto record = records.find(event.name);
-      if (record != records.end() && record->second.generation == event.generation)
-        record->second.versions.push_back({event.version, event.boundary, root});
+      if (record == records.end() || record->second.generation != event.generation) continue;
+      record->second.versions.push_back({event.version, event.boundary, root});
+      if (event.when_us <= time_us) record->second.active_version = event.version;
     }
   }
   if (first_us == 0 || first_us > time_us)
@@ -84,7 +85,8 @@ Result<std::map<std::string, PastPipeline>> Engine::PipelinesAt(int64_t time_us)
                          FormatTime(first_us)));
   std::map<std::string, PastPipeline> pipelines;
   for (const auto& [name, record] : records)
-    pipelines[name] = {record.generation, record.start.offsets, s.VersionsOf(name, record), record.rebuilt};
+    pipelines[name] = {record.generation, record.start.offsets, s.VersionsOf(name, record), record.rebuilt,
+                       record.active_version};
   return pipelines;
 }
 
@@ -121,7 +123,8 @@ std::map<std::string, PastPipeline> Engine::PipelinesNow() {
         record->second.generation,
         record->second.start.offsets,
         {std::make_shared<PipelineVersion>(PipelineVersion{number, config, stream->second, {}})},
-        {}};
+        {},
+        number};
   }
   return pipelines;
 }

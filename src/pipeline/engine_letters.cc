@@ -313,20 +313,43 @@ Result<bool> Engine::State::DeliverLetters(ActiveReplay& active) {
   return all;
 }
 
+/// How many letters a pipeline has refused again, before a crash too. Its loops' receipts say whether there
+/// is anything to be counted.
+Result<uint64_t> Engine::State::CountRefused(const LetterReplay& replay) {
+  uint64_t refused = 0;
+  const Stream* stream = log->Find(replay.stream);
+  const uint32_t partitions = stream == nullptr ? 0 : stream->partitions();
+  bool has_letters = false;
+  for (const ReplayPart& part : replay.parts)
+    for (uint32_t p = 0; p < partitions; ++p)
+      has_letters |= dead_letters
+                         ->FindReceipt(replay.stream, LetterOrigin(part.pipeline, part.generation, part.sink),
+                                       fmt::format("{}", part.slot + p))
+                         .has_value();
+  if (!has_letters) return refused;
+  FAIL_IF_ERROR(dead_letters->Each(replay.stream, replay.letters.last() + 1, [&](DeadLetter& letter) {
+    refused += letter.replay == replay.id;
+    return true;
+  }));
+  return refused;
+}
+
 Status Engine::State::StepReplay(const LetterReplay& replay, ActiveReplay& active) {
   if (!active.found) RETURN_IF_ERROR(FindAgain(replay, active));
   if (!active.appended && replay.appended > 0) RETURN_IF_ERROR(AppendLetters(replay, active));
   active.appended = true;
   ASSIGN_OR_RETURN(bool done, DeliverLetters(active));
   if (!done) return OkStatus();
+  ASSIGN_OR_RETURN(uint64_t refused, CountRefused(replay));
   ControlEvent event;
   event.kind = ControlKind::kDeadReplayed;
   event.name = replay.stream;
   event.who = options.who;
   event.letters.id = replay.id;
   event.position = active.position;
-  event.refused = active.refused;
+  event.refused = active.refused + refused;
   RETURN_IF_ERROR(control->Append(std::move(event)));
+  active.refused += refused;
   active.finished = true;
   for (auto& [name, generation, part] : active.again)
     if (auto pipeline = FindPipeline(name)) pipeline->ForgetReplay(replay.id);

@@ -173,6 +173,7 @@ struct Engine::State {
   bool HasSink(const std::string& pipeline, const std::string& sink_id) const;
   Status FindAgain(const LetterReplay& replay, ActiveReplay& active);
   Result<bool> DeliverLetters(ActiveReplay& active);
+  Result<uint64_t> CountRefused(const LetterReplay& replay);
   Status StepReplay(const LetterReplay& replay, ActiveReplay& active);
   Status FindLostReplays(std::vector<ActiveReplay>& lost);
   void RunLetterReplays(std::stop_token stop);

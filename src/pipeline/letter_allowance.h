@@ -1,13 +1,15 @@
 // LetterAllowance: how many dead letters a pipeline may make before it pauses (`max_dead_letters`).
 //
 // Place: floor 5; one a PipelineRuntime, told by its loops. Counts events and letters over the last `over`,
-// in steps of a sixtieth. Once there are more letters than the limit it stays exceeded until Renew: its loops
+// in steps of a sixtieth, of each sink apart: every sink gets every event, so together they would count it
+// several times. Once one of them has more letters than the limit it stays exceeded until Renew: all loops
 // stand still, whatever they were at is finished. Threads: thread-safe.
 #pragma once
 
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -22,10 +24,10 @@ class LetterAllowance {
   static constexpr uint64_t kShareEventsMin = 100;
 
   void SetLimit(std::optional<LetterLimit> limit);
-  /// A loop has gone over `events`, of which `letters` became dead letters.
-  void Add(uint64_t events, uint64_t letters, int64_t now_ns);
+  /// A loop of the sink has gone over `events`, of which `letters` became dead letters.
+  void Add(const std::string& sink, uint64_t events, uint64_t letters, int64_t now_ns);
   bool exceeded() const { return exceeded_.load(std::memory_order_acquire); }
-  /// "51 of 1,000 events of the last 10m became dead letters (max_dead_letters: 1%)"
+  /// "51 of 1,000 events within 10m became dead letters, more than max_dead_letters allows"
   std::string reason() const;
   /// A new allowance, counted from now on.
   void Renew();
@@ -38,7 +40,7 @@ class LetterAllowance {
   };
   mutable std::mutex mutex_;
   std::optional<LetterLimit> limit_;
-  std::array<Step, kSteps> steps_{};
+  std::map<std::string, std::array<Step, kSteps>> steps_;  // by sink
   std::string reason_;
   std::atomic<bool> exceeded_{false};
 };

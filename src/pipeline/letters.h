@@ -30,7 +30,7 @@ struct LettersAnswer {
   uint64_t left_count = 0;
   bool more = false;              // there are more than one request takes
   std::string position;           // of ingest: where in the stream the last of them stand
-  uint64_t refused = 0;           // of ingest: refused again
+  uint64_t refused = 0;           // became dead letters again
   std::vector<std::string> late;  // sinks in which they stand after newer events
   std::string reason;             // why it still waits
 

@@ -92,15 +92,35 @@ std::optional<uint64_t> PipelineRuntime::StoredOf(const std::string& sink_id, ui
 Result<Boundary> PipelineRuntime::StuckAt(const std::string& sink_id,
                                           std::optional<uint32_t> partition) const {
   Boundary stuck;
+  std::string why_closed;
+  auto closed = [&](const std::string& why) {
+    return Fail(
+        Conflict("sink {} of pipeline {} is not open: {}; where it stands is not known before it is, so "
+                 "no event can be set aside",
+                 sink_id, name_, why));
+  };
   std::shared_lock lock(sinks_mutex_);
   const RunningSink* sink = FindSink(sink_id);
-  if (sink == nullptr) return Fail(NotFound("pipeline {} has no sink '{}'", name_, sink_id));
+  if (sink == nullptr) {
+    if (auto unmade = unmade_sinks_.find(sink_id); unmade != unmade_sinks_.end())
+      return closed(unmade->second.message());
+    for (const Leaving& leaving : leaving_)
+      if (leaving.next && leaving.next->id == sink_id) return closed("its settings are being changed");
+    return Fail(NotFound("pipeline {} has no sink '{}'", name_, sink_id));
+  }
   for (const auto& running : sink->loops) {
-    std::string state = running->loop->snapshot().state;
-    bool is_meant = partition ? *partition == running->partition : state == "degraded" || state == "failed";
+    DeliveryLoop::Snapshot shown = running->loop->snapshot();
+    if (!running->loop->is_open()) {
+      if (!partition || *partition == running->partition)
+        why_closed = shown.reason.empty() ? "it is " + shown.state : shown.reason;
+      continue;
+    }
+    bool is_meant =
+        partition ? *partition == running->partition : shown.state == "degraded" || shown.state == "failed";
     uint64_t end = stream_->partition(running->partition).bounds().durable_end;
     if (is_meant && running->loop->next() < end) stuck[running->partition] = running->loop->next();
   }
+  if (stuck.empty() && !why_closed.empty()) return closed(why_closed);
   return stuck;
 }
 

@@ -108,7 +108,8 @@ class PipelineRuntime {
 
   /// Before Open: events that are to be dead letters of a sink, as `_control` has them.
   void SetSkips(std::map<std::string, Boundary> skips) { skips_ = std::move(skips); }
-  /// Where each loop of a sink stands that cannot go on, or the one of `partition`. kNotFound: no such sink.
+  /// Where each loop of a sink stands that cannot go on, or the one of `partition`. kNotFound: no such sink;
+  /// kConflict: it is not open, so where it stands is not known.
   Result<Boundary> StuckAt(const std::string& sink, std::optional<uint32_t> partition) const;
   void Skip(const std::string& sink, const Boundary& to);
   /// Why its loops stand still, once for each time that there were too many dead letters.

@@ -127,7 +127,17 @@ class PastBuilder {
     return sink.kind == "table" ? engine_.registry().sinks().at(sink.kind).target(sink.options) : "";
   }
 
-  /// The events of the pipeline that went to the table, and by which versions; nothing if none did.
+  /// True if the version made something of what came before `ends`.
+  static bool Owns(const PipelineVersion& version, const Boundary& ends) {
+    return std::any_of(ends.begin(), ends.end(), [&](const auto& end) {
+      auto from = version.from.find(end.first);
+      return (from == version.from.end() ? 0 : from->second) < end.second;
+    });
+  }
+
+  /// The events of the pipeline that went to the table, and by which versions; nothing if none did. The one
+  /// that was active then is the last: its sinks and columns were there, and may have been filled from
+  /// history, before it had an event of its own.
   std::optional<HistoryPart> PartOf(const std::string& name, const PastPipeline& pipeline,
                                     const std::string& table) {
     HistoryPart part;
@@ -143,12 +153,7 @@ class PastBuilder {
     part.to = ends->second;
     for (size_t i = 0; i < versions.size(); ++i) {
       const auto& version = versions[i];
-      bool owns = i == 0;
-      for (const auto& [partition, end] : ends->second) {
-        auto from = version->from.find(partition);
-        owns = owns || (from == version->from.end() ? 0 : from->second) < end;
-      }
-      if (!owns) break;
+      if (i > 0 && version->number > pipeline.active_version && !Owns(*version, ends->second)) break;
       auto sink = std::find_if(version->config.sinks.begin(), version->config.sinks.end(),
                                [&](const SinkConfig& each) { return TableOf(each) == table; });
       if (sink != version->config.sinks.end()) {
@@ -191,17 +196,18 @@ class PastBuilder {
       if (!part) continue;
       RETURN_IF_ERROR(CheckKept(*part, table));
       for (const auto& version : part->versions) {
+        bool owns = version == part->versions.front() || Owns(*version, part->to);
         for (const FilterConfig& filter : version->config.filters) {
           FilterTraits traits = TraitsOf(*connection_, filter);
           for (const std::string& trait : traits.not_reproducible)
-            Note(fmt::format("{}.{}: {}", name, filter.name, trait));
+            if (owns) Note(fmt::format("{}.{}: {}", name, filter.name, trait));
           for (const std::string& joined : traits.tables) {
             RETURN_IF_ERROR(Add(joined));
             level = std::max(level, levels_of_.at(joined) + 1);
           }
         }
         std::vector<uint64_t>& numbers = ground_.versions[name];
-        if (std::find(numbers.begin(), numbers.end(), version->number) == numbers.end())
+        if (owns && std::find(numbers.begin(), numbers.end(), version->number) == numbers.end())
           numbers.push_back(version->number);
       }
       std::string position = AsOf{0, {{part->stream, part->to}}}.PositionsOf({part->stream});

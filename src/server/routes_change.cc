@@ -36,6 +36,23 @@ HttpResponse Answer(const tl::expected<ChangePlan, ChangeRefusal>& plan) {
   return response;
 }
 
+/// An edit that cannot be made: the definition stays as it was.
+HttpResponse NothingChanged(const ChangePlan& plan) {
+  Faults faults;
+  std::string what;
+  for (const PlannedChange& planned : plan.changes) {
+    if (planned.what.how != "refused" && planned.what.how != "rebuild") continue;
+    Fault& fault = faults.emplace_back();
+    fault.path = planned.what.path;
+    fault.message = planned.what.how == "refused" ? "cannot be changed" : "cannot be changed in place";
+    fault.hint = planned.what.note;
+    what += fmt::format("{}{} {}{}", what.empty() ? "" : "; ", fault.path, fault.message,
+                        fault.hint.empty() ? "" : fmt::format(" ({})", fault.hint));
+  }
+  return Problem(409, "conflict", "nothing was changed: " + what, faults,
+                 fmt::format("\"plan\":{}", plan.ToJson()));
+}
+
 bool IsTrue(const Node& body, std::string_view name) {
   const Node* member = body.Find(name);
   return member != nullptr && member->scalar == "true";
@@ -136,8 +153,11 @@ void Edit(Engine& engine, const HttpRequest& request, Responder responder, const
     return edited;
   };
   const std::string* dry = request.Query("dry_run");
-  auto plan = dry != nullptr && *dry == "true" ? engine.Plan(change) : engine.Apply(change);
+  const bool is_dry = dry != nullptr && *dry == "true";
+  auto plan = is_dry ? engine.Plan(change) : engine.Apply(change);
   if (differs) return responder.Send(Problem(412, "version", plan.error().status.message()));
+  if (!is_dry && plan && plan->held > 0 && !plan->is_applied && plan->replay == 0)
+    return responder.Send(NothingChanged(*plan));
   HttpResponse response = Answer(plan);
   if (const Node* now = FindPath(engine.project()->root, path); now != nullptr && response.status < 300)
     response.headers.emplace_back("ETag", "\"" + EtagOf(*now) + "\"");
@@ -272,6 +292,14 @@ void AppendChanges(JsonObject& object, std::string& out, const std::vector<Chang
   });
 }
 
+HttpResponse NoItem(const Node& root, const std::string& item) {
+  std::string hint = "; expected a path such as pipelines.revenue.filters.gross";
+  for (const char* section : {"streams", "sources", "pipelines", "commands"})
+    if (std::string path = fmt::format("{}.{}", section, item); FindPath(root, path) != nullptr)
+      hint = fmt::format("; did you mean '{}'?", path);
+  return Problem(NotFound("nothing is or was called '{}'{}", item, hint));
+}
+
 void GetHistory(Engine& engine, const HttpRequest& request, Responder responder) {
   int64_t since_us = 0;
   if (const std::string* since = request.Query("since")) {
@@ -283,12 +311,15 @@ void GetHistory(Engine& engine, const HttpRequest& request, Responder responder)
   if (!events) return responder.Send(Problem(events.error()));
   const std::string* item = request.Query("item");
   std::set<uint64_t> versions;
+  bool is_known = item == nullptr || item->empty() || FindPath(engine.project()->root, *item) != nullptr;
   HttpResponse response;
   std::string& out = response.body;
   out = "[";
   for (size_t i = 0; i < events->size(); ++i) {
     const ControlEvent& event = (*events)[i];
-    if (event.when_us < since_us || !Concerns(event, item == nullptr ? "" : *item, versions)) continue;
+    if (!Concerns(event, item == nullptr ? "" : *item, versions)) continue;
+    is_known = true;
+    if (event.when_us < since_us) continue;
     if (out.size() > 1) out += ',';
     JsonObject object(out);
     object.Number("event", i).Text("kind", NameOf(event.kind));
@@ -308,6 +339,7 @@ void GetHistory(Engine& engine, const HttpRequest& request, Responder responder)
     });
   }
   out += ']';
+  if (!is_known) return responder.Send(NoItem(engine.project()->root, *item));
   responder.Send(std::move(response));
 }
 
