@@ -58,6 +58,8 @@ class Allowance {
   /// In words, for users.
   std::string Reason() const;
 
+  /// What the execution has taken and not given back.
+  int64_t taken() const { return taken_; }
   // Called by the allocator.
   bool Take(size_t bytes) noexcept;
   void Give(size_t bytes) noexcept { taken_ -= static_cast<int64_t>(bytes); }

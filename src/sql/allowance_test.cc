@@ -72,6 +72,21 @@ TEST_F(AllowanceTest, AnInterruptEndsWhatAllocatesWithinAVector) {
   EXPECT_EQ(CodeOf("SELECT 1"), Code::kOk);  // the next one is not hit
 }
 
+TEST_F(AllowanceTest, RowsThatWereTakenCountNoMore) {
+  auto statement = connection_->Prepare(
+      "SELECT i, 'a text of more than twelve bytes ' || i AS s FROM range(3000000) r(i)");
+  auto rows = (*statement)->Stream();
+  ASSERT_TRUE(rows);
+  uint64_t count = 0;
+  while (true) {
+    auto chunk = rows->Next();
+    ASSERT_TRUE(chunk) << chunk.error().message();
+    if (!*chunk) break;
+    count += (*chunk)->rows();
+  }
+  EXPECT_EQ(count, 3'000'000u);
+}
+
 // DuckDB counts what the states of aggregates take, and would count what was refused for ever.
 TEST_F(AllowanceTest, WhatWasRefusedIsNotCounted) {
   for (int i = 0; i < 200; ++i) {

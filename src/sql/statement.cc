@@ -52,6 +52,7 @@ struct Rows::State {
   duckdb_result result;
   std::string sql;
   std::shared_ptr<Executions> executions;
+  uint64_t handed_bytes = 0;  // of the chunk that was taken last, which others free
 
   State() { std::memset(&result, 0, sizeof result); }
   ~State() { duckdb_destroy_result(&result); }
@@ -78,9 +79,17 @@ JsonWriter Rows::MakeJsonWriter() const {
 }
 
 Result<std::optional<Chunk>> Rows::Next() {
-  Allowance::Scope scope(state_->executions->allowance());
+  // A chunk of a vector's rows; what grows by more at once stays the execution's.
+  constexpr int64_t kHandedBytesMax = 64 << 20;
+  Allowance* allowance = state_->executions->allowance();
+  Allowance::Scope scope(allowance);
+  if (allowance != nullptr) allowance->Give(std::exchange(state_->handed_bytes, 0));
+  const int64_t before = allowance == nullptr ? 0 : allowance->taken();
   duckdb_data_chunk fetched = nullptr;
   CallDuckDb([&] { return fetched = duckdb_fetch_chunk(state_->result), DuckDBSuccess; });
+  if (allowance != nullptr)
+    state_->handed_bytes =
+        static_cast<uint64_t>(std::clamp<int64_t>(allowance->taken() - before, 0, kHandedBytesMax));
   Chunk chunk(fetched);
   if (chunk.get() != nullptr && chunk.rows() > 0) return std::optional<Chunk>(std::move(chunk));
   const char* error = duckdb_result_error(&state_->result);
