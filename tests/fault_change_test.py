@@ -8,6 +8,7 @@ import subprocess
 import pytest
 from checker import Checker
 
+import faults
 from faults import Producer, Told, check_all, needs_strace
 from harness import SLOWNESS, eventually
 from sizes import SEED, size
@@ -16,12 +17,8 @@ pytestmark = needs_strace
 POINTS = size("change_points")  # for each system call
 CHANGE = {"fdatasync": 12, "pwritev": 30, "write": 30}  # call: one of the first N
 CUTOVER = {"fdatasync": 30, "fsync": 12, "pwrite64": 40, "pwritev": 30, "write": 60}
-PROJECT = """
-streams:
-  orders:
-    key: customer
-    partitions: 2
-    contract: {id: varchar not null, customer: varchar not null, amount: bigint}
+STREAMS = faults.PROJECT.split("pipelines:")[0]
+PROJECT = STREAMS + """
 pipelines:
   rows:
     from: orders
@@ -35,7 +32,7 @@ pipelines:
     to:
       - file: {path: out/lines.ndjson, format: ndjson}
 """
-KEYED = PROJECT.split("pipelines:")[0] + """
+KEYED = STREAMS + """
 pipelines:
   newest:
     from: orders

@@ -22,7 +22,7 @@ class SplitterFeed final : public InputFeed {
       : file_(std::move(file)),
         total_(total),
         lines_(options.format == RecordFormat::kNdjson && options.records.empty()),
-        has_lines_(options.format != RecordFormat::kJson && options.records.empty()),
+        by_line_(options.is_by_line()),
         splitter_(std::move(options)),
         inflater_(compression == Compression::kNone ? nullptr : Inflater::Make(compression)),
         skip_(skip) {}
@@ -85,9 +85,7 @@ class SplitterFeed final : public InputFeed {
   };
 
   /// What stands behind PATH# : its line, or its number where several may stand on one.
-  uint64_t PlaceOf(const Record& record, uint64_t index) const {
-    return has_lines_ ? record.line : index + 1;
-  }
+  uint64_t PlaceOf(const Record& record, uint64_t index) const { return by_line_ ? record.line : index + 1; }
 
   bool Sound(std::string_view text) {
     padded_.assign(text);
@@ -142,8 +140,8 @@ class SplitterFeed final : public InputFeed {
 
   std::unique_ptr<File> file_;
   const uint64_t total_;
-  const bool lines_;      // comes out as NDJSON
-  const bool has_lines_;  // one record a line at most
+  const bool lines_;    // comes out as NDJSON
+  const bool by_line_;  // SplitOptions::is_by_line
   RecordSplitter splitter_;
   std::unique_ptr<Inflater> inflater_;
   const uint64_t skip_;

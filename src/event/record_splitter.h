@@ -41,6 +41,9 @@ struct SplitOptions {
   Contract contract;                           // types of CSV values
   uint64_t max_record_bytes = 64ull << 20;     // one line, element or row
   uint64_t max_document_bytes = 256ull << 20;  // one document with `records`
+
+  /// Whether a record's line names it; else several may stand on one, and its number does.
+  bool is_by_line() const { return format != RecordFormat::kJson && records.empty(); }
 };
 
 struct Record {

@@ -40,7 +40,7 @@ struct ChangePlan {
   std::vector<PlannedChange> changes;
   std::vector<std::string> rebuild;  // tables that are made anew
   uint64_t replay = 0;               // applied: which makes them; 0: none
-  uint64_t held = 0;                 // changes that cannot be made: the old definition stays
+  Faults refused;                    // changes that cannot be made: the old definition stays
   /// {"plan","base_version","changes":[…]}; applied: {"version","changes":[…]}.
   std::string ToJson() const;
 };

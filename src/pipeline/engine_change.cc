@@ -184,7 +184,7 @@ ChangePlan Engine::State::PlanOf(const Decided& decided) {
   plan.hash = decided.decision.Hash(decided.catalog);
   plan.base_version = decided.catalog.version();
   plan.version = plan.base_version;
-  plan.held = decided.decision.refused.size();
+  plan.refused = decided.decision.refused;
   if (!decided.decision.rebuilt.empty()) plan.rebuild.assign(decided.rebuild.begin(), decided.rebuild.end());
   std::map<std::string, double> rates;
   double sum = 0;
@@ -388,7 +388,7 @@ std::string ChangePlan::ToJson() const {
     else
       object.Text("plan", hash).Number("base_version", base_version);
     if (replay != 0) object.Number("replay", replay);
-    if (held != 0) object.Number("held", held);
+    if (!refused.empty()) object.Number("held", refused.size());
     if (!rebuild.empty())
       object.Array("rebuild", rebuild, [&](const std::string& table) { AppendJsonString(out, table); });
     object.Array("changes", changes, [&](const PlannedChange& planned) {

@@ -122,7 +122,7 @@ Status SourceRunner::Take(const SourceEvent& event) {
     part_ = event.part;
   }
   if (!event.fault.empty()) {
-    writer_.Refuse(part_, event.data, event.sequence, event.at, {"format", "", event.fault}, std::nullopt);
+    writer_.Refuse(part_, event.data, event.sequence, event.at, {"json", "", event.fault}, std::nullopt);
     return OkStatus();
   }
   Envelope envelope = event.envelope;

@@ -38,18 +38,10 @@ HttpResponse Answer(const tl::expected<ChangePlan, ChangeRefusal>& plan) {
 
 /// An edit that cannot be made: the definition stays as it was.
 HttpResponse NothingChanged(const ChangePlan& plan) {
-  Faults faults;
   std::string what;
-  for (const PlannedChange& planned : plan.changes) {
-    if (planned.what.how != "refused" && planned.what.how != "rebuild") continue;
-    Fault& fault = faults.emplace_back();
-    fault.path = planned.what.path;
-    fault.message = planned.what.how == "refused" ? "cannot be changed" : "cannot be changed in place";
-    fault.hint = planned.what.note;
-    what += fmt::format("{}{} {}{}", what.empty() ? "" : "; ", fault.path, fault.message,
-                        fault.hint.empty() ? "" : fmt::format(" ({})", fault.hint));
-  }
-  return Problem(409, "conflict", "nothing was changed: " + what, faults,
+  for (const Fault& fault : plan.refused)
+    what += fmt::format("{}{} {} ({})", what.empty() ? "" : "; ", fault.path, fault.message, fault.hint);
+  return Problem(409, "conflict", "nothing was changed: " + what, plan.refused,
                  fmt::format("\"plan\":{}", plan.ToJson()));
 }
 
@@ -156,7 +148,7 @@ void Edit(Engine& engine, const HttpRequest& request, Responder responder, const
   const bool is_dry = dry != nullptr && *dry == "true";
   auto plan = is_dry ? engine.Plan(change) : engine.Apply(change);
   if (differs) return responder.Send(Problem(412, "version", plan.error().status.message()));
-  if (!is_dry && plan && plan->held > 0 && !plan->is_applied && plan->replay == 0)
+  if (!is_dry && plan && !plan->refused.empty() && !plan->is_applied && plan->replay == 0)
     return responder.Send(NothingChanged(*plan));
   HttpResponse response = Answer(plan);
   if (const Node* now = FindPath(engine.project()->root, path); now != nullptr && response.status < 300)

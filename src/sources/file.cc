@@ -19,7 +19,6 @@ namespace {
 constexpr uint64_t kPollBytes = 16u << 20;  // then the runtime gets to look at a pause
 constexpr int kIncarnations = 1000;         // contents that share an inode and a head
 constexpr int64_t kQuietUs = 1'000'000;     // a document that has not changed for so long is whole
-const std::string kPadding(64, ' ');        // a taker may read so far past the end
 
 struct CsvSettings {
   std::string delimiter = ",", quote = "\"", null_text;
@@ -309,7 +308,7 @@ class FileSourceStage final : public Source {
       if (!next && next.error().code() != Code::kInvalid) return next.error();
       if (next && !*next) return OkStatus();
       if (record > taken) {
-        RETURN_IF_ERROR(TakeRecord(file, next, record));
+        RETURN_IF_ERROR(TakeRecord(file, next, record, split.is_by_line()));
         file.place.sequence = record;
         file.place.line = 0;
         RETURN_IF_ERROR(Mark(file, 0, false));
@@ -320,14 +319,10 @@ class FileSourceStage final : public Source {
 
   /// What cannot be read becomes a dead letter that says why, and nothing else waits.
   Status TakeRecord(const Followed& file, Result<std::optional<DocumentReader::Document>>& next,
-                    uint64_t record) {
-    if (!next)
-      return TakeOne(file, std::string_view(kPadding).substr(0, 0), record, record, next.error().message());
+                    uint64_t record, bool by_line) {
+    if (!next) return TakeOne(file, "", record, record, next.error().message());
     DocumentReader::Document& document = **next;
-    const RecordFormat format = FormatFor(options_, file.path);
-    const bool has_lines = options_.records.empty() && format != RecordFormat::kJson;
-    return TakeOne(file, document.data, has_lines ? document.line : record, record,
-                   std::move(document.fault));
+    return TakeOne(file, document.data, by_line ? document.line : record, record, std::move(document.fault));
   }
 
   /// After a failure what was taken and not stored must be taken again: places are asked for anew.

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <mutex>
 #include <new>
 
 #include "base/process_memory.h"
@@ -29,7 +30,8 @@ constexpr int64_t kLookEveryBytes = 4 << 20;
 
 constinit thread_local Allowance* at_work = nullptr;
 
-// Writers at work, and what executions may still take beside them.
+// Writers at work, which come and go under the mutex, and what executions may still take beside them.
+std::mutex writers_mutex;
 constinit std::atomic<int> writers{0};
 constinit std::atomic<int64_t> beside_writers{0};
 
@@ -50,12 +52,16 @@ void Allowance::Begin() {
 }
 
 Allowance::WriterScope::WriterScope(uint64_t bytes) {
+  std::lock_guard lock(writers_mutex);
   if (writers.load(std::memory_order_relaxed) == 0) beside_writers.store(0, std::memory_order_relaxed);
   beside_writers.fetch_add(static_cast<int64_t>(bytes), std::memory_order_relaxed);
   writers.fetch_add(1, std::memory_order_release);
 }
 
-Allowance::WriterScope::~WriterScope() { writers.fetch_sub(1, std::memory_order_relaxed); }
+Allowance::WriterScope::~WriterScope() {
+  std::lock_guard lock(writers_mutex);
+  writers.fetch_sub(1, std::memory_order_relaxed);
+}
 
 std::string Allowance::Reason() const {
   switch (refusal_) {

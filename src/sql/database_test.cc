@@ -4,10 +4,10 @@
 
 #include <cstdlib>
 #include <filesystem>
-#include <random>
 #include <thread>
 
 #include "base/file_system.h"
+#include "sql/interrupts_for_test.h"
 
 namespace millstream {
 namespace {
@@ -192,15 +192,7 @@ TEST_F(DatabaseTest, AnInterruptedInsertInsertsAllOrFails) {
   ASSERT_TRUE(connection_->Run("CREATE TABLE t (n BIGINT, s VARCHAR)").ok());
   auto insert =
       connection_->Prepare("INSERT INTO t SELECT i, repeat('x', 3000) FROM range(20) r(i) WHERE i % 4 = 0");
-  std::jthread other([&](std::stop_token stop) {
-    std::minstd_rand random(7);
-    while (!stop.stop_requested()) {
-      auto at = std::chrono::steady_clock::now() + std::chrono::nanoseconds(random() % 1'000'000);
-      while (std::chrono::steady_clock::now() < at) {
-      }
-      connection_->Interrupt();
-    }
-  });
+  std::jthread other = InterruptAtRandom([&] { connection_->Interrupt(); }, std::chrono::milliseconds(1));
   uint64_t inserted = 0, failed = 0;
   auto until = std::chrono::steady_clock::now() + std::chrono::seconds(1);
   while (std::chrono::steady_clock::now() < until) {

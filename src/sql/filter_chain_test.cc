@@ -3,6 +3,7 @@
 #include <random>
 
 #include "sql/chain_for_test.h"
+#include "sql/interrupts_for_test.h"
 
 namespace millstream {
 namespace {
@@ -322,15 +323,7 @@ TEST_F(FilterChainTest, AnInterruptGivesNoPartOfTheRows) {
   auto batch = FiveEvents();
   const Lines whole = Run(*chain, *batch);
   ASSERT_EQ(whole.size(), 3u);
-  std::jthread other([&](std::stop_token stop) {
-    std::minstd_rand random(7);
-    while (!stop.stop_requested()) {
-      auto at = std::chrono::steady_clock::now() + std::chrono::nanoseconds(random() % 2'000'000);
-      while (std::chrono::steady_clock::now() < at) {
-      }
-      chain->Interrupt();
-    }
-  });
+  std::jthread other = InterruptAtRandom([&] { chain->Interrupt(); }, std::chrono::milliseconds(2));
   int ended = 0, whole_ones = 0;
   auto until = std::chrono::steady_clock::now() + std::chrono::seconds(3);
   while (std::chrono::steady_clock::now() < until) {

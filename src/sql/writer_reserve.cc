@@ -27,17 +27,17 @@ Status WriterReserve::Limit(uint64_t bytes) {
 Status WriterReserve::Write(const std::function<Status()>& write) {
   std::lock_guard lock(mutex_);
   if (!is_low_) RETURN_IF_ERROR(Limit(limit_bytes_));
+  RETURN_IF_ERROR(Limit(limit_bytes_ + reserve_bytes_));
   return WithReserve(write);
 }
 
 Status WriterReserve::Undo(const std::function<Status()>& undo) {
   std::lock_guard lock(mutex_);
+  (void)Limit(limit_bytes_ + reserve_bytes_);
   return WithReserve(undo);
 }
 
 Status WriterReserve::WithReserve(const std::function<Status()>& write) {
-  is_low_ = false;
-  RETURN_IF_ERROR(Limit(limit_bytes_ + reserve_bytes_));
   Status status;
   {
     Allowance::WriterScope writes(reserve_bytes_ / 2);

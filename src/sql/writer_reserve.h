@@ -1,4 +1,4 @@
-// WriterReserve: the part of DuckDB's memory that only commits and checkpoints may take.
+// WriterReserve: the part of DuckDB's memory that only commits, checkpoints and rollbacks may take.
 //
 // Place: floor 2, inside sql/; one for each Database, shared with its connections. DuckDB 1.5 has one limit
 // for all, and what a commit does in memory cannot be undone halfway: where it runs out of memory while it

@@ -53,7 +53,10 @@ class WriterReserveTest : public testing::Test {
 };
 
 TEST_F(WriterReserveTest, ACommitAndACheckpointHaveMemoryWhereQueriesHoldTheRest) {
-  ASSERT_TRUE(writer_->Run("BEGIN; INSERT INTO t SELECT i, i, i, i::VARCHAR FROM range(50000) r(i)").ok());
+  // Into a table that has rows: into an empty one a commit moves them, and needs nothing.
+  const char* insert = "INSERT INTO t SELECT i, i, i, i::VARCHAR FROM range(50000) r(i)";
+  ASSERT_TRUE(writer_->Run(insert).ok());
+  ASSERT_TRUE(writer_->Run(fmt::format("BEGIN; {}", insert)).ok());
   HoldEverything();
   ASSERT_GT(held_.size(), 2u);
   Status committed = writer_->Commit();
@@ -61,10 +64,10 @@ TEST_F(WriterReserveTest, ACommitAndACheckpointHaveMemoryWhereQueriesHoldTheRest
   Status checkpointed = database_->Checkpoint(*writer_);
   EXPECT_TRUE(checkpointed.ok()) << checkpointed.message();
   held_.clear();
-  auto rows = writer_->Query("SELECT count(*), sum(n), sum(b) FROM t");
+  auto rows = writer_->Query("SELECT count(*) FROM t WHERE n = b");
   ASSERT_TRUE(rows);
   auto chunk = *rows->Next();
-  EXPECT_EQ(chunk->Int64(0, 0), 50000);
+  EXPECT_EQ(chunk->Int64(0, 0), 100000);
 }
 
 TEST_F(WriterReserveTest, WhatIsLentIsTakenBackBeforeTheNextWrite) {

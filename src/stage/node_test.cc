@@ -193,6 +193,12 @@ TEST(Yaml, WritesWhatItReadsBack) {
   EXPECT_NE(text.find("b: |\n  SELECT 1\n\n  FROM x\n"), std::string::npos) << text;
 }
 
+TEST(Yaml, EscapesOfOneByteAreCharacters) {
+  Node node = Parse("a: \"x\\Ny\\_\u00e9\"\n");
+  EXPECT_EQ(node.Find("a")->scalar, "x\u0085y\u00a0\u00e9");
+  EXPECT_TRUE(Parse(ToYaml(node)) == node) << ToYaml(node);
+}
+
 TEST(Node, ComparesContentOnly) {
   EXPECT_TRUE(Parse("a: x") == Parse("'a':   \"x\""));
   EXPECT_FALSE(Parse("a: 1") == Parse("a: '1'"));

@@ -35,6 +35,18 @@ int Characters(std::string_view text) {
   return count;
 }
 
+// yaml-cpp 0.7 writes the escapes \N and \_ as the bytes 85 and A0 of Latin-1: alone they are what no UTF-8
+// has, so that they are known from all other text.
+std::string AsUtf8(const std::string& value) {
+  std::string text;
+  for (size_t at = 0, length = 0; at < value.size(); at += length) {
+    length = Utf8Length(std::string_view(value).substr(at));
+    if (length == 0) text += '\xC2', length = 1;
+    text.append(value, at, length);
+  }
+  return text;
+}
+
 class TreeBuilder final : public YAML::EventHandler {
  public:
   TreeBuilder(std::vector<std::string_view> lines, std::string file, Faults& faults)
@@ -83,7 +95,7 @@ class TreeBuilder final : public YAML::EventHandler {
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& value) override {
     Node node = Make(mark, Node::Kind::kScalar);
-    node.scalar = value;
+    node.scalar = AsUtf8(value);
     node.quoted = tag != "?";
     if (tag != "?" && tag != "!" && tag != "tag:yaml.org,2002:str")
       AddFault(mark.line, mark.column, "YAML tags have no meaning here", "leave out the tag");
