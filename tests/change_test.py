@@ -137,7 +137,7 @@ def test_without_a_server(project):
     shop.verb("filter", "set", "p", "even", "SELECT id, n FROM input")
     shop.verb("ingest", "orders", "-", stdin='{"id":"c","n":3}\n{"id":"d","n":400}\n')
     assert sorted(row["id"] for row in shop.verb("query", "SELECT id FROM kept", "--json").json()["rows"]) == ["b", "c"]
-    shop.write({"millstream.yaml": PROJECT.replace("  p:", "  q:")})
+    shop.write({"millstream.yaml": PROJECT.replace("  p:", "  q:").replace("table: kept", "table: others")})
     assert "kept" in shop.verb("plan").stdout
     assert shop.verb("apply", "--prune", expect=1).stderr.count("--yes") == 1
     shop.verb("apply", "--prune", "--yes")
@@ -159,6 +159,63 @@ def test_a_contract_whose_new_type_a_table_does_not_take_is_refused(project):
         shop.write({"millstream.yaml": PROJECT.replace("n: bigint", "n: double").replace("SELECT id, n FROM input WHERE n <", "SELECT id, n::bigint AS n FROM input WHERE n <")})
         shop.verb("apply", "--yes", "--force")
         assert ids(server, send(server, 6)) == ["o2", "o4", "o6"]
+
+
+def test_the_table_of_a_removed_pipeline_stays_as_it_is(project):
+    shop = project({"millstream.yaml": PROJECT})
+    other = PROJECT.split("pipelines:")[0] + "pipelines:\n  q: {from: orders, to: {table: others}}\n"
+    renamed = PROJECT.replace("  p:", "  r:")
+    with shop.server() as server:
+        assert ids(server, send(server, 1, 2)) == ["o2"]
+        assert server.http("DELETE", "/v1/pipelines/p").status == 200
+        again = server.http("PUT", "/v1/pipelines/p", {"from": "orders", "to": [{"table": "kept"}]})
+        assert again.status == 409 and "millstream table drop kept" in again.json()["detail"], again.body
+        for arguments in (["apply", "--force"], ["apply", "--at-version", "1"]):
+            done = shop.verb(*arguments, expect=1).stdout
+            assert "pipelines.p  refused" in done and "'kept' holds rows of pipeline 'p'" in done, done
+        shop.write({"millstream.yaml": renamed})
+        assert "pipelines.r  refused" in shop.verb("plan").stdout, "nor does one of another name"
+        # Beside one that lives on, another may begin to write a table; the same one may not come back to it.
+        shop.write({"millstream.yaml": other})
+        shop.verb("apply")
+        both = other + "  p: {from: orders, to: {table: others}}\n"
+        shop.write({"millstream.yaml": both})
+        assert "backfill" in shop.verb("apply").stdout
+        harness.eventually(lambda: len(server.query("SELECT id FROM others")) == 4)
+        shop.write({"millstream.yaml": other})
+        shop.verb("apply", "--prune", "--yes")
+        shop.write({"millstream.yaml": both})
+        assert "pipelines.p  refused" in shop.verb("apply", expect=1).stdout
+        # A start is no way round.
+        shop.write({"millstream.yaml": PROJECT})
+        server.stop()
+        server.start()
+        assert "pipelines.p: cannot be added; table 'kept'" in server.stderr()
+        assert ids(server, send(server, 4)) == ["o2"]
+    assert "pipelines.p  refused" in shop.verb("plan").stdout, "nor is one without a server"
+    shop.verb("table", "drop", "kept")
+    shop.verb("apply")
+    shop.verb("run", "--once")
+    assert sorted(row["id"] for row in shop.verb("query", "SELECT id FROM kept", "--json").json()["rows"]) == ["o2", "o4"]
+
+
+def test_a_start_binds_what_the_files_changed(project):
+    shop = project({"millstream.yaml": PROJECT})
+    with shop.server() as server:
+        assert ids(server, send(server, 1, 2)) == ["o2"]
+        server.stop()
+        shop.write({"millstream.yaml": PROJECT.replace("n: bigint", "n: double") + "  q: {from: orders, to: {table: more}}\n"})
+        planned = shop.verb("plan").stdout
+        assert "streams.orders" in planned and "column n is BIGINT in the table and DOUBLE in the rows" in planned
+        server.start()
+        assert "streams.orders: cannot be changed; " in server.stderr(), "one is told, and the rest goes on"
+        assert "pipelines.q: add (backfill)" in server.stderr()
+        assert ids(server, send(server, 4)) == ["o2", "o4"]
+        server.stop()
+        shop.write({"millstream.yaml": PROJECT.replace("SELECT id, n FROM input WHERE n % 2 = 0", "SELECT id, n::varchar AS n FROM input")})
+        server.start()
+        assert "pipelines.p: cannot be changed in place" in server.stderr()
+        assert ids(server, send(server, 6)) == ["o2", "o4", "o6"], "the version before goes on"
 
 
 def test_what_was_held_back_is_looked_at_again(project):

@@ -37,13 +37,22 @@ void Remove(Node& root, const PathParts& parts) {
     std::erase_if(items->members, [&](const auto& each) { return each.first == parts.name; });
 }
 
-// A refused change leaves the old definition of its item.
+// A refused change leaves the old definition of its item, or none.
 void KeepOld(Node& root, const Node& live, const PathParts& parts) {
   Node* items = FindMember(root, parts.section);
   Node* item = items == nullptr ? nullptr : FindMember(*items, parts.name);
   const Node* old_items = live.Find(parts.section);
   const Node* old_item = old_items == nullptr ? nullptr : old_items->Find(parts.name);
-  if (item != nullptr && old_item != nullptr) *item = *old_item;
+  if (item == nullptr) return;
+  if (old_item != nullptr)
+    *item = *old_item;
+  else
+    Remove(root, parts);
+}
+
+const char* RefusalOf(const Change& change) {
+  if (change.how != "refused") return "cannot be changed in place";
+  return change.change == "add" ? "cannot be added" : "cannot be changed";
 }
 
 /// What cannot be done in place keeps its old definition, and with it what else changed in the same item.
@@ -63,7 +72,7 @@ void HoldBackAll(ChangeDecision& decision, const Project& proposed, const Catalo
     const Node* node = NodeAt(proposed.root, parts);
     Fault fault = node == nullptr ? Fault() : FaultAt(*node, change.path, "");
     fault.path = change.path;
-    fault.message = change.how == "refused" ? "cannot be changed" : "cannot be changed in place";
+    fault.message = RefusalOf(change);
     fault.hint = change.note;
     decision.refused.push_back(std::move(fault));
     KeepOld(decision.root, catalog.root(), parts);
@@ -78,6 +87,19 @@ void HoldBackAll(ChangeDecision& decision, const Project& proposed, const Catalo
   }
 }
 
+/// A pipeline that is not live begins a new generation.
+void NumberGenerations(ChangeDecision& decision, const Catalog& catalog) {
+  decision.generations.clear(), decision.new_pipelines.clear();
+  const Node* pipelines = decision.root.Find("pipelines");
+  if (pipelines == nullptr) return;
+  for (const auto& [name, node] : pipelines->members) {
+    auto record = catalog.pipelines().find(name);
+    bool known = record != catalog.pipelines().end();
+    decision.generations[name] = known ? record->second.generation : catalog.LastGeneration(name) + 1;
+    if (!known) decision.new_pipelines.push_back(name);
+  }
+}
+
 class Planner {
  public:
   Planner(const Project& proposed, const Project& live, const Catalog& catalog, const ChangeOptions& options,
@@ -89,7 +111,6 @@ class Planner {
         stream_events_(stream_events) {}
 
   ChangeDecision Decide(const Registry& registry) {
-    decision_.apply = true;
     decision_.version = catalog_.version() + 1;
     Merge();
     Project next = ParseProject(decision_.root, proposed_.directory, registry, decision_.faults);
@@ -108,7 +129,7 @@ class Planner {
     };
     std::stable_sort(decision_.changes.begin(), decision_.changes.end(),
                      [&](const Change& a, const Change& b) { return rank(a) < rank(b); });
-    NumberGenerations();
+    NumberGenerations(decision_, catalog_);
     return std::move(decision_);
   }
 
@@ -181,17 +202,6 @@ class Planner {
     }
   }
 
-  void NumberGenerations() {
-    const Node* pipelines = decision_.root.Find("pipelines");
-    if (pipelines == nullptr) return;
-    for (const auto& [name, node] : pipelines->members) {
-      auto record = catalog_.pipelines().find(name);
-      bool known = record != catalog_.pipelines().end();
-      decision_.generations[name] = known ? record->second.generation : catalog_.LastGeneration(name) + 1;
-      if (!known) decision_.new_pipelines.push_back(name);
-    }
-  }
-
   const Project& proposed_;
   const Project& live_;
   const Catalog& catalog_;
@@ -199,14 +209,6 @@ class Planner {
   const std::map<std::string, uint64_t>& stream_events_;
   ChangeDecision decision_;
 };
-
-ChangeDecision AsItIs(const Catalog& catalog) {
-  ChangeDecision decision;
-  decision.version = catalog.version();
-  decision.root = catalog.root();
-  for (const auto& [name, record] : catalog.pipelines()) decision.generations[name] = record.generation;
-  return decision;
-}
 
 }  // namespace
 
@@ -217,8 +219,14 @@ ChangeDecision DecideChange(const Project& proposed, const Project& live, const 
 }
 
 void HoldBack(ChangeDecision& decision, const Project& proposed, const Catalog& catalog, Change why) {
-  decision.changes.push_back(std::move(why));
+  auto known = std::find_if(decision.changes.begin(), decision.changes.end(),
+                            [&](const Change& change) { return change.path == why.path; });
+  if (known != decision.changes.end())
+    *known = std::move(why);
+  else
+    decision.changes.push_back(std::move(why));
   HoldBackAll(decision, proposed, catalog);
+  NumberGenerations(decision, catalog);
 }
 
 std::string ChangeDecision::Hash(const Catalog& catalog) const {
@@ -226,14 +234,6 @@ std::string ChangeDecision::Hash(const Catalog& catalog) const {
   for (const Change& change : changes)
     stands_on += fmt::format("{} {} {} {}\n", change.path, change.change, change.how, change.note);
   return Sha256Hex(stands_on).substr(0, 8);
-}
-
-ChangeDecision DecideStart(const Project& files, const Project& live, const Catalog& catalog,
-                           const Registry& registry) {
-  if (catalog.version() != 0 && files.hash == catalog.files_hash()) return AsItIs(catalog);
-  ChangeOptions options;
-  options.keep_live = true;
-  return DecideChange(files, live, catalog, registry, options, {});
 }
 
 ControlEvent ApplyEvent(const ChangeDecision& decision, const Project& proposed, const Catalog& catalog,

@@ -28,9 +28,8 @@ struct ChangeOptions {
 };
 
 struct ChangeDecision {
-  bool apply = false;  // false: the catalog holds as it is
-  Node root;           // what holds then
-  Node files;          // what the next files are compared with: these, but for what was held back
+  Node root;   // what holds then
+  Node files;  // what the next files are compared with: these, but for what was held back
   uint64_t version = 0;
   std::map<std::string, uint64_t> generations;  // of every pipeline in root
   std::vector<std::string> new_pipelines;       // whose start is to be resolved
@@ -51,12 +50,8 @@ ChangeDecision DecideChange(const Project& proposed, const Project& live, const 
                             const Registry& registry, const ChangeOptions& options,
                             const std::map<std::string, uint64_t>& stream_events);
 
-/// Finds out later that an item cannot be changed in place: it keeps its old definition.
+/// Finds out later that an item cannot be changed in place: it keeps its old definition, or is not made.
 void HoldBack(ChangeDecision& decision, const Project& proposed, const Catalog& catalog, Change why);
-
-/// What `run` does about the files: nothing if they are those of the last apply.
-ChangeDecision DecideStart(const Project& files, const Project& live, const Catalog& catalog,
-                           const Registry& registry);
 
 /// The apply event of a decision, without who and starts.
 ControlEvent ApplyEvent(const ChangeDecision& decision, const Project& proposed, const Catalog& catalog,

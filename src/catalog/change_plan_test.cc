@@ -40,9 +40,12 @@ struct Control {
 
   Project Live() const { return FromYaml(catalog.version() == 0 ? "{}" : ToYaml(catalog.root())); }
 
+  /// What a start does with changed files.
   ChangeDecision Start(const Project& files) { return Carry(files, Decide(files), false); }
   ChangeDecision Decide(const Project& files) const {
-    return DecideStart(files, Live(), catalog, TestKinds());
+    ChangeOptions options;
+    options.keep_live = true;
+    return DecideChange(files, Live(), catalog, TestKinds(), options, {});
   }
   /// What is live, with one text in place of another.
   ChangeDecision Edit(const std::string& from, const std::string& to) {
@@ -57,7 +60,6 @@ struct Control {
     return Carry(files, DecideChange(files, Live(), catalog, TestKinds(), options, events_of), false);
   }
   ChangeDecision Carry(const Project& files, ChangeDecision decision, bool is_edit) {
-    if (!decision.apply) return decision;
     EXPECT_TRUE(decision.faults.empty());
     ControlEvent apply = ApplyEvent(decision, files, catalog, is_edit);
     apply.who = "ann@host", apply.when_us = kNow;
@@ -177,10 +179,9 @@ TEST(Control, ABadEventChangesNothing) {
   control.Append(Event(ControlKind::kPipelinePaused, "revenue"));  // and the chain goes on
 }
 
-TEST(DecideStart, TheFirstStartAppliesAll) {
+TEST(DecideChange, TheFirstStartAppliesAll) {
   Control control;
   ChangeDecision decision = control.Start(FromYaml(kStreams + kPipeline));
-  EXPECT_TRUE(decision.apply);
   EXPECT_EQ(decision.version, 1u);
   EXPECT_EQ(decision.new_pipelines, std::vector<std::string>{"revenue"});
   EXPECT_EQ(decision.generations, (std::map<std::string, uint64_t>{{"revenue", 1}}));
@@ -188,22 +189,10 @@ TEST(DecideStart, TheFirstStartAppliesAll) {
             "streams.clicks add live\nstreams.orders add live\npipelines.revenue add backfill\n");
 }
 
-TEST(DecideStart, TheSameFilesLeaveTheCatalogAsItIs) {
-  Control control;
-  Project files = FromYaml(kStreams + kPipeline);
-  control.Start(files);
-  ChangeDecision decision = control.Start(files);
-  EXPECT_FALSE(decision.apply);
-  EXPECT_EQ(decision.version, 1u);
-  EXPECT_TRUE(decision.root == files.root);
-  EXPECT_EQ(control.events.size(), 1u);
-}
-
-TEST(DecideStart, WhatFilesLackIsKept) {
+TEST(DecideChange, WhatFilesLackIsKept) {
   Control control;
   control.Start(FromYaml(kStreams + kPipeline));
   ChangeDecision decision = control.Start(FromYaml("streams:\n  orders: {key: id, partitions: 2}\n"));
-  EXPECT_TRUE(decision.apply);
   EXPECT_EQ(Text(decision.changes), "streams.clicks remove kept\npipelines.revenue remove kept\n");
   EXPECT_EQ(decision.notices,
             (std::vector<std::string>{"streams.clicks is not in the files and goes on as it is",
@@ -213,7 +202,7 @@ TEST(DecideStart, WhatFilesLackIsKept) {
   EXPECT_EQ(control.catalog.pipelines().at("revenue").start.ToString(), "orders/0:17,1:9");
 }
 
-TEST(DecideStart, APipelineThatComesBackIsANewGeneration) {
+TEST(DecideChange, APipelineThatComesBackIsANewGeneration) {
   Control control;
   Project files = FromYaml(kStreams + kPipeline);
   control.Start(files);
@@ -227,7 +216,7 @@ TEST(DecideStart, APipelineThatComesBackIsANewGeneration) {
   EXPECT_FALSE(control.catalog.pipelines().at("revenue").paused);
 }
 
-TEST(DecideStart, WhatCannotBeChangedIsRefusedAndKept) {
+TEST(DecideChange, WhatCannotBeChangedIsRefusedAndKept) {
   Control control;
   control.Start(FromYaml(kStreams + kPipeline));
   Project files = FromYaml(
@@ -255,6 +244,22 @@ const Node& FilterIn(const Node& root, size_t index) {
   return root.Find("pipelines")->Find("revenue")->Find("filters")->items[index].members[0].second;
 }
 
+TEST(DecideChange, ANewItemThatIsHeldBackIsNotMade) {
+  Control control;
+  control.Start(FromYaml(kStreams));
+  Project files = FromYaml(kStreams + kPipeline);
+  ChangeDecision decision = control.Decide(files);
+  HoldBack(decision, files, control.catalog, {"pipelines.revenue", "add", "refused", "its table is taken"});
+  EXPECT_EQ(Text(decision.changes), "pipelines.revenue add refused\n");
+  ASSERT_EQ(decision.refused.size(), 1u);
+  EXPECT_EQ(decision.refused[0].ToString(),
+            "millstream.yaml:6:5: pipelines.revenue: cannot be added; its table is taken");
+  EXPECT_TRUE(decision.new_pipelines.empty() && decision.generations.empty());
+  EXPECT_TRUE(decision.root.Find("pipelines")->members.empty());
+  control.Carry(files, decision, false);
+  EXPECT_EQ(Text(control.Decide(files).changes), "pipelines.revenue add backfill\n") << "it is asked for again";
+}
+
 TEST(DecideChange, WhatWasChangedLiveSurvivesAStart) {
   Control control;
   Project files = FromYaml(kStreams + kPipeline);
@@ -262,12 +267,11 @@ TEST(DecideChange, WhatWasChangedLiveSurvivesAStart) {
   ChangeDecision edit = control.Edit("SELECT * FROM input", "SELECT * FROM input WHERE true");
   EXPECT_EQ(Text(edit.changes), "pipelines.revenue.filters.a edit live\n");
   EXPECT_EQ(edit.version, 2u);
-  EXPECT_FALSE(control.Start(files).apply) << "the files are as they were";
+  EXPECT_EQ(Text(control.Decide(files).changes), "") << "the files are as they were";
 
   // The files change elsewhere, over and over: the edit stays, and is named.
   for (const char* more : {"  more: {}\n", "  most: {}\n"}) {
     ChangeDecision start = control.Start(FromYaml(kStreams + more + kPipeline));
-    EXPECT_TRUE(start.apply);
     EXPECT_EQ(FilterIn(control.catalog.root(), 0).scalar, "SELECT * FROM input WHERE true");
     EXPECT_NE(std::find(start.notices.begin(), start.notices.end(),
                         "pipelines.revenue.filters.a was changed live and stays so; the files have another"),

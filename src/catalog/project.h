@@ -6,6 +6,7 @@
 // loaded. Failure: every fault of a project is reported at once.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -113,6 +114,11 @@ struct PipelineConfig {
   std::vector<SinkConfig> sinks;
   std::optional<LetterLimit> max_dead_letters;
   Node node;
+
+  const SinkConfig* FindSink(const std::string& id) const {
+    auto found = std::find_if(sinks.begin(), sinks.end(), [&](const auto& sink) { return sink.id == id; });
+    return found == sinks.end() ? nullptr : &*found;
+  }
 };
 
 /// One `MESSAGE: SELECT` of a command's `require`: a row refuses the command with the message.

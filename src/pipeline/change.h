@@ -20,6 +20,7 @@ struct ChangeRequest {
   /// Makes new definitions out of those that are live. Its answer may refuse (kNotFound, kConflict,
   /// kInvalid).
   std::function<Result<Node>(const Node& live)> edit;
+  bool is_checked = false;  // the files passed CheckProject
   ChangeOptions options;
   std::string plan;  // Apply: the hash that Plan gave; empty: whatever it is now
   std::string who;
@@ -31,6 +32,9 @@ struct PlannedChange {
   std::optional<double> seconds;   // at the rates that were measured; nothing was measured: not known
   std::string from;                // applied: the position from which it holds
   int64_t held_us = 0;             // applied: for which commits of the pipeline stood still
+
+  std::string pipeline() const;  // that it is of; empty: of none
+  bool is_done() const { return what.how == "live" || what.how == "backfill"; }
 };
 
 struct ChangePlan {

@@ -28,10 +28,11 @@ Engine::~Engine() {
 Result<std::unique_ptr<Engine>> Engine::Open(EngineOptions options) {
   auto state = std::make_unique<State>(std::move(options));
   FAIL_IF_ERROR(state->OpenStores());
-  FAIL_IF_ERROR(state->ApplyFiles());
+  FAIL_IF_ERROR(state->TakeCatalog());
   FAIL_IF_ERROR(state->OpenStreams());
   FAIL_IF_ERROR(state->FinishCutovers());
   FAIL_IF_ERROR(state->OpenPipelines());
+  FAIL_IF_ERROR(state->ApplyFiles());
   for (const auto& [name, reason] : state->broken_pipelines) state->notices.push_back(reason);
   return std::unique_ptr<Engine>(new Engine(std::move(state)));
 }
@@ -252,6 +253,7 @@ Status Engine::SetSourcePaused(const std::string& name, bool paused, const std::
 }
 
 Status Engine::DropTable(const std::string& name, const std::string& who) {
+  std::lock_guard lock(state_->change_mutex);  // nobody begins to write it meanwhile
   if (!state_->tables->Find(name)) return NotFound("no table '{}'", name);
   for (const auto& [table, spec] : TablesOf(*project()))
     if (table == name) return Conflict("table '{}' is written by a pipeline; remove its sink first", name);

@@ -275,9 +275,7 @@ Status Engine::State::FindAgain(const LetterReplay& replay, ActiveReplay& active
 bool Engine::State::HasSink(const std::string& pipeline, const std::string& sink_id) const {
   std::shared_lock lock(mutex);
   auto config = project->pipelines.find(pipeline);
-  if (config == project->pipelines.end()) return false;
-  return std::any_of(config->second.sinks.begin(), config->second.sinks.end(),
-                     [&](const SinkConfig& sink) { return sink.id == sink_id; });
+  return config != project->pipelines.end() && config->second.FindSink(sink_id) != nullptr;
 }
 
 /// True once nothing is left to be done for the parts of the replay.

@@ -101,47 +101,50 @@ Result<std::vector<std::string>> Engine::State::MissingForTables() {
   return missing;
 }
 
-Status Engine::State::ApplyFiles() {
+Status Engine::State::TakeCatalog() {
   Catalog catalog = control->catalog();
   Faults faults;
   auto live = std::make_shared<Project>();
   if (catalog.version() > 0)
     *live = ParseProject(catalog.root(), options.project.directory, *options.registry, faults);
+  else if (options.read_only)
+    *live = options.project;
   if (!faults.empty()) return Invalid("what `_control` holds does not parse: {}", faults[0].ToString());
-  ChangeDecision decision = DecideStart(options.project, *live, catalog, *options.registry);
-  if (!decision.faults.empty())
-    return Invalid("the files together with what is live do not parse: {}", decision.faults[0].ToString());
-  bool holds = !options.applies_files && catalog.version() > 0;
-  if (options.read_only || holds || !decision.apply) {
-    if (catalog.version() == 0) *live = options.project;
-    live->server = options.project.server;
-    project = std::move(live);
+  live->server = options.project.server;
+  project = std::move(live);
+  return OkStatus();
+}
+
+Status Engine::State::ApplyFiles() {
+  std::lock_guard lock(change_mutex);
+  const bool is_first = control->catalog().version() == 0;
+  if (options.read_only || (!options.applies_files && !is_first)) return OkStatus();
+  if (!is_first && options.project.hash == control->catalog().files_hash()) return OkStatus();
+  ChangeRequest request;
+  request.files = options.project;
+  request.is_checked = true;
+  request.options.keep_live = true;
+  request.who = options.who;
+  Decided decided;
+  if (auto refusal = Decide(request, decided)) {
+    std::string text = "the files together with what is live: " + refusal->status.message();
+    for (const Fault& fault : refusal->faults) text += "\n  " + fault.ToString();
+    return Status(refusal->status.code(), text);
+  }
+  notices.insert(notices.end(), decided.decision.notices.begin(), decided.decision.notices.end());
+  for (const Fault& fault : decided.decision.refused) notices.push_back(fault.ToString());
+  if (decided.is_same) return OkStatus();
+  if (Status free = CheckNotRebuilt(decided.decision.changes); !free.ok()) {
+    notices.push_back(fmt::format("the changed files were not applied: {}; apply them then", free.message()));
     return OkStatus();
   }
-  notices.insert(notices.end(), decision.notices.begin(), decision.notices.end());
-  for (const Fault& fault : decision.refused) notices.push_back(fault.ToString());
-  auto next = std::make_shared<Project>(
-      ParseProject(decision.root, options.project.directory, *options.registry, faults));
-  if (!faults.empty())
-    return Invalid("the files together with what is live do not parse: {}", faults[0].ToString());
-  next->server = options.project.server;
-  ControlEvent event = ApplyEvent(decision, options.project, catalog, false);
-  event.who = options.who;
-  for (const std::string& name : decision.new_pipelines) {
-    const PipelineConfig& pipeline = next->pipelines.at(name);
-    if (auto given = options.starts.find(name);
-        given != options.starts.end() && given->second.stream == pipeline.stream) {
-      event.starts[name] = given->second;
-      continue;
-    }
-    ASSIGN_OR_RETURN(event.starts[name], ResolveStart(pipeline, next->streams.at(pipeline.stream)));
+  ChangePlan plan = PlanOf(decided);
+  RETURN_IF_ERROR(Carry(request, decided, plan));
+  if (is_first) return OkStatus();
+  for (const PlannedChange& planned : plan.changes) {
+    if (planned.what.how == "kept" || planned.what.how == "refused") continue;
+    notices.push_back(fmt::format("{}: {} ({})", planned.what.path, planned.what.change, planned.what.how));
   }
-  RETURN_IF_ERROR(control->Append(std::move(event)));
-  if (catalog.version() > 0)
-    for (const Change& change : decision.changes)
-      if (change.how != "kept" && change.how != "refused")
-        notices.push_back(fmt::format("{}: {} ({})", change.path, change.change, change.how));
-  project = std::move(next);
   return OkStatus();
 }
 
@@ -247,17 +250,23 @@ Status Engine::State::OpenPipelines() {
   return OkStatus();
 }
 
+std::shared_ptr<PipelineRuntime> Engine::State::MakeRuntime(const std::string& name,
+                                                            const PipelineConfig& config,
+                                                            const PipelineRecord& record) {
+  auto runtime =
+      std::make_shared<PipelineRuntime>(MakeRuntimeContext(), name, config.stream, record.generation,
+                                        VersionsOf(name, record), record.start.offsets);
+  runtime->SetRebuilt(record.rebuilt);
+  runtime->SetSkips(record.skips);
+  return runtime;
+}
+
 Status Engine::State::OpenPipeline(const std::string& name, const PipelineConfig& config) {
   Catalog catalog = control->catalog();
   const PipelineRecord& record = catalog.pipelines().at(name);
-  std::vector<PipelineRuntime::Version> versions = VersionsOf(name, record);
+  std::shared_ptr<PipelineRuntime> runtime = MakeRuntime(name, config, record);
   bool is_pending = catalog.IsPending(name);
-  PipelineRuntime::Version wanted = is_pending ? NewVersion(catalog.version(), config) : versions.back();
-  auto runtime =
-      std::make_shared<PipelineRuntime>(MakeRuntimeContext(), name, config.stream, record.generation,
-                                        std::move(versions), record.start.offsets);
-  runtime->SetRebuilt(record.rebuilt);
-  runtime->SetSkips(record.skips);
+  PipelineRuntime::Version wanted = is_pending ? NewVersion(catalog.version(), config) : runtime->newest();
   Status status = runtime->Open(wanted);
   if (status.code() == Code::kIo) return status;
   if (!status.ok()) {

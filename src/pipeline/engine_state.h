@@ -33,6 +33,8 @@ struct Engine::State {
 
   // engine_open.cc: the steps of a start
   Status OpenStores();
+  Status TakeCatalog();
+  /// What the files changed since they were applied last, by the road of every change.
   Status ApplyFiles();
   Status OpenTables(const DatabaseOptions& database_options);
   Status SetTablesAside(const Status& fault);
@@ -45,6 +47,9 @@ struct Engine::State {
   /// Writes the `activated` event.
   PipelineRuntime::Seal SealOf(const std::string& name, uint64_t generation, uint64_t version,
                                const std::string& who);
+  /// Of an activated pipeline; nothing of it is open.
+  std::shared_ptr<PipelineRuntime> MakeRuntime(const std::string& name, const PipelineConfig& config,
+                                               const PipelineRecord& record);
   Status OpenPipelines();
   Status OpenPipeline(const std::string& name, const PipelineConfig& config);
   Status OpenStream(const StreamConfig& config);
@@ -52,14 +57,29 @@ struct Engine::State {
   void StartPipelines();
   void StartSources();
 
-  // engine_change.cc, under `change_mutex`
-  struct Decided;
+  // engine_decide.cc, under `change_mutex`
+  /// What a change stands on and what comes of it.
+  struct Decided {
+    Catalog catalog;
+    std::shared_ptr<const Project> live;
+    Project proposed;
+    ChangeDecision decision;
+    std::set<std::string> rebuild;  // tables, as asked for
+    std::shared_ptr<Project> next;
+    std::map<std::string, PipelineRuntime::Bound> bound;  // pipelines that run and change
+    /// It would leave all as it is.
+    bool is_same = false;
+  };
   std::optional<ChangeRefusal> Decide(const ChangeRequest& request, Decided& decided);
+  bool HoldBackFrozen(Decided& decided);
+  std::string WhyFrozen(const Decided& decided, const Writer& writer, const std::string& table);
   Result<bool> BindChanged(Decided& decided);
   Status HoldBackChange(Decided& decided, const PipelineConfig& pipeline, const Status& why);
   std::optional<ChangeRefusal> CheckRebuilt(const Decided& decided);
   uint64_t EventsIn(const std::string& stream);
   ChangePlan PlanOf(const Decided& decided);
+
+  // engine_change.cc, under `change_mutex`
   Status Carry(const ChangeRequest& request, Decided& decided, ChangePlan& plan);
   Result<PipelineRuntime::Changed> TakeOver(PipelineRuntime& running, const PipelineRuntime::Version& version,
                                             Decided& decided, const std::string& who);

@@ -20,7 +20,7 @@ PipelineRuntime::PipelineRuntime(RuntimeContext context, std::string name, std::
 
 PipelineRuntime::~PipelineRuntime() { Stop(); }
 
-Status PipelineRuntime::Open(const Version& wanted) {
+Status PipelineRuntime::Build(const Version& wanted) {
   stream_ = context_.log->Find(stream_name_);
   if (stream_ == nullptr) return NotFound("pipeline {}: no stream '{}'", name_, stream_name_);
   if (!end_) allowance_.SetLimit(wanted->config.max_dead_letters);
@@ -28,6 +28,11 @@ Status PipelineRuntime::Open(const Version& wanted) {
     auto within = fmt::format("pipeline {}, sink {}", name_, config.id);
     RETURN_IF_ERROR(AddSink(config, *wanted).Within(within));
   }
+  return OkStatus();
+}
+
+Status PipelineRuntime::Open(const Version& wanted) {
+  RETURN_IF_ERROR(Build(wanted));
   for (const auto& sink : sinks_)
     if (!sink->shared->sink().remote()) RETURN_IF_ERROR(OpenSink(*sink));
   return OkStatus();
@@ -143,8 +148,7 @@ LoopContext PipelineRuntime::LoopContextOf(const RunningSink& sink, uint32_t par
 
 bool PipelineRuntime::WasThere(const std::string& sink_id) const {
   for (const Version& version : gate_.versions())
-    for (const SinkConfig& sink : version->config.sinks)
-      if (sink.id == sink_id) return true;
+    if (version->config.FindSink(sink_id) != nullptr) return true;
   return false;
 }
 
@@ -174,9 +178,8 @@ Result<PipelineRuntime::Bound> PipelineRuntime::Bind(const Version& version) {
   Bound bound;
   bound.version = version;
   for (const auto& sink : sinks_) {  // only changes change the list, and they come one after another
-    auto config = std::find_if(version->config.sinks.begin(), version->config.sinks.end(),
-                               [&](const SinkConfig& each) { return each.id == sink->config.id; });
-    if (config == version->config.sinks.end()) continue;
+    const SinkConfig* config = version->config.FindSink(sink->config.id);
+    if (config == nullptr) continue;
     bool reopens = config->kind != sink->config.kind || config->options != sink->config.options;
     if (sink->key_in_one_partition && !reopens) {
       ASSIGN_OR_FAIL(bool one, KeyInOnePartition(*config, *version));

@@ -62,9 +62,11 @@ class PipelineRuntime {
   /// Sinks that were made anew, and the version since which they are what they are. Before Open, and before
   /// Reap opens such a sink again.
   void SetRebuilt(std::map<std::string, uint64_t> since);
-  /// Binds `wanted`, the newest version or the one that Activate will be given, makes its sinks, and opens
-  /// those that are at hand; what cannot be opened is left to the loops. kInvalid: the filters do not bind;
-  /// kIo: the start must end.
+  /// Binds `wanted`, the newest version or the one that Activate will be given, and makes its sinks, so that
+  /// Bind has something to compare with. kInvalid: the filters do not bind.
+  Status Build(const Version& wanted);
+  /// Build, and opens the sinks that are at hand; what cannot be opened is left to the loops. kIo: the start
+  /// must end.
   Status Open(const Version& wanted);
   /// Opens the others too, as far as they can be opened now.
   Status OpenRemote();
@@ -146,6 +148,7 @@ class PipelineRuntime {
   const std::string& name() const { return name_; }
   const std::string& stream_name() const { return stream_name_; }
   uint64_t generation() const { return generation_; }
+  Version newest() const { return gate_.latest(); }  // that was activated; one was
 
   /// Next offsets of a sink by partition, as delivered.
   std::map<uint32_t, uint64_t> Delivered(const std::string& sink_id) const;

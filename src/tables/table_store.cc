@@ -186,6 +186,14 @@ std::optional<TableInfo> TableStore::Find(const std::string& name) const {
   return info;
 }
 
+std::vector<Writer> TableStore::WritersOf(const std::string& table) const {
+  std::lock_guard lock(state_->mutex);
+  std::vector<Writer> writers;
+  for (const auto& [writer, record] : state_->writers)
+    if (record.table == table) writers.push_back(writer);
+  return writers;
+}
+
 Status TableStore::Drop(const std::string& name) {
   std::shared_ptr<Table> table = state_->FindTable(name);
   if (!table) return NotFound("there is no table {}", name);

@@ -111,6 +111,8 @@ class TableStore {
   std::vector<TableInfo> List() const;
   std::optional<TableInfo> Find(const std::string& name) const;
   Status Drop(const std::string& name);
+  /// Who has ever delivered to the table, and is not forgotten.
+  std::vector<Writer> WritersOf(const std::string& table) const;
 
   /// Lets tables that were made anew beside others take their places: pairs of a table, "revenue@7", and the
   /// name under which readers are to see it. One transaction for all: views, registry, writers with their

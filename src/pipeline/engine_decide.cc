@@ -1,0 +1,234 @@
+// What a change would do (SEMANTICS, "Hot change"): what is decided by its files alone, and what only tables,
+// sinks and the events in the log can tell. engine_change.cc carries it out.
+#include <set>
+
+#include "catalog/edit.h"
+#include "pipeline/engine_state.h"
+
+namespace millstream {
+namespace {
+
+ChangeRefusal Refused(Status status) { return {std::move(status), {}, std::nullopt}; }
+ChangeRefusal Refused(const Faults& faults) {
+  return {Invalid("{} fault{}", faults.size(), faults.size() == 1 ? "" : "s"), faults, std::nullopt};
+}
+
+}  // namespace
+
+std::optional<ChangeRefusal> Engine::State::Decide(const ChangeRequest& request, Decided& decided) {
+  decided.catalog = control->catalog();
+  {
+    std::shared_lock lock(mutex);
+    decided.live = project;
+  }
+  ChangeOptions change = request.options;
+  decided.rebuild = change.rebuild;
+  if (request.edit) {
+    auto root = request.edit(decided.catalog.root());
+    if (!root) return Refused(root.error());
+    Faults faults;
+    decided.proposed = ParseProject(*root, options.project.directory, *options.registry, faults);
+    if (!faults.empty()) return Refused(faults);
+    change.is_edit = change.prune = true;
+  } else {
+    decided.proposed = request.files;
+  }
+  std::map<std::string, uint64_t> events;
+  for (const auto& [name, config] : decided.live->streams)
+    events[name] = EventsIn(name) + dead_letters->Count(name);
+  decided.decision =
+      DecideChange(decided.proposed, *decided.live, decided.catalog, *options.registry, change, events);
+  ChangeDecision& decision = decided.decision;
+  while (true) {
+    if (!decision.faults.empty())
+      return ChangeRefusal{Invalid("what would be live then is at fault"), decision.faults, {}};
+    Faults faults, warnings;
+    decided.next = std::make_shared<Project>(
+        ParseProject(decision.root, options.project.directory, *options.registry, faults));
+    if (faults.empty() && HoldBackFrozen(decided)) continue;
+    bool is_checked = decision.root == decided.catalog.root() ||
+                      (request.is_checked && decision.root == decided.proposed.root);
+    if (faults.empty() && !is_checked)
+      CheckProject(*decided.next, *options.registry, faults, warnings, {.workers = options.sql_workers});
+    if (!faults.empty()) return Refused(faults);
+    decided.next->server = options.project.server;
+    auto held_back = BindChanged(decided);
+    if (!held_back) return Refused(held_back.error());
+    if (!*held_back) break;
+  }
+  bool is_known = request.edit || decision.files == decided.catalog.files_root();
+  decided.is_same = decided.catalog.version() > 0 && is_known && decision.root == decided.catalog.root();
+  return CheckRebuilt(decided);
+}
+
+/// A table keeps the rows of a pipeline that was removed. Nobody begins to write it, and least of all the same
+/// pipeline again, which would bring all of them a second time (SEMANTICS, 4). True if one was held back.
+bool Engine::State::HoldBackFrozen(Decided& decided) {
+  for (const auto& [name, pipeline] : decided.next->pipelines) {
+    auto live = decided.live->pipelines.find(name);
+    const bool is_new = live == decided.live->pipelines.end();
+    for (const SinkConfig& sink : pipeline.sinks) {
+      if (sink.kind != "table" || (!is_new && live->second.FindSink(sink.id) != nullptr)) continue;
+      const std::string why =
+          WhyFrozen(decided, {name, decided.decision.generations.at(name), sink.id}, TableOf(sink));
+      if (why.empty()) continue;
+      const std::string item = "pipelines." + name;
+      HoldBack(decided.decision, decided.proposed, decided.catalog,
+               {is_new ? item : item + ".to." + sink.id, "add", "refused", why});
+      return true;
+    }
+  }
+  return false;
+}
+
+/// Why a writer may not begin to write a table; empty: it may, or has begun long ago.
+std::string Engine::State::WhyFrozen(const Decided& decided, const Writer& writer, const std::string& table) {
+  std::optional<TableInfo> info = tables->Find(table);
+  if (!info || info->rows == 0) return "";
+  const std::vector<Writer> writers = tables->WritersOf(table);
+  if (std::find(writers.begin(), writers.end(), writer) != writers.end()) return "";
+  auto goes_on = [&](const Writer& each) {
+    auto pipeline = decided.next->pipelines.find(each.pipeline);
+    return pipeline != decided.next->pipelines.end() && pipeline->second.FindSink(each.sink) != nullptr &&
+           decided.decision.generations.at(each.pipeline) == each.generation;
+  };
+  const bool is_written = std::any_of(writers.begin(), writers.end(), goes_on);
+  for (const Writer& each : writers) {
+    if (goes_on(each) || (is_written && each.pipeline != writer.pipeline)) continue;
+    return fmt::format(
+        "table '{0}' holds rows of pipeline '{1}', which does not write it any more; they would come a second "
+        "time: drop it (millstream table drop {0}), or give the new one another name",
+        table, each.pipeline);
+  }
+  return "";
+}
+
+/// What is to be live once tables were made anew must be sound too; and who asks for a table must mean one.
+std::optional<ChangeRefusal> Engine::State::CheckRebuilt(const Decided& decided) {
+  std::set<std::string> unknown = decided.rebuild;
+  for (const auto& [name, pipeline] : decided.next->pipelines)
+    for (const SinkConfig& sink : pipeline.sinks)
+      if (sink.kind == "table") unknown.erase(TableOf(sink));
+  if (!unknown.empty()) return Refused(NotFound("rebuild: no pipeline writes table '{}'", *unknown.begin()));
+  if (decided.decision.rebuilt.empty()) return std::nullopt;
+  Faults faults, warnings;
+  Project next = ParseProject(WithDefinitions(decided.decision.root, decided.decision.rebuilt),
+                              options.project.directory, *options.registry, faults);
+  if (faults.empty())
+    CheckProject(next, *options.registry, faults, warnings, {.workers = options.sql_workers});
+  return faults.empty() ? std::nullopt : std::optional(Refused(faults));
+}
+
+/// Binds the new versions of pipelines that run. True if one was held back, because a table that it writes
+/// does not take its columns: then the rest is looked at anew.
+Result<bool> Engine::State::BindChanged(Decided& decided) {
+  ChangeDecision& decision = decided.decision;
+  decided.bound.clear();
+  // What reads a table that the same change makes is bound after that was made.
+  bool makes_tables = !decision.new_pipelines.empty();
+  for (const Change& change : decision.changes) makes_tables = makes_tables || change.how == "backfill";
+  for (const auto& [name, config] : decided.next->pipelines) {
+    if (IsSamePipeline(decided.catalog.root(), decision.root, name) && !decided.catalog.IsPending(name))
+      continue;
+    std::shared_ptr<PipelineRuntime> running = FindPipeline(name);
+    auto record = decided.catalog.pipelines().find(name);
+    if (options.read_only && record != decided.catalog.pipelines().end() &&
+        record->second.active_version > 0) {  // nothing runs
+      running = MakeRuntime(name, config, record->second);
+      if (!running->Build(running->newest()).ok()) continue;
+    }
+    if (!running || decision.generations.at(name) != running->generation()) continue;
+    auto version = std::make_shared<PipelineVersion>(
+        PipelineVersion{decision.version, config, decided.next->streams.at(config.stream), {}});
+    auto bound = running->Bind(version);
+    if (bound) {
+      decided.bound.emplace(name, std::move(*bound));
+    } else if (bound.error().code() == Code::kConflict) {
+      FAIL_IF_ERROR(HoldBackChange(decided, config, bound.error()));
+      return true;
+    } else if (!makes_tables) {
+      return Fail(bound.error());
+    }
+  }
+  return false;
+}
+
+/// What makes a pipeline's columns others than its table has keeps its old definition: the pipeline, or else
+/// the contract of its stream.
+Status Engine::State::HoldBackChange(Decided& decided, const PipelineConfig& pipeline, const Status& why) {
+  const std::string item = "pipelines." + pipeline.name, stream = "streams." + pipeline.stream;
+  ChangeDecision& decision = decided.decision;
+  const Node before = decision.root;
+  HoldBack(decision, decided.proposed, decided.catalog, {item, "edit", "rebuild", why.message()});
+  if (!(decision.root == before)) return OkStatus();
+  decision.changes.pop_back();  // its own definition is as it was
+  HoldBack(decision, decided.proposed, decided.catalog, {stream, "edit", "refused", why.message()});
+  return decision.root == before ? why : OkStatus();
+}
+
+uint64_t Engine::State::EventsIn(const std::string& name) {
+  Stream* stream = log->Find(name);
+  uint64_t events = 0;
+  for (uint32_t p = 0; stream != nullptr && p < stream->partitions(); ++p) {
+    Bounds bounds = stream->partition(p).bounds();
+    events += bounds.durable_end - bounds.start;
+  }
+  return events;
+}
+
+/// The costs: events to run, by partition at once, at the rate of the pipeline's own loops, or of all that
+/// ran.
+ChangePlan Engine::State::PlanOf(const Decided& decided) {
+  ChangePlan plan;
+  plan.hash = decided.decision.Hash(decided.catalog);
+  plan.base_version = decided.catalog.version();
+  plan.version = plan.base_version;
+  plan.refused = decided.decision.refused;
+  if (!decided.decision.rebuilt.empty()) plan.rebuild.assign(decided.rebuild.begin(), decided.rebuild.end());
+  std::map<std::string, double> rates;
+  double sum = 0;
+  {
+    std::shared_lock lock(mutex);
+    for (const auto& [name, pipeline] : pipelines) {
+      double rate = pipeline->WorkDone().EventsPerSecond();
+      if (rate <= 0) continue;
+      rates[name] = rate;
+      sum += rate;
+    }
+  }
+  for (const Change& change : decided.decision.changes) {
+    PlannedChange& planned = plan.changes.emplace_back();
+    planned.what = change;
+    const std::string name = planned.pipeline();
+    if (planned.is_done() && change.how != "backfill") planned.events = 0, planned.seconds = 0;
+    if (name.empty() || (change.how != "backfill" && change.how != "rebuild")) continue;
+    auto config = decided.next->pipelines.find(name);
+    Stream* stream = config == decided.next->pipelines.end() ? nullptr : log->Find(config->second.stream);
+    if (config == decided.next->pipelines.end()) continue;
+    planned.events = 0;
+    if (stream == nullptr) continue;  // it is made with the change
+    Boundary start;
+    auto record = decided.catalog.pipelines().find(name);
+    if (record != decided.catalog.pipelines().end()) {
+      start = record->second.start.offsets;
+    } else if (change.how == "backfill") {
+      if (auto resolved = ResolveStart(config->second, decided.next->streams.at(config->second.stream)))
+        start = resolved->offsets;
+    }
+    uint64_t most = 0;
+    for (uint32_t p = 0; p < stream->partitions(); ++p) {
+      Bounds bounds = stream->partition(p).bounds();
+      uint64_t from = std::max(bounds.start, start.contains(p) ? start.at(p) : 0);
+      uint64_t events = bounds.durable_end > from ? bounds.durable_end - from : 0;
+      *planned.events += events;
+      most = std::max(most, events);
+    }
+    double rate = rates.contains(name) ? rates.at(name)
+                  : rates.empty()      ? 0
+                                       : sum / static_cast<double>(rates.size());
+    if (rate > 0) planned.seconds = static_cast<double>(most) / rate;
+  }
+  return plan;
+}
+
+}  // namespace millstream
