@@ -161,6 +161,21 @@ def test_a_contract_whose_new_type_a_table_does_not_take_is_refused(project):
         assert ids(server, send(server, 6)) == ["o2", "o4", "o6"]
 
 
+def test_a_plan_says_what_a_new_contract_would_refuse(project):
+    shop = project({"millstream.yaml": PROJECT})
+    with shop.server() as server:
+        send(server, 1, 2, 3)
+        send(server, 40, 50)
+        tighter = PROJECT.replace("n: bigint", "n: bigint check (n < 45), more: varchar")
+        for more, refused in ((tighter, 1), (tighter.replace("more: varchar", "more: varchar not null"), 5)):
+            shop.write({"millstream.yaml": more})
+            planned = shop.verb("plan").stdout
+            assert f"of the newest 5 events {refused} would be refused" in planned, planned
+        assert server.http("GET", "/v1/status").json()["streams"][0]["events"] == 5, "nothing came of it"
+    planned = shop.verb("plan").stdout
+    assert "of the newest 5 events 5 would be refused" in planned, planned
+
+
 def test_the_table_of_a_removed_pipeline_stays_as_it_is(project):
     shop = project({"millstream.yaml": PROJECT})
     other = PROJECT.split("pipelines:")[0] + "pipelines:\n  q: {from: orders, to: {table: others}}\n"

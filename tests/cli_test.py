@@ -265,7 +265,11 @@ def test_nouns_list_and_show(shop):
     assert shop.verb("table", "list").stdout == (
         "TABLE    KEY  ROWS  WRITERS  POSITION\nrevenue  id      2  revenue  orders/0:1\n")
     assert shop.verb("stream", "show", "orders", "--yaml").stdout == (
-        "partitions: 1\ncontract:\n  id: varchar not null\n  amount: decimal(12,2) check (amount >= 0)\n")
+        "streams:\n  orders:\n    partitions: 1\n    contract:\n      id: varchar not null\n      amount: decimal(12,2) check (amount >= 0)\n")
+    assert shop.verb("filter", "show", "revenue.gross", "--yaml").stdout == (
+        "pipelines:\n  revenue:\n    filters:\n      - gross: SELECT id, amount, round(amount * 1.2, 2) AS gross FROM input\n")
+    assert shop.verb("show").stdout == shop.verb("show", "--yaml").stdout == ORDERS.replace("gross FROM input\n    to: {table: {name: revenue, key: id}}", "gross FROM input\n    to:\n      table:\n        name: revenue\n        key: id")
+    assert list(shop.verb("show", "--json").json()) == ["streams", "pipelines"]
     assert "did you mean 'orders'?" in shop.verb("stream", "show", "ordes", expect=1).stderr
     assert shop.verb("pipeline", "pause", "revenue").stderr == "pipeline revenue: paused\n"
     assert "paused" in shop.verb("pipeline", "list").stdout

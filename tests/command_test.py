@@ -289,7 +289,7 @@ def test_verbs(project):
     assert bank.verb("check").stdout == "ok: 1 stream, 1 source, 1 pipeline, 1 table, 2 commands\n"
     listed = bank.verb("command", "list").stdout.splitlines()
     assert listed[0].split() == ["COMMAND", "KEY", "RULES"] and listed[2].split() == ["withdraw", "account", "1"]
-    assert bank.verb("command", "show", "deposit", "--yaml").stdout.startswith("input:")
+    assert bank.verb("command", "show", "deposit", "--yaml").stdout.startswith("commands:\n  deposit:\n    input:")
 
 
 class Clients:

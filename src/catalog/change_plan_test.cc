@@ -257,7 +257,8 @@ TEST(DecideChange, ANewItemThatIsHeldBackIsNotMade) {
   EXPECT_TRUE(decision.new_pipelines.empty() && decision.generations.empty());
   EXPECT_TRUE(decision.root.Find("pipelines")->members.empty());
   control.Carry(files, decision, false);
-  EXPECT_EQ(Text(control.Decide(files).changes), "pipelines.revenue add backfill\n") << "it is asked for again";
+  EXPECT_EQ(Text(control.Decide(files).changes), "pipelines.revenue add backfill\n")
+      << "it is asked for again";
 }
 
 TEST(DecideChange, WhatWasChangedLiveSurvivesAStart) {

@@ -105,11 +105,34 @@ void PrintTables(const JsonView& tables) {
   Print({"TABLE", "KEY", "ROWS", "WRITERS", "POSITION"}, lines);
 }
 
-/// What is written of an item (`--yaml`), else the whole document as YAML.
-void PrintItem(const JsonView& document, bool yaml) {
+void PrintYaml(std::string_view json) {
   Faults faults;
-  JsonView shown = yaml && !document["definition"].missing() ? document["definition"] : document;
-  std::fputs(ToYaml(ParseJson(shown.raw(), "", faults)).c_str(), stdout);
+  std::fputs(ToYaml(ParseJson(json, "", faults)).c_str(), stdout);
+}
+
+/// {"NAME":VALUE}
+std::string Member(std::string_view name, std::string_view value) {
+  std::string out = "{";
+  AppendJsonString(out, name);
+  out += ':';
+  return out.append(value) + '}';
+}
+
+/// All that is live as one file of a project: {"streams":{"orders":{…}},"sources":{…},…}.
+Result<std::string> Definitions(HttpClient& api) {
+  std::string out = "{";
+  for (const char* section : {"streams", "sources", "pipelines", "commands"}) {
+    ASSIGN_OR_FAIL(std::string body, CallServer(api, "GET", std::string("/v1/") + section));
+    std::string items;
+    for (const JsonView& item : JsonView(body).items()) {
+      items += items.empty() ? '{' : ',';
+      AppendJsonString(items, item["name"].text());
+      items.append(":").append(item["definition"].raw());
+    }
+    if (items.empty()) continue;
+    out += fmt::format("{}\"{}\":{}}}", out.size() == 1 ? "" : ",", section, items);
+  }
+  return out + "}";
 }
 
 struct Noun {
@@ -131,6 +154,20 @@ constexpr Noun kNouns[] = {
      "place_order"},
     {"filter", "/v1/pipelines/", "/v1/status", PrintFilters, "filters of all pipelines", "revenue.gross"},
 };
+
+/// The item's definition as a file of a project has it; a table's columns.
+void PrintDefinition(const Noun& noun, const std::string& name, const JsonView& document) {
+  std::string_view definition = document["definition"].raw();
+  const size_t dot = name.find('.');
+  if (definition.empty())
+    PrintYaml(document.raw());
+  else if (std::string_view(noun.name) == "filter")
+    PrintYaml(
+        Member("pipelines", Member(name.substr(0, dot),
+                                   Member("filters", '[' + Member(name.substr(dot + 1), definition) + ']'))));
+  else
+    PrintYaml(Member(noun.name + std::string("s"), Member(name, definition)));
+}
 
 std::string ItemPath(const Noun& noun, const std::string& name) {
   std::string kind = noun.name;
@@ -191,7 +228,7 @@ Verb NounVerb(const Noun& noun) {
   auto yaml = std::make_shared<bool>(false);
   verb.Below(Verb("show", "one of them: what it is and how it stands")
                  .Argument("NAME", name.get(), kind == "filter" ? "PIPELINE.FILTER" : "its name")
-                 .Flag("--yaml", yaml.get(), "only its definition, as the files would have it")
+                 .Flag("--yaml", yaml.get(), "only its definition, to be put into a file of the project")
                  .Example(fmt::format("millstream {} show {}", kind, noun.example), "all there is to know")
                  .InSandbox()
                  .Run([&noun, kind, name, yaml](const Everywhere& everywhere) {
@@ -199,8 +236,9 @@ Verb NounVerb(const Noun& noun) {
                      (void)Complain(Invalid("'{}' names no filter; expected PIPELINE.FILTER", *name));
                      return kExitUsage;
                    }
-                   return Get(everywhere, ItemPath(noun, *name),
-                              [&](const JsonView& document) { PrintItem(document, *yaml); });
+                   return Get(everywhere, ItemPath(noun, *name), [&](const JsonView& document) {
+                     *yaml ? PrintDefinition(noun, *name, document) : PrintYaml(document.raw());
+                   });
                  }));
   if (kind == "source" || kind == "pipeline") {
     for (std::string action : {"pause", "resume"}) {
@@ -234,6 +272,24 @@ std::vector<Verb> NounVerbs() {
   std::vector<Verb> verbs;
   for (const Noun& noun : kNouns) verbs.push_back(NounVerb(noun));
   return verbs;
+}
+
+Verb ShowVerb() {
+  auto yaml = std::make_shared<bool>(false);
+  return Verb("show", "all that is live, as one file of a project")
+      .Flag("--yaml", yaml.get(), "as YAML, as without it")
+      .About("Settings of `server` are not among it: they are the files' alone.")
+      .Example("millstream show", "what `filter set` and the API made of the files")
+      .Example("millstream show --yaml > live.yaml", "to keep it")
+      .InSandbox()
+      .Run([](const Everywhere& everywhere) {
+        auto api = OpenApi(everywhere);
+        if (!api) return Complain(api.error());
+        auto definitions = Definitions(**api);
+        if (!definitions) return Complain(definitions.error());
+        everywhere.json ? (void)std::printf("%s\n", definitions->c_str()) : PrintYaml(*definitions);
+        return kExitDone;
+      });
 }
 
 }  // namespace millstream

@@ -20,6 +20,7 @@ Verb QueryVerb();
 Verb TapVerb();
 Verb TopVerb();
 /// stream, source, pipeline, table, command, filter
+Verb ShowVerb();
 std::vector<Verb> NounVerbs();
 Verb PlanVerb();
 Verb ApplyVerb();

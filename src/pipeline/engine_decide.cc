@@ -2,6 +2,7 @@
 // sinks and the events in the log can tell. engine_change.cc carries it out.
 #include <set>
 
+#include "base/text.h"
 #include "catalog/edit.h"
 #include "pipeline/engine_state.h"
 
@@ -61,8 +62,9 @@ std::optional<ChangeRefusal> Engine::State::Decide(const ChangeRequest& request,
   return CheckRebuilt(decided);
 }
 
-/// A table keeps the rows of a pipeline that was removed. Nobody begins to write it, and least of all the same
-/// pipeline again, which would bring all of them a second time (SEMANTICS, 4). True if one was held back.
+/// A table keeps the rows of a pipeline that was removed. Nobody begins to write it, and least of all the
+/// same pipeline again, which would bring all of them a second time (SEMANTICS, 4). True if one was held
+/// back.
 bool Engine::State::HoldBackFrozen(Decided& decided) {
   for (const auto& [name, pipeline] : decided.next->pipelines) {
     auto live = decided.live->pipelines.find(name);
@@ -96,7 +98,8 @@ std::string Engine::State::WhyFrozen(const Decided& decided, const Writer& write
   for (const Writer& each : writers) {
     if (goes_on(each) || (is_written && each.pipeline != writer.pipeline)) continue;
     return fmt::format(
-        "table '{0}' holds rows of pipeline '{1}', which does not write it any more; they would come a second "
+        "table '{0}' holds rows of pipeline '{1}', which does not write it any more; they would come a "
+        "second "
         "time: drop it (millstream table drop {0}), or give the new one another name",
         table, each.pipeline);
   }
@@ -176,8 +179,69 @@ uint64_t Engine::State::EventsIn(const std::string& name) {
   return events;
 }
 
-/// The costs: events to run, by partition at once, at the rate of the pipeline's own loops, or of all that
-/// ran.
+/// What a stream's new contract would make of its newest events (SEMANTICS, "Log": it holds for those to
+/// come).
+std::string Engine::State::RefusedByContract(const StreamConfig& config) {
+  constexpr uint64_t kNewest = 10'000;
+  auto ingest = FindIngest(config.shape.name);
+  if (!ingest) return "";
+  auto looked = std::make_shared<StreamIngest>(config, *ingest)->LookBack(kNewest);
+  if (!looked) return "; the newest events were not looked at: " + looked.error().message();
+  if (looked->events == 0) return "";
+  return fmt::format("; of the newest {} events {} would be refused", FormatCount(looked->events),
+                     FormatCount(looked->refused));
+}
+
+/// Events a second of the loops of each pipeline that has run.
+std::map<std::string, double> Engine::State::RatesOfPipelines() {
+  std::map<std::string, double> rates;
+  std::shared_lock lock(mutex);
+  for (const auto& [name, pipeline] : pipelines)
+    if (double rate = pipeline->WorkDone().EventsPerSecond(); rate > 0) rates[name] = rate;
+  return rates;
+}
+
+/// What it costs to run a pipeline over history from its start: partitions run at once, at its own rate, or
+/// at the mean of all.
+Engine::State::Cost Engine::State::CostOf(const Decided& decided, const PipelineConfig& pipeline,
+                                          const std::map<std::string, double>& rates) {
+  Cost cost;
+  Stream* stream = log->Find(pipeline.stream);
+  if (stream == nullptr) return cost;  // it is made with the change
+  Boundary start;
+  auto record = decided.catalog.pipelines().find(pipeline.name);
+  if (record != decided.catalog.pipelines().end()) {
+    start = record->second.start.offsets;
+  } else if (auto resolved = ResolveStart(pipeline, decided.next->streams.at(pipeline.stream))) {
+    start = resolved->offsets;
+  }
+  uint64_t most = 0;
+  for (uint32_t p = 0; p < stream->partitions(); ++p) {
+    Bounds bounds = stream->partition(p).bounds();
+    uint64_t from = std::max(bounds.start, start.contains(p) ? start.at(p) : 0);
+    uint64_t events = bounds.durable_end > from ? bounds.durable_end - from : 0;
+    cost.events += events;
+    most = std::max(most, events);
+  }
+  double sum = 0;
+  for (const auto& [name, rate] : rates) sum += rate;
+  auto own = rates.find(pipeline.name);
+  double rate = own != rates.end() ? own->second : sum / std::max(static_cast<double>(rates.size()), 1.0);
+  if (rate > 0) cost.seconds = static_cast<double>(most) / rate;
+  return cost;
+}
+
+/// What it would take for a change of filters to hold for the rows that were made already.
+std::string Engine::State::RebuildNote(const PipelineConfig& pipeline, const Cost& cost) {
+  std::string rebuilds;
+  for (const SinkConfig& sink : pipeline.sinks)
+    if (sink.kind == "table") rebuilds += " --rebuild " + TableOf(sink);
+  if (rebuilds.empty() || cost.events == 0) return "";
+  std::string seconds;
+  if (cost.seconds) seconds = fmt::format(" in about {:.0f} s", std::max(*cost.seconds, 1.0));
+  return fmt::format(";{} makes {} events anew{}", rebuilds, FormatCount(cost.events), seconds);
+}
+
 ChangePlan Engine::State::PlanOf(const Decided& decided) {
   ChangePlan plan;
   plan.hash = decided.decision.Hash(decided.catalog);
@@ -185,48 +249,21 @@ ChangePlan Engine::State::PlanOf(const Decided& decided) {
   plan.version = plan.base_version;
   plan.refused = decided.decision.refused;
   if (!decided.decision.rebuilt.empty()) plan.rebuild.assign(decided.rebuild.begin(), decided.rebuild.end());
-  std::map<std::string, double> rates;
-  double sum = 0;
-  {
-    std::shared_lock lock(mutex);
-    for (const auto& [name, pipeline] : pipelines) {
-      double rate = pipeline->WorkDone().EventsPerSecond();
-      if (rate <= 0) continue;
-      rates[name] = rate;
-      sum += rate;
-    }
-  }
+  const std::map<std::string, double> rates = RatesOfPipelines();
   for (const Change& change : decided.decision.changes) {
     PlannedChange& planned = plan.changes.emplace_back();
     planned.what = change;
-    const std::string name = planned.pipeline();
-    if (planned.is_done() && change.how != "backfill") planned.events = 0, planned.seconds = 0;
-    if (name.empty() || (change.how != "backfill" && change.how != "rebuild")) continue;
-    auto config = decided.next->pipelines.find(name);
-    Stream* stream = config == decided.next->pipelines.end() ? nullptr : log->Find(config->second.stream);
-    if (config == decided.next->pipelines.end()) continue;
-    planned.events = 0;
-    if (stream == nullptr) continue;  // it is made with the change
-    Boundary start;
-    auto record = decided.catalog.pipelines().find(name);
-    if (record != decided.catalog.pipelines().end()) {
-      start = record->second.start.offsets;
-    } else if (change.how == "backfill") {
-      if (auto resolved = ResolveStart(config->second, decided.next->streams.at(config->second.stream)))
-        start = resolved->offsets;
-    }
-    uint64_t most = 0;
-    for (uint32_t p = 0; p < stream->partitions(); ++p) {
-      Bounds bounds = stream->partition(p).bounds();
-      uint64_t from = std::max(bounds.start, start.contains(p) ? start.at(p) : 0);
-      uint64_t events = bounds.durable_end > from ? bounds.durable_end - from : 0;
-      *planned.events += events;
-      most = std::max(most, events);
-    }
-    double rate = rates.contains(name) ? rates.at(name)
-                  : rates.empty()      ? 0
-                                       : sum / static_cast<double>(rates.size());
-    if (rate > 0) planned.seconds = static_cast<double>(most) / rate;
+    if (planned.is_done()) planned.events = 0, planned.seconds = 0;
+    for (const auto& [stream, config] : decided.next->streams)
+      if (change.path == fmt::format("streams.{}.contract", stream) && planned.is_done())
+        planned.what.note += RefusedByContract(config);
+    auto pipeline = decided.next->pipelines.find(planned.pipeline());
+    if (pipeline == decided.next->pipelines.end()) continue;
+    const Cost cost = CostOf(decided, pipeline->second, rates);
+    if (change.how == "backfill" || change.how == "rebuild")
+      planned.events = cost.events, planned.seconds = cost.seconds;
+    else if (change.how == "live" && change.path.find(".filters") != std::string::npos)
+      planned.what.note += RebuildNote(pipeline->second, cost);
   }
   return plan;
 }

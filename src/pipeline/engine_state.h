@@ -77,6 +77,15 @@ struct Engine::State {
   Status HoldBackChange(Decided& decided, const PipelineConfig& pipeline, const Status& why);
   std::optional<ChangeRefusal> CheckRebuilt(const Decided& decided);
   uint64_t EventsIn(const std::string& stream);
+  std::string RefusedByContract(const StreamConfig& config);
+  struct Cost {
+    uint64_t events = 0;
+    std::optional<double> seconds;  // nothing has run yet: not known
+  };
+  std::map<std::string, double> RatesOfPipelines();
+  Cost CostOf(const Decided& decided, const PipelineConfig& pipeline,
+              const std::map<std::string, double>& rates);
+  std::string RebuildNote(const PipelineConfig& pipeline, const Cost& cost);
   ChangePlan PlanOf(const Decided& decided);
 
   // engine_change.cc, under `change_mutex`

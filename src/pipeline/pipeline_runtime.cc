@@ -406,10 +406,7 @@ void PipelineRuntime::Stop() {
 }
 
 void PipelineRuntime::SetPaused(bool paused, const std::string& because) {
-  if (!paused) {
-    allowance_.Renew();
-    told_exceeded_ = false;
-  }
+  if (!paused) allowance_.Renew(), told_exceeded_ = false;
   {
     std::lock_guard threads(threads_mutex_);
     paused_ = paused;

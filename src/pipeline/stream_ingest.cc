@@ -153,6 +153,39 @@ std::shared_ptr<PreparedIngest> StreamIngest::Prepare(const IngestRequest& reque
   return gatherer.shared();
 }
 
+Result<StreamIngest::Looked> StreamIngest::LookBack(uint64_t most) {
+  constexpr uint64_t kMostBytes = 64u << 20;
+  Looked looked;
+  for (uint32_t p = 0; p < stream_.partitions(); ++p) {
+    const Bounds bounds = stream_.partition(p).bounds();
+    const uint64_t each = most / stream_.partitions();
+    const uint64_t from = std::max(bounds.start, bounds.durable_end > each ? bounds.durable_end - each : 0);
+    if (from >= bounds.durable_end) continue;
+    ASSIGN_OR_FAIL(auto reader, stream_.partition(p).Read(from));
+    for (uint64_t bytes = 0; bytes < kMostBytes / stream_.partitions();) {
+      ASSIGN_OR_FAIL(auto batch, reader->Next());
+      if (!batch) break;
+      ASSIGN_OR_FAIL(const Column* data, batch->Data());
+      std::string body = "[";
+      const uint64_t base = batch->place().base_offset;
+      for (uint32_t row = from > base ? static_cast<uint32_t>(from - base) : 0; row < batch->count(); ++row)
+        if (!batch->Erased(row)) body.append(body.size() == 1 ? "" : ",").append(data->String(row));
+      bytes += body.size();
+      body += ']';
+      body.reserve(body.size() + 64);
+      IngestRequest request;
+      request.stream = config_.shape.name;
+      request.body = body;
+      request.reject = false;
+      std::shared_ptr<PreparedIngest> prepared = Prepare(request);
+      if (prepared->refusal) return Fail(prepared->refusal->status);
+      looked.events += prepared->events;
+      looked.refused += prepared->quarantined;
+    }
+  }
+  return looked;
+}
+
 void StreamIngest::Lay(Gatherer& gatherer, bool reject) {
   PreparedIngest& prepared = gatherer.prepared();
   RunChecks(gatherer);

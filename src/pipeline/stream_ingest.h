@@ -88,6 +88,12 @@ class StreamIngest : public std::enable_shared_from_this<StreamIngest> {
 
   std::shared_ptr<PreparedIngest> Prepare(const IngestRequest& request);
   void Commit(std::shared_ptr<PreparedIngest> prepared, IngestDone done);
+  /// Of the newest `most` events in the log: how many there were to look at, and how many of them would be
+  /// refused if they came now. Appends nothing.
+  struct Looked {
+    uint64_t events = 0, refused = 0;
+  };
+  Result<Looked> LookBack(uint64_t most);
 
   /// Events of an origin's part that the receipts of every partition cover.
   std::optional<Receipt> FindOrigin(const std::string& origin, const std::string& part) const;
