@@ -10,7 +10,7 @@
 
 namespace millstream {
 
-constexpr int kNiceOfBackground = 10;              // a ninth of the weight of a thread at 0
+constexpr int kNiceOfBackground = 10;                // a ninth of the weight of a thread at 0
 constexpr uint64_t kSliceOfBackground = 20'000'000;  // ns
 
 namespace {
