@@ -22,8 +22,8 @@ pipelines:
     to: {table: rows}
 """
 EVENTS = 1000  # of 12 KB
-PAUSED_SECONDS = 10
-KEEPING_SECONDS = 12  # in which retention has looked again
+PAUSED_SECONDS = 5
+KEEPING_SECONDS = 5  # in which retention has looked again
 
 
 def fill(server, first=0, count=EVENTS):

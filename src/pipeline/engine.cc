@@ -12,7 +12,7 @@ namespace millstream {
 namespace {
 
 constexpr int64_t kSampleUs = 1'000'000;
-constexpr int64_t kRetainEverySamples = 10;
+constexpr int64_t kRetainEverySamples = 2;
 constexpr int64_t kHeadEveryNs = 3'600'000'000'000;
 constexpr int64_t kProgressUs = 200'000;
 constexpr int64_t kStandstillUs = 60'000'000;  // `run --once` gives up when nothing went forward so long
