@@ -143,6 +143,11 @@ def test_without_a_server(project):
     shop.verb("apply", "--prune", "--yes")
     assert [event["kind"] for event in shop.verb("history", "--json", "--item", "pipelines.q").json()] == ["apply", "activated"]
     assert shop.verb("history", "diff", "2", "3").stdout.startswith("pipelines.q add\n")
+    shop.write({"millstream.yaml": PROJECT.replace("  p:", "  q:").replace("table: kept", "table: {name: others, key: id}")})
+    shop.verb("apply", "--rebuild", "others", "--yes")
+    last = shop.verb("history", "--json").json()[-1]["version"]
+    diff = shop.verb("history", "diff", "3", str(last)).stdout
+    assert diff == "pipelines.q.to.table:others edit\n  - table: others\n  + table:\n  +   name: others\n  +   key: id\n", diff
 
 
 def test_a_contract_whose_new_type_a_table_does_not_take_is_refused(project):

@@ -252,6 +252,9 @@ def test_where_a_row_comes_from(project):
         assert sorted(each["event"]["data"]["n"] for each in answer["events"]) == list(range(0, 90, 2))
         assert {each["version"] for each in answer["events"]} == {1, 2}
         assert len(trace(server, "by_city/a?events=2")["events"]) == 2
+        # A table over a chain stands on the stream in between, and on what that was made of.
+        answer = server.http("POST", "/v1/query", {"sql": "SELECT count(*) AS n FROM bigs", "as_of": "0s"}).json()
+        assert sorted(answer["as_of"]["positions"]) == ["big", "orders"] and answer["as_of"]["positions"]["orders"] == position
         # Through a chain, to the event that a client sent.
         place = server.query("SELECT n, _offset AS o FROM bigs ORDER BY _offset LIMIT 1")[0]
         event = trace(server, f"bigs/0:{place['o']}")["events"][0]

@@ -123,9 +123,10 @@ class PastBuilder {
   }
 
  private:
-  std::string TableOf(const SinkConfig& sink) const {
-    return sink.kind == "table" ? engine_.registry().sinks().at(sink.kind).target(sink.options) : "";
+  std::string TargetOf(const SinkConfig& sink) const {
+    return engine_.registry().sinks().at(sink.kind).target(sink.options);
   }
+  std::string TableOf(const SinkConfig& sink) const { return sink.kind == "table" ? TargetOf(sink) : ""; }
 
   /// True if the version made something of what came before `ends`.
   static bool Owns(const PipelineVersion& version, const Boundary& ends) {
@@ -211,7 +212,7 @@ class PastBuilder {
           numbers.push_back(version->number);
       }
       std::string position = AsOf{0, {{part->stream, part->to}}}.PositionsOf({part->stream});
-      ground_.positions[part->stream] = request_.as_of.PositionsOf({part->stream});
+      NamePositions(part->stream);
       std::string& of_table = past_.table_positions_[table];
       if (!position.empty()) of_table += (of_table.empty() ? "" : " ") + position;
       if (table == request_.rows_of) {
@@ -230,6 +231,15 @@ class PastBuilder {
     if (levels_.size() <= level) levels_.resize(level + 1);
     std::move(parts.begin(), parts.end(), std::back_inserter(levels_[level]));
     return OkStatus();
+  }
+
+  /// Of a stream that was read, and of those that pipelines made its events of: these are read as recorded.
+  void NamePositions(const std::string& stream) {
+    if (!ground_.positions.try_emplace(stream, request_.as_of.PositionsOf({stream})).second) return;
+    for (const auto& [name, pipeline] : pipelines_)
+      for (const auto& version : pipeline.versions)
+        for (const SinkConfig& sink : version->config.sinks)
+          if (sink.kind == "stream" && TargetOf(sink) == stream) NamePositions(version->config.stream);
   }
 
   void Note(const std::string& text) {

@@ -341,6 +341,17 @@ Result<Node> VersionOf(Engine& engine, const HttpRequest& request, const char* n
   return engine.DefinitionsOf(*number);
 }
 
+/// The definition that a change is of: a path of the definitions, or "pipelines.NAME.to.SINK"; null: not there.
+const Node* DefinitionAt(const Project& project, const std::string& path) {
+  for (const auto& [name, pipeline] : project.pipelines) {
+    const std::string sinks = fmt::format("pipelines.{}.to.", name);
+    if (!path.starts_with(sinks)) continue;
+    const SinkConfig* sink = pipeline.FindSink(path.substr(sinks.size()));
+    return sink == nullptr ? nullptr : &sink->node;
+  }
+  return FindPath(project.root, path);
+}
+
 void GetHistoryDiff(Engine& engine, const HttpRequest& request, Responder responder) {
   auto from = VersionOf(engine, request, "from"), to = VersionOf(engine, request, "to");
   for (const auto* each : {&from, &to})
@@ -356,8 +367,8 @@ void GetHistoryDiff(Engine& engine, const HttpRequest& request, Responder respon
       JsonObject each(response.body);
       each.Text("path", change.path).Text("change", change.change);
       auto text = [](const Node& node) { return node.IsScalar() ? node.scalar : ToYaml(node); };
-      if (const Node* was = FindPath(*from, change.path)) each.Text("before", text(*was));
-      if (const Node* is = FindPath(*to, change.path)) each.Text("after", text(*is));
+      if (const Node* was = DefinitionAt(before, change.path)) each.Text("before", text(*was));
+      if (const Node* is = DefinitionAt(after, change.path)) each.Text("after", text(*is));
     });
   }
   responder.Send(std::move(response));
