@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cstdint>
+#include <utility>
 
 namespace millstream {
 
@@ -30,7 +31,10 @@ void NameThread(const char* name) { prctl(PR_SET_NAME, name); }
 
 pid_t ThreadNumber() { return gettid(); }
 
-void LetOthersFirst() { LetOthersFirst(gettid()); }
+void LetOthersFirst() {
+  static thread_local bool does_already = false;
+  if (!std::exchange(does_already, true)) LetOthersFirst(gettid());
+}
 
 void LetOthersFirst(pid_t thread) {
   // Since Linux 6.12 a thread that wakes up takes the place at once of one with a longer slice, and else only

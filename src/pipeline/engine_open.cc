@@ -216,6 +216,7 @@ RuntimeContext Engine::State::MakeRuntimeContext() {
     return count;
   };
   context.on_fatal = options.on_fatal;
+  if (options.isolated) context.pace = [](int64_t, const std::stop_token&) { LetOthersFirst(); };
   return context;
 }
 

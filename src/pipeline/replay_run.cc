@@ -1,23 +1,12 @@
 #include "pipeline/replay_run.h"
 
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#include "base/thread.h"
 
 namespace millstream {
 namespace {
 
-constexpr int kNice = 10;                       // of its threads
 constexpr int64_t kRateNs = 5'000'000'000;      // the span of "lately"
 constexpr int64_t kPauseMaxNs = 1'000'000'000;  // between two pieces, to keep its share
-
-/// Once a thread: Linux has a priority for each.
-void LowerPriority() {
-  static thread_local bool is_lowered = false;
-  if (is_lowered) return;
-  is_lowered = true;
-  (void)setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kNice);
-}
 
 /// Sleeps, or until the stop.
 void SleepFor(int64_t ns, const std::stop_token& stop) {
@@ -79,7 +68,7 @@ bool ReplayRun::stopped() const {
 }
 
 void ReplayRun::Yield(int64_t busy_ns, std::stop_token stop) {
-  LowerPriority();
+  LetOthersFirst();
   double share = live_lag_ ? std::min(share_, kShareBehind) : share_;
   if (share >= 1) return;
   auto pause_ns = static_cast<int64_t>(static_cast<double>(busy_ns) * (1 - share) / share);
