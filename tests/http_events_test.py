@@ -15,6 +15,17 @@ def test_events_come_back_as_they_were(shop):
     assert raw.lines()[0]["source"] == "/v1/streams/notes" and raw.lines()[0]["id"] == "notes/0:0"
 
 
+def test_our_own_streams_are_streams(shop):
+    shop.ingest("orders", b'{"id":7}\nx\n')
+    control = shop.http("GET", "/v1/streams/_control/events?limit=2").lines()
+    assert [event["data"]["kind"] for event in control] == ["apply", "activated"] and control[0]["id"] == "_control/0:0"
+    letters = shop.http("GET", "/v1/streams/_dead_orders/events").lines()
+    assert letters and letters[-1]["data"]["reason"] and shop.http("GET", "/v1/streams/_dead_nothing/events").status == 404
+    assert shop.query("SELECT data->>'kind' AS kind FROM _streams._control LIMIT 1") == [{"kind": "apply"}]
+    assert shop.query("SELECT count(*) AS n FROM _streams._dead_orders") == [{"n": len(letters)}]
+    assert shop.http("POST", "/v1/streams/_control/events", {"kind": "apply"}).status == 404, "they are not written from outside"
+
+
 def test_events_between_places(shop):
     shop.ingest("notes", [{"n": n} for n in range(5)])
     time.sleep(0.01)

@@ -13,8 +13,8 @@ void NameThread(const char* name);
 pid_t ThreadNumber();
 
 /// Others go first where the machine has too few cores, and at once (Linux keeps nice value, policy and slice
-/// for each thread, sched_setattr(2)). Not to be undone, nor done twice: whoever may not raise a thread needs another one.
-/// For the calling thread, or for `thread` of this process.
+/// for each thread, sched_setattr(2)). Not to be undone, nor done twice: whoever may not raise a thread needs
+/// another one. For the calling thread, or for `thread` of this process.
 void LetOthersFirst();
 void LetOthersFirst(pid_t thread);
 /// The calling thread's nice value.

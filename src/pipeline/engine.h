@@ -126,6 +126,9 @@ class Engine {
   /// Liveness: far more than a second means that something hangs.
   int64_t SampledAgoUs() const;
   Log& log();
+  /// A stream whose events may be read: of the project, its dead letters (`_dead_STREAM`), or `_control`;
+  /// null: there is none.
+  Stream* FindStream(const std::string& name);
   Database& database();
   TableStore& tables();
   DeadLetters& dead_letters();

@@ -74,4 +74,12 @@ std::vector<Engine::TableLag> Engine::TableLags() const {
   return lags;
 }
 
+Stream* Engine::FindStream(const std::string& name) {
+  std::shared_ptr<const Project> live = project();
+  bool is_ours = name == kControlStream;
+  for (const auto& [stream, config] : live->streams)
+    is_ours = is_ours || name == stream || name == DeadStreamName(stream);
+  return is_ours ? log().Find(name) : nullptr;
+}
+
 }  // namespace millstream

@@ -25,7 +25,7 @@ namespace millstream {
 struct PastGround {
   bool as_now = false;
   int64_t time_us = 0;
-  std::map<std::string, std::string> positions;           // by stream that was read, and by those it was made of
+  std::map<std::string, std::string> positions;  // by stream that was read, and by those it was made of
   std::map<std::string, std::vector<uint64_t>> versions;  // by pipeline, those that own some of the events
   std::vector<std::string> not_reproducible;              // "filter p.f: now()", sorted
   uint64_t events = 0, dead_letters = 0;                  // read, over all sinks; refused

@@ -18,8 +18,8 @@ Status ResolveStream(Engine& engine, Connection& connection, const QueryRequest&
                      const std::string& name, Resolved& resolved) {
   std::shared_ptr<const Project> project = engine.project();
   const StreamConfig* config = project->FindStream(name);
-  Stream* stream = engine.log().Find(name);
-  if (config == nullptr || stream == nullptr) {
+  Stream* stream = engine.FindStream(name);
+  if (stream == nullptr) {
     std::vector<std::string> names;
     for (const auto& [each, unused] : project->streams) names.push_back(each);
     return Invalid("no stream '{}'{}", name, Hint(name, names));
@@ -30,11 +30,11 @@ Status ResolveStream(Engine& engine, Connection& connection, const QueryRequest&
   std::optional<Boundary> end;
   if (resolved.as_of) end = resolved.as_of->streams[name];
   resolved.streams.push_back(name);
-  resolved.make_scans.emplace_back(
-      key, [name, stream, bounds, end, contract = config->shape.contract](Database& database) {
-        return StreamScan::Make(database, name, contract, {"/v1/streams/" + name, name},
-                                [stream, bounds, end] { return MakeStreamFeed(*stream, bounds, end); });
-      });
+  const Contract contract = config == nullptr ? Contract() : config->shape.contract;  // of ours: JSON alone
+  resolved.make_scans.emplace_back(key, [name, stream, bounds, end, contract](Database& database) {
+    return StreamScan::Make(database, name, contract, {"/v1/streams/" + name, name},
+                            [stream, bounds, end] { return MakeStreamFeed(*stream, bounds, end); });
+  });
   return OkStatus();
 }
 

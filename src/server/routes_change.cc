@@ -341,7 +341,8 @@ Result<Node> VersionOf(Engine& engine, const HttpRequest& request, const char* n
   return engine.DefinitionsOf(*number);
 }
 
-/// The definition that a change is of: a path of the definitions, or "pipelines.NAME.to.SINK"; null: not there.
+/// The definition that a change is of: a path of the definitions, or "pipelines.NAME.to.SINK"; null: not
+/// there.
 const Node* DefinitionAt(const Project& project, const std::string& path) {
   for (const auto& [name, pipeline] : project.pipelines) {
     const std::string sinks = fmt::format("pipelines.{}.to.", name);

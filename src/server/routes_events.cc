@@ -116,7 +116,7 @@ class FeedAnswer {
 
 void Events(Engine& engine, const HttpRequest& request, Responder responder) {
   const std::string& name = request.PathValue("stream");
-  Stream* stream = engine.project()->FindStream(name) == nullptr ? nullptr : engine.log().Find(name);
+  Stream* stream = engine.FindStream(name);
   if (stream == nullptr) return responder.Send(NotThere("stream", name, StreamNames(engine)));
   auto format = Negotiate(request.Header("accept"), {"application/x-ndjson", "text/event-stream"});
   if (!format)
