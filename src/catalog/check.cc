@@ -3,7 +3,6 @@
 #include "catalog/checker.h"
 #include "catalog/loader.h"
 #include "catalog/trial.h"
-#include "sql/filter_chain.h"
 
 namespace millstream {
 namespace {
@@ -94,22 +93,29 @@ void Checker::CheckFieldChecks(const Contract& contract, const Node& nodes, cons
   Status made = connection_->Run(fmt::format("CREATE OR REPLACE TABLE _check ({})", ColumnList(columns)));
   for (const Field& field : contract.fields) {
     if (field.check.empty() || !made.ok()) continue;
-    constexpr std::string_view kBefore = "SELECT (";
     Step("{}.{}", path, field.name);
-    auto statement = connection_->Prepare(fmt::format("{}{})::BOOLEAN FROM _check", kBefore, field.check));
-    if (statement) continue;
     const Node* node = nodes.Find(field.name);
     const Node* type = node != nullptr && node->kind == Node::Kind::kMap ? node->Find("type") : node;
     if (type == nullptr) continue;
-    // The position counts in the check's text; the user's text holds it after the type.
-    SqlFault fault = connection_->fault();
+    // Positions count in the check's text; the user's text holds it after the type.
     size_t at = type->scalar.find(field.check);
-    if (fault.position >= 0)
-      fault.position = at == std::string::npos
-                           ? -1
-                           : fault.position - static_cast<int>(kBefore.size()) + static_cast<int>(at);
-    faults_.push_back(ExplainSql(*type, fmt::format("{}.{}", path, field.name), fault, names));
+    for (SqlFilterFault& found : BindCondition(field.check)) {
+      if (found.fault.position >= 0)
+        found.fault.position = at == std::string::npos ? -1 : found.fault.position + static_cast<int>(at);
+      faults_.push_back(
+          ExplainSql(*type, fmt::format("{}.{}", path, field.name), found.fault, names, found.expected));
+    }
   }
+}
+
+std::vector<SqlFilterFault> Checker::BindCondition(const std::string& condition) {
+  std::vector<SqlFilterFault> faults = CheckCondition(*connection_, condition);
+  constexpr std::string_view kBefore = "SELECT (";
+  if (!faults.empty() || connection_->Prepare(fmt::format("{}{})::BOOLEAN FROM _check", kBefore, condition)))
+    return faults;
+  SqlFault fault = connection_->fault();
+  if (fault.position >= 0) fault.position -= static_cast<int>(kBefore.size());
+  return {{-1, std::move(fault), ""}};
 }
 
 void Checker::WarnOfFlags(const FilterConfig& filter, const std::string& path, const FilterFlags& flags) {

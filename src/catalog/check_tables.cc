@@ -148,15 +148,12 @@ bool Checker::BindValues(const Plan& plan, const TableOptions& table, const Node
 
 bool Checker::BindDeleteWhen(const TableOptions& table, const std::string& path, const SqlNames& names) {
   if (table.delete_when.text.empty() || table.delete_when.node.line == 0) return true;
-  constexpr std::string_view kBefore = "SELECT (";
   Step("{}.delete_when", path);
-  auto statement =
-      connection_->Prepare(fmt::format("{}{})::BOOLEAN FROM _check", kBefore, table.delete_when.text));
-  if (statement) return true;
-  SqlFault fault = connection_->fault();
-  if (fault.position >= 0) fault.position -= static_cast<int>(kBefore.size());
-  faults_.push_back(ExplainSql(table.delete_when.node, path + ".delete_when", fault, names));
-  return false;
+  const std::vector<SqlFilterFault> faults = BindCondition(table.delete_when.text);
+  for (const SqlFilterFault& found : faults)
+    faults_.push_back(
+        ExplainSql(table.delete_when.node, path + ".delete_when", found.fault, names, found.expected));
+  return faults.empty();
 }
 
 void Checker::CheckTable(Plan& plan, const SinkConfig& sink) {

@@ -61,6 +61,20 @@ std::string WithPipeline(const std::string& pipeline) {
   return kOrders + "pipelines:\n  p:\n    from: orders\n" + pipeline;
 }
 
+std::string WithCommand(const std::string& command, const std::string& more = "") {
+  return "streams:\n  orders:\n    key: customer\n    contract:\n      customer: varchar not null\n"
+         "      amount: decimal(12,2)\n  other:\n    contract: {customer: varchar}\n"
+         "pipelines:\n  sums:\n    from: orders\n    to:\n"
+         "      - table: {name: sums, key: customer, values: {total: sum(amount)}}\n"
+         "  elsewhere:\n    from: other\n    to:\n      - table: {name: elsewhere, key: customer}\n" +
+         more + "commands:\n  place:\n" + command;  // 19 lines without `more`
+}
+
+const std::string kPlaceInput =
+    "    input: {customer: varchar not null, amount: integer}\n    key: customer\n";  // 2 lines
+const std::string kPlaceEmit =
+    "    emit: {orders: \"SELECT $input.customer AS customer, $input.amount AS amount\"}\n";
+
 TEST(Check, SurfacesExample) {
   Checked checked =
       Check({{"millstream.yaml",
@@ -183,6 +197,56 @@ TEST(Check, FaultsOfStreams) {
       "                         ^~\n"
       "millstream.yaml:12:26: streams.b.dedupe.by: 'colour' is neither an attribute nor a field of the "
       "contract; known names: ce_id, ce_source, ce_type, ce_subject, ce_time, Y, z\n");
+}
+
+TEST(Check, ConditionsAreOfOneRow) {
+  auto check = [](const std::string& condition) {
+    return FaultsOf(
+        "streams:\n  a:\n    contract:\n      n: integer\n      l: integer[]\n      t: \"timestamptz check "
+        "(" +
+        condition + ")\"\n");
+  };
+  for (const char* good : {"n > 0 AND t IS NOT NULL", "len(list_filter(l, lambda x: x > 1)) = 0",
+                           "list_sum(l) > n", "t > '2020-01-01'", "n IN (1, 2)", "age(t, t) IS NULL",
+                           "n = ')'::INTEGER OR true", "CASE WHEN n > 1 THEN l[1] > 2 END"})
+    EXPECT_EQ(check(good), "") << good;
+  EXPECT_EQ(check("count(*) OVER () < 100000"),
+            "millstream.yaml:6:30: streams.a.contract.t: the window function count in a condition; a "
+            "condition sees the fields of one row; what needs more belongs in a filter, or in a command's "
+            "'require'\n"
+            "    timestamptz check (count(*) OVER () < 100000)\n"
+            "                       ^~~~~\n");
+  for (auto [bad, said] : std::initializer_list<std::pair<const char*, const char*>>{
+           {"sum(n) > 1", "the aggregate sum"},
+           {"n > (SELECT 1)", "a subquery"},
+           {"EXISTS (SELECT 1 FROM range(1000000000))", "a subquery"},
+           {"n IN (SELECT n FROM _check)", "a subquery"},
+           {"unnest(l) > 1", "unnest makes several rows of one"},
+           {"random() > 0.5", "random gives another value each time"},
+           {"t < now()", "now gives another value each time"},
+           {"t < current_timestamp", "gives another value each time"},
+           {"age(t) > INTERVAL 1 DAY", "age gives another value each time"},
+           {"COLUMNS(*) > 0", "several columns"},
+           {"n > $1", "a condition takes no parameters"},
+           {"read_text('/etc/passwd') IS NULL", "the function read_text is not allowed"}}) {
+    std::string faults = check(bad);
+    EXPECT_TRUE(faults.starts_with("millstream.yaml:6:") && faults.find(said) != std::string::npos &&
+                faults.find("  ^") != std::string::npos)
+        << bad << "\n"
+        << faults;
+  }
+  EXPECT_NE(check("sum(n) > random()").find("random gives"), std::string::npos) << "all are told";
+  EXPECT_EQ(FaultsOf(WithPipeline("    to:\n      - table: {name: c, key: id, delete_when: count(*) > 1}\n")),
+            "millstream.yaml:15:48: pipelines.p.to.0.table.delete_when: the aggregate count_star in a "
+            "condition; a condition sees the fields of one row; what needs more belongs in a filter, or in a "
+            "command's 'require'\n"
+            "    count(*) > 1\n"
+            "    ^~~~~\n");
+  EXPECT_NE(FaultsOf(WithCommand("    input: {customer: varchar not null, n: integer check (n > random())}\n"
+                                 "    key: customer\n" +
+                                 kPlaceEmit))
+                .find("commands.place.input.n: random gives another value each time"),
+            std::string::npos);
 }
 
 TEST(Check, FaultsOfSources) {
@@ -352,20 +416,6 @@ TEST(Check, Warnings) {
 }
 
 // ---- Commands
-
-std::string WithCommand(const std::string& command, const std::string& more = "") {
-  return "streams:\n  orders:\n    key: customer\n    contract:\n      customer: varchar not null\n"
-         "      amount: decimal(12,2)\n  other:\n    contract: {customer: varchar}\n"
-         "pipelines:\n  sums:\n    from: orders\n    to:\n"
-         "      - table: {name: sums, key: customer, values: {total: sum(amount)}}\n"
-         "  elsewhere:\n    from: other\n    to:\n      - table: {name: elsewhere, key: customer}\n" +
-         more + "commands:\n  place:\n" + command;  // 19 lines without `more`
-}
-
-const std::string kPlaceInput =
-    "    input: {customer: varchar not null, amount: integer}\n    key: customer\n";  // 2 lines
-const std::string kPlaceEmit =
-    "    emit: {orders: \"SELECT $input.customer AS customer, $input.amount AS amount\"}\n";
 
 TEST(Check, ACommandThatIsSound) {
   Checked checked = Check(

@@ -14,6 +14,7 @@
 #include "catalog/project.h"
 #include "catalog/sql_faults.h"
 #include "sql/database.h"
+#include "sql/filter_chain.h"
 #include "stage/table_options.h"
 
 namespace millstream {
@@ -61,6 +62,8 @@ class Checker {
   // check.cc
   void CheckContract(const StreamConfig& stream);
   void CheckFieldChecks(const Contract& contract, const Node& nodes, const std::string& path);
+  /// What is wrong with a condition over a row of `_check`; positions count in its text.
+  std::vector<SqlFilterFault> BindCondition(const std::string& condition);
   void BindPipeline(Plan& plan);
   bool BindChain(Plan& plan, size_t begin, size_t end, const StreamConfig& stream);
   void MakeTables(const Plan& plan);
