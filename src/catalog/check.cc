@@ -126,6 +126,16 @@ void Checker::WarnOfFlags(const FilterConfig& filter, const std::string& path, c
               "use ce_time, _ingested_at, or hash(ce_id) for chance, which a replay repeats"));
 }
 
+void Checker::WarnOfRefusals(const SourceConfig& source) {
+  const StreamConfig* stream = project_.FindStream(source.stream);
+  if (stream == nullptr || !stream->reject) return;
+  const Node* to = source.node.Find("to");
+  warnings_.push_back(FaultAt(
+      to == nullptr ? source.node : *to, fmt::format("sources.{}.to", source.name),
+      fmt::format("stream '{}' has 'on_violation: reject', and a source has nobody to refuse", source.stream),
+      "what breaks the contract becomes a dead letter: `millstream dead list` shows it"));
+}
+
 void Checker::MakeTables(const Plan& plan) {
   for (const auto& reads : plan.reads)
     for (const std::string& name : reads) MakeTable(name);
@@ -240,6 +250,7 @@ Status Checker::Check() {
   ASSIGN_OR_RETURN(database_, Database::Open("", options));
   ASSIGN_OR_RETURN(connection_, database_->Connect());
   for (const auto& [name, stream] : project_.streams) CheckContract(stream);
+  for (const auto& [name, source] : project_.sources) WarnOfRefusals(source);
   MakePlans();
   for (const auto& [name, plan] : plans_) FaultOwnTables(plan);
   for (const std::string& name : Order()) {

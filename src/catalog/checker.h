@@ -69,6 +69,7 @@ class Checker {
   void MakeTables(const Plan& plan);
   void MakeTable(const std::string& name);
   void WarnOfFlags(const FilterConfig& filter, const std::string& path, const FilterFlags& flags);
+  void WarnOfRefusals(const SourceConfig& source);
   void AddSqlFault(const Node& sql, const std::string& path, const SqlFault& fault, const SqlNames& names,
                    const std::string& expected, bool doubtful);
 
