@@ -200,6 +200,22 @@ def test_ingest_into_a_stream_that_rejects(project):
     ]
 
 
+def test_run_and_apply_tell_all_faults_at_once_as_check_does(project):
+    here = project({"millstream.yaml": "streams: {a: {contract: {id: varchr}}}\npipelines:\n  p:\n    from: a\n    filters:\n"
+                                       "      - f: SELECT id, count(*) AS n FROM input\n    to: stdout\n"})
+    for arguments in (["check"], ["run", "--once"], ["apply", "--yes"], ["plan"]):
+        done = here.verb(*arguments, expect=1)
+        said = done.stdout + done.stderr
+        assert "did you mean 'varchar'?" in said and "the aggregate count_star over `input`" in said, (arguments, said)
+
+
+def test_descriptions_say_what_to_use(shop):
+    said = shop.verb("query", "DESCRIBE revenue", expect=1).stderr
+    assert "SELECT * FROM TABLE LIMIT 1" in said and "millstream table show TABLE" in said
+    said = shop.verb("query", 'SELECT * FROM revenue WHERE id = "a"', expect=1).stderr
+    assert "A text stands in single quotes: 'a'" in said and "did you mean" not in said
+
+
 def test_a_source_into_a_stream_that_rejects(project):
     """A source has nobody to refuse: `check` says so, and what is bad becomes a dead letter."""
     here = project({"millstream.yaml": "streams:\n  orders: {on_violation: reject, contract: {id: varchar not null}}\n"

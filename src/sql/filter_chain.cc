@@ -286,6 +286,13 @@ Status CheckQuery(Connection& connection, const std::string& sql, SqlFault* faul
   return Invalid("{}", out.message);
 }
 
+std::vector<SqlFilterFault> CheckFilter(Connection& connection, const std::string& sql) {
+  SqlFault unread;
+  Result<JsonNode> tree = ParseSelect(connection, sql, &unread);
+  if (tree) return CheckFilterTree(*tree, sql).faults;
+  return {{-1, unread, unread.kind == kNotAllowed ? "one SELECT … FROM input …" : ""}};
+}
+
 std::vector<SqlFilterFault> CheckCondition(Connection& connection, const std::string& condition) {
   constexpr std::string_view kBefore = "SELECT (";
   std::string sql = fmt::format("{}{})", kBefore, condition);

@@ -251,7 +251,12 @@ class Checker {
     }
     if (type == "EMPTY" || ref.IsNull()) return false;
     if (type == "SHOW_REF") {
-      Refuse(0, "DESCRIBE, SHOW and SUMMARIZE are not allowed", "a SELECT");
+      Refuse(
+          0, "DESCRIBE, SHOW and SUMMARIZE are not allowed",
+          filter_
+              ? "a SELECT"
+              : "SELECT * FROM TABLE LIMIT 1 shows the columns, `millstream table show TABLE` their types, "
+                "`millstream table list` the tables");
     } else if (type == "PIVOT") {
       Refuse(Word("pivot"), "PIVOT is not allowed", "CASE expressions, or PIVOT's result kept as a table");
     } else {
