@@ -92,6 +92,7 @@ void Checker::AddSqlFault(const Node& sql, const std::string& path, const SqlFau
 }
 
 bool Checker::MayBeMade(const std::string& table) const {
+  if (!project_.unread.empty()) return true;
   const Node* pipelines = project_.root.Find("pipelines");
   if (pipelines == nullptr || pipelines->kind != Node::Kind::kMap) return pipelines != nullptr;
   return std::any_of(pipelines->members.begin(), pipelines->members.end(), [&](const auto& pipeline) {

@@ -331,6 +331,38 @@ TEST(Check, AllFaultsAtOnce) {
             "commands.c.require.no: DELETE\n");
 }
 
+TEST(Check, PartsThatAreNoYamlDoNotHideTheOthers) {
+  // `a` and `p` cannot be read: what names them has no fault of its own.
+  EXPECT_EQ(
+      FaultsOf("streams:\n  a:\n    contract:\n      id: varchar default 'x: y' z: 1\n  b: {contract: {id: "
+               "varchr}}\n"
+               "  c: {contract: {id: varchar}}\n"
+               "pipelines:\n  p:\n    from: c\n    filters:\n      - f: 'SELECT id FROM input' WHERE\n    "
+               "to: {table: t}\n"
+               "  q:\n    from: a\n    filters:\n      - g: SELECT count(*) AS n FROM input\n    to: stdout\n"
+               "  r:\n    from: c\n    filters:\n      - h: SELECT i.id FROM input i JOIN t ON t.id = i.id\n "
+               "   to: stdout\n"
+               "  s:\n    from: d\n    to: stdout\n"),
+      "millstream.yaml:4:29: ': ' inside a plain value begins a map for YAML; put the whole value in "
+      "quotes, or write it below as a '|' block\n"
+      "millstream.yaml:5:22: streams.b.contract.id: unknown type 'varchr'; did you mean 'varchar'?\n"
+      "millstream.yaml:11:35: this does not fit the lines before: indentation, or text after a closing "
+      "quote; align keys of one map, and put a value that holds quotes into '|' or other quotes\n"
+      "millstream.yaml:16:19: pipelines.q.filters.g: the aggregate count_star over `input` works on one "
+      "batch only; an `aggregate` table sink (key and values) adds up over all events, not over one "
+      "batch\n"
+      "    SELECT count(*) AS n FROM input\n"
+      "           ^~~~~\n"
+      "millstream.yaml:24:11: pipelines.s.from: no stream 'd'; known streams: b, c\n");
+  // A whole section, and what is not told apart.
+  EXPECT_EQ(FaultsOf("streams:\n\ta: {}\npipelines:\n  p:\n    from: a\n    to: {tabel: t}\n"),
+            "millstream.yaml:2:1: a tab in the indentation; YAML takes blanks only\n"
+            "millstream.yaml:6:10: pipelines.p.to: unknown sink kind 'tabel'; did you mean 'table'?\n");
+  EXPECT_EQ(FaultsOf("streams:\n  a: &x {}\n  b: *y\n  c: 'd: e' f\n  d: {from: 1}\n"),
+            "millstream.yaml:3:6: '*' names an anchor (&NAME) that is not defined above; a value that begins "
+            "with '*' needs quotes\n");
+}
+
 TEST(Check, FaultsOfTables) {
   EXPECT_EQ(FaultsOf(WithPipeline(
                 "    to:\n      - table: {name: a, key: [id, costumer]}\n"
