@@ -1,5 +1,6 @@
 """The command line as a user meets it: what each verb prints, where, and with which exit code."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -172,6 +173,60 @@ def test_check_prints_every_fault_with_its_place(project):
 ])
 def test_traps_of_yaml_get_a_sentence(project, text, said):
     assert said in project({"millstream.yaml": text}).verb("check", expect=1).stdout
+
+
+def test_ingest_into_a_stream_that_rejects(project):
+    """With and without a server: the faults, exit code 1, and nothing of what was refused."""
+    strict = "streams:\n  orders:\n    on_violation: reject\n    contract: {id: varchar not null, amount: integer}\n"
+    bad = '{"id":"a","amount":1}\n{"amount":"x"}\n{"id":"c","amount":"much"}\n'
+    said = []
+    for with_server in (False, True):
+        here = project({"millstream.yaml": strict, "bad.ndjson": bad, "good.ndjson": '{"id":"g"}\n', "bad.csv": "id,amount\na,1\nb,x\n"})
+        with here.server() if with_server else contextlib.nullcontext():
+            refused = here.verb("ingest", "orders", "bad.ndjson", expect=1)
+            lines = refused.stderr.splitlines()
+            assert "bad.ndjson: 3 read, 0 accepted" in lines[0]
+            said.append(lines[1:])
+            assert "  bad.csv#3: /amount: " in here.verb("ingest", "orders", "bad.csv", expect=1).stderr
+            assert "  line 2: /id: " in here.verb("ingest", "orders", stdin=bad, expect=1).stderr
+            here.verb("ingest", "orders", "good.ndjson")
+            assert here.verb("query", "SELECT data->>'id' AS id FROM _streams.orders", "--format", "csv").stdout.split() == ["id", "g"]
+            assert here.verb("dead", "list", "orders").stdout.count("\n") <= 1
+    assert said[0] == said[1] == [
+        "millstream: 2 of 3 events are at fault; nothing of the request was appended",
+        "  bad.ndjson#2: /id: id is missing, but the contract says not null",
+        '  bad.ndjson#2: /amount: "x" is not integer',
+        '  bad.ndjson#3: /amount: "much" is not integer',
+    ]
+
+
+def test_run_and_apply_tell_all_faults_at_once_as_check_does(project):
+    here = project({"millstream.yaml": "streams: {a: {contract: {id: varchr}}}\npipelines:\n  p:\n    from: a\n    filters:\n"
+                                       "      - f: SELECT id, count(*) AS n FROM input\n    to: stdout\n"})
+    for arguments in (["check"], ["run", "--once"], ["apply", "--yes"], ["plan"]):
+        done = here.verb(*arguments, expect=1)
+        said = done.stdout + done.stderr
+        assert "did you mean 'varchar'?" in said and "the aggregate count_star over `input`" in said, (arguments, said)
+
+
+def test_descriptions_say_what_to_use(shop):
+    said = shop.verb("query", "DESCRIBE revenue", expect=1).stderr
+    assert "SELECT * FROM TABLE LIMIT 1" in said and "millstream table show TABLE" in said
+    said = shop.verb("query", 'SELECT * FROM revenue WHERE id = "a"', expect=1).stderr
+    assert "A text stands in single quotes: 'a'" in said and "did you mean" not in said
+
+
+def test_a_source_into_a_stream_that_rejects(project):
+    """A source has nobody to refuse: `check` says so, and what is bad becomes a dead letter."""
+    here = project({"millstream.yaml": "streams:\n  orders: {on_violation: reject, contract: {id: varchar not null}}\n"
+                                       "sources:\n  old:\n    from: {file: old.ndjson}\n    to: orders\n",
+                    "old.ndjson": '{"id":"a"}\n{"x":1}\n'})
+    checked = here.verb("check")
+    assert ("millstream.yaml:6:9: sources.old.to: stream 'orders' has 'on_violation: reject', and a source has nobody to refuse; what breaks the "
+            "contract becomes a dead letter: `millstream dead list` shows it") in checked.stdout + checked.stderr
+    here.verb("run", "--once")
+    assert here.verb("query", "SELECT data->>'id' AS id FROM _streams.orders", "--format", "csv").stdout.split() == ["id", "a"]
+    assert "old.ndjson#2" in here.verb("dead", "list", "orders").stdout
 
 
 def test_ingest_and_query_without_a_server(project):

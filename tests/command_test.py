@@ -95,6 +95,7 @@ def test_what_is_refused_before_it_is_decided(project):
         assert (wrong.status, wrong.json()["faults"][0]["path"]) == (422, "/amount")
         assert command(server, "deposit", {"amount": 1}).json()["faults"][0]["path"] == "/account"
         assert command(server, "deposit", {"account": "a", "amount": -1}).status == 422
+        assert [fault["path"] for fault in command(server, "deposit", {"amount": "many"}).json()["faults"]] == ["/account", "/amount"]
         assert command(server, "deposit", b"{", {"Content-Type": "application/json"}).status == 422
         missing = command(server, "desposit", {"account": "a", "amount": 1})
         assert missing.status == 404 and "did you mean 'deposit'?" in missing.json()["detail"]

@@ -3,7 +3,6 @@
 #include "catalog/checker.h"
 #include "catalog/loader.h"
 #include "catalog/trial.h"
-#include "sql/filter_chain.h"
 
 namespace millstream {
 namespace {
@@ -13,9 +12,17 @@ constexpr const char* kTimestamptz = "TIMESTAMP WITH TIME ZONE";
 
 // Complaints that hold whatever type a doubtful field has.
 bool HoldsWithoutTypes(const SqlFault& fault) {
-  for (const char* part : {"no column '", "no function '", "Function with name ", "syntax error"})
+  for (const char* part : {"no column '", "Referenced column \"", "Table with name ", "Function with name "})
     if (fault.message.find(part) != std::string::npos) return true;
-  return fault.kind == "Parser Error";
+  return fault.kind == "Parser Error" || fault.kind == kNotAllowed;
+}
+
+bool Names(const Node& node, const std::string& name) {
+  auto is_name = [&](const Node& each) { return Names(each, name); };
+  if (node.IsScalar()) return node.scalar == name;
+  return std::any_of(node.items.begin(), node.items.end(), is_name) ||
+         std::any_of(node.members.begin(), node.members.end(),
+                     [&](const auto& member) { return is_name(member.second); });
 }
 
 std::vector<ColumnInfo> InputColumns(const Contract& contract) {
@@ -76,40 +83,61 @@ std::vector<std::string> NamesOf(const std::vector<ColumnInfo>& columns) {
 void Checker::AddSqlFault(const Node& sql, const std::string& path, const SqlFault& fault,
                           const SqlNames& names, const std::string& expected, bool doubtful) {
   if (doubtful && !HoldsWithoutTypes(fault)) return;
-  // A sink that is at fault may be the one that makes the table.
-  if (!project_.sound && fault.message.starts_with("Table with name ")) return;
   faults_.push_back(ExplainSql(sql, path, fault, names, expected));
+  // A sink that is at fault may be the one that makes the table.
+  std::string_view said = faults_.back().message;
+  if (!project_.sound && said.starts_with("no table '") &&
+      MayBeMade(std::string(said.substr(10, said.size() - 11))))
+    faults_.pop_back();
+}
+
+bool Checker::MayBeMade(const std::string& table) const {
+  if (!project_.unread.empty()) return true;
+  const Node* pipelines = project_.root.Find("pipelines");
+  if (pipelines == nullptr || pipelines->kind != Node::Kind::kMap) return pipelines != nullptr;
+  return std::any_of(pipelines->members.begin(), pipelines->members.end(), [&](const auto& pipeline) {
+    const Node* to = pipeline.second.Find("to");
+    return to != nullptr && Names(*to, table);
+  });
 }
 
 void Checker::CheckContract(const StreamConfig& stream) {
-  if (stream.doubtful) return;
   const Node* contract = stream.node.Find("contract");
   if (contract == nullptr) return;
-  CheckFieldChecks(stream.shape.contract, *contract, fmt::format("streams.{}.contract", stream.shape.name));
+  CheckFieldChecks(stream.shape.contract, *contract, fmt::format("streams.{}.contract", stream.shape.name),
+                   stream.doubtful);
 }
 
-void Checker::CheckFieldChecks(const Contract& contract, const Node& nodes, const std::string& path) {
+void Checker::CheckFieldChecks(const Contract& contract, const Node& nodes, const std::string& path,
+                               bool doubtful) {
   std::vector<ColumnInfo> columns = InputColumns(contract);
   SqlNames names{NamesOf(columns), "the contract", {}};
   Status made = connection_->Run(fmt::format("CREATE OR REPLACE TABLE _check ({})", ColumnList(columns)));
   for (const Field& field : contract.fields) {
     if (field.check.empty() || !made.ok()) continue;
-    constexpr std::string_view kBefore = "SELECT (";
     Step("{}.{}", path, field.name);
-    auto statement = connection_->Prepare(fmt::format("{}{})::BOOLEAN FROM _check", kBefore, field.check));
-    if (statement) continue;
     const Node* node = nodes.Find(field.name);
     const Node* type = node != nullptr && node->kind == Node::Kind::kMap ? node->Find("type") : node;
     if (type == nullptr) continue;
-    // The position counts in the check's text; the user's text holds it after the type.
-    SqlFault fault = connection_->fault();
+    // Positions count in the check's text; the user's text holds it after the type.
     size_t at = type->scalar.find(field.check);
-    if (fault.position >= 0)
-      fault.position = at == std::string::npos
-                           ? -1
-                           : fault.position - static_cast<int>(kBefore.size()) + static_cast<int>(at);
-    faults_.push_back(ExplainSql(*type, fmt::format("{}.{}", path, field.name), fault, names));
+    for (SqlFilterFault& found : BindCondition(field.check)) {
+      if (found.fault.position >= 0)
+        found.fault.position = at == std::string::npos ? -1 : found.fault.position + static_cast<int>(at);
+      AddSqlFault(*type, fmt::format("{}.{}", path, field.name), found.fault, names, found.expected,
+                  doubtful);
+    }
   }
+}
+
+std::vector<SqlFilterFault> Checker::BindCondition(const std::string& condition) {
+  std::vector<SqlFilterFault> faults = CheckCondition(*connection_, condition);
+  constexpr std::string_view kBefore = "SELECT (";
+  if (!faults.empty() || connection_->Prepare(fmt::format("{}{})::BOOLEAN FROM _check", kBefore, condition)))
+    return faults;
+  SqlFault fault = connection_->fault();
+  if (fault.position >= 0) fault.position -= static_cast<int>(kBefore.size());
+  return {{-1, std::move(fault), ""}};
 }
 
 void Checker::WarnOfFlags(const FilterConfig& filter, const std::string& path, const FilterFlags& flags) {
@@ -118,6 +146,16 @@ void Checker::WarnOfFlags(const FilterConfig& filter, const std::string& path, c
   warnings_.push_back(
       FaultAt(filter.node, path, fmt::format("{} gives other values when events are replayed", functions),
               "use ce_time, _ingested_at, or hash(ce_id) for chance, which a replay repeats"));
+}
+
+void Checker::WarnOfRefusals(const SourceConfig& source) {
+  const StreamConfig* stream = project_.FindStream(source.stream);
+  if (stream == nullptr || !stream->reject) return;
+  const Node* to = source.node.Find("to");
+  warnings_.push_back(FaultAt(
+      to == nullptr ? source.node : *to, fmt::format("sources.{}.to", source.name),
+      fmt::format("stream '{}' has 'on_violation: reject', and a source has nobody to refuse", source.stream),
+      "what breaks the contract becomes a dead letter: `millstream dead list` shows it"));
 }
 
 void Checker::MakeTables(const Plan& plan) {
@@ -177,7 +215,25 @@ bool Checker::BindChain(Plan& plan, size_t begin, size_t end, const StreamConfig
     WarnOfFlags(plan.pipeline->filters[begin + i], path_of(plan.pipeline->filters[begin + i]),
                 description.flags[i]);
   plan.columns = description.columns;
+  plan.looked_at = end;
   return description.faults.empty();
+}
+
+void Checker::CheckTexts(const Plan& plan) {
+  for (size_t i = plan.looked_at; i < plan.pipeline->filters.size(); ++i) {
+    const FilterConfig& filter = plan.pipeline->filters[i];
+    if (filter.kind != "sql") continue;
+    const std::string path = fmt::format("pipelines.{}.filters.{}", plan.pipeline->name, filter.name);
+    for (const SqlFilterFault& found : CheckFilter(*connection_, filter.sql))
+      AddSqlFault(filter.node, path, found.fault, {}, found.expected, true);
+  }
+}
+
+bool Checker::ReadsUnknown(const Plan& plan, size_t filter) const {
+  return std::any_of(plan.reads[filter].begin(), plan.reads[filter].end(), [&](const std::string& name) {
+    auto table = tables_.find(name);
+    return plan.tables.contains(name) || (table != tables_.end() && !table->second.known);
+  });
 }
 
 bool Checker::FaultMissingOutput(const Plan& plan, size_t index) {
@@ -200,21 +256,15 @@ bool Checker::FaultMissingOutput(const Plan& plan, size_t index) {
 void Checker::BindPipeline(Plan& plan) {
   const StreamConfig* stream = project_.FindStream(plan.pipeline->stream);
   if (stream == nullptr) return;
-  for (const auto& reads : plan.reads) {
-    for (const std::string& name : reads) {
-      auto table = tables_.find(name);
-      if (plan.tables.contains(name) || (table != tables_.end() && !table->second.known)) return;
-    }
-  }
   MakeTables(plan);
   const std::vector<FilterConfig>& filters = plan.pipeline->filters;
   size_t i = 0;
   do {
     size_t end = i;
-    while (end < filters.size() && filters[end].kind == "sql") ++end;
+    while (end < filters.size() && filters[end].kind == "sql" && !ReadsUnknown(plan, end)) ++end;
     if ((end > i || filters.empty()) && !BindChain(plan, i, end, *stream)) return;
     if (end == filters.size()) break;
-    if (filters[end].kind.empty()) return;
+    if (filters[end].kind.empty() || filters[end].kind == "sql") return;
     const FilterKind& kind = registry_.filters().at(filters[end].kind);
     if (kind.output) {
       plan.columns = Normal(kind.output(filters[end].options));
@@ -234,6 +284,7 @@ Status Checker::Check() {
   ASSIGN_OR_RETURN(database_, Database::Open("", options));
   ASSIGN_OR_RETURN(connection_, database_->Connect());
   for (const auto& [name, stream] : project_.streams) CheckContract(stream);
+  for (const auto& [name, source] : project_.sources) WarnOfRefusals(source);
   MakePlans();
   for (const auto& [name, plan] : plans_) FaultOwnTables(plan);
   for (const std::string& name : Order()) {
@@ -241,6 +292,7 @@ Status Checker::Check() {
     BindPipeline(plan);
     CheckSinks(plan);
   }
+  for (const auto& [name, plan] : plans_) CheckTexts(plan);
   for (const auto& [name, command] : project_.commands) CheckCommand(command);
   SortFaults(faults_, 0);
   SortFaults(warnings_, 0);

@@ -141,8 +141,19 @@ void Checker::CheckEmitted(const CommandConfig& command, const std::vector<Colum
   }
 }
 
+void Checker::CheckCommandTexts(const CommandConfig& command) {
+  auto check = [&](const CommandRule& text, const std::string& path) {
+    SqlFault fault;
+    if (!text.sql.empty() && !BindInput(*connection_, text.sql, &fault))
+      AddCommandFault(command, text.node, path, fault, 0);
+  };
+  for (const CommandRule& rule : command.rules)
+    check(rule, fmt::format("commands.{}.require.{}", command.name, rule.message));
+  check(command.emit, fmt::format("commands.{}.emit.{}", command.name, command.stream));
+}
+
 void Checker::CheckCommand(const CommandConfig& command) {
-  if (command.doubtful) return;
+  if (command.doubtful) return CheckCommandTexts(command);
   CheckCommandInput(command);
   std::vector<ColumnInfo> fields;
   for (const Field& field : command.input.contract.fields) fields.push_back({field.name, field.type.ToSql()});
@@ -153,7 +164,7 @@ void Checker::CheckCommand(const CommandConfig& command) {
   if (!made.ok()) return;
   std::string path = "commands." + command.name;
   const Node* input = command.node.Find("input");
-  CheckFieldChecks(command.input.contract, *input, path + ".input");
+  CheckFieldChecks(command.input.contract, *input, path + ".input", false);
   for (const CommandRule& rule : command.rules) {
     std::string rule_path = fmt::format("{}.require.{}", path, rule.message);
     Step("{}", rule_path);

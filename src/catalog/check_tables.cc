@@ -125,15 +125,7 @@ bool Checker::BindValues(const Plan& plan, const TableOptions& table, const Node
                                    "give the value a name of its own"));
       continue;
     }
-    if (auto aggregate = ParseAggregate(name, expression); !aggregate) {
-      // "values.NAME: 'avg(x)' is not understood; what to write"
-      std::string message = aggregate.error().message();
-      if (message.starts_with("values." + name + ": ")) message.erase(0, name.size() + 9);
-      size_t split = message.find("; ");
-      faults_.push_back(FaultAt(*node, value_path, message.substr(0, split),
-                                split == std::string::npos ? "" : message.substr(split + 2)));
-      continue;
-    }
+    if (!IsAggregate(name, expression, *node, value_path)) continue;
     constexpr std::string_view kBefore = "SELECT ";
     Step("{}", value_path);
     auto statement =
@@ -146,17 +138,36 @@ bool Checker::BindValues(const Plan& plan, const TableOptions& table, const Node
   return faults_.size() == faults_before;
 }
 
+bool Checker::IsAggregate(const std::string& name, const std::string& expression, const Node& node,
+                          const std::string& path) {
+  auto aggregate = ParseAggregate(name, expression);
+  if (aggregate) return true;
+  // "values.NAME: 'avg(x)' is not understood; what to write"
+  std::string message = aggregate.error().message();
+  if (message.starts_with("values." + name + ": ")) message.erase(0, name.size() + 9);
+  size_t split = message.find("; ");
+  faults_.push_back(FaultAt(node, path, message.substr(0, split),
+                            split == std::string::npos ? "" : message.substr(split + 2)));
+  return false;
+}
+
+void Checker::CheckTableTexts(const TableOptions& table, const Node& options, const std::string& path) {
+  for (const auto& [name, expression] : table.values)
+    if (const Node* node = OptionNode(options, "values").Find(name))
+      (void)IsAggregate(name, expression, *node, path + ".values." + name);
+  if (table.delete_when.text.empty() || table.delete_when.node.line == 0) return;
+  for (const SqlFilterFault& found : CheckCondition(*connection_, table.delete_when.text))
+    AddSqlFault(table.delete_when.node, path + ".delete_when", found.fault, {}, found.expected, true);
+}
+
 bool Checker::BindDeleteWhen(const TableOptions& table, const std::string& path, const SqlNames& names) {
   if (table.delete_when.text.empty() || table.delete_when.node.line == 0) return true;
-  constexpr std::string_view kBefore = "SELECT (";
   Step("{}.delete_when", path);
-  auto statement =
-      connection_->Prepare(fmt::format("{}{})::BOOLEAN FROM _check", kBefore, table.delete_when.text));
-  if (statement) return true;
-  SqlFault fault = connection_->fault();
-  if (fault.position >= 0) fault.position -= static_cast<int>(kBefore.size());
-  faults_.push_back(ExplainSql(table.delete_when.node, path + ".delete_when", fault, names));
-  return false;
+  const std::vector<SqlFilterFault> faults = BindCondition(table.delete_when.text);
+  for (const SqlFilterFault& found : faults)
+    faults_.push_back(
+        ExplainSql(table.delete_when.node, path + ".delete_when", found.fault, names, found.expected));
+  return faults.empty();
 }
 
 void Checker::CheckTable(Plan& plan, const SinkConfig& sink) {
@@ -166,6 +177,7 @@ void Checker::CheckTable(Plan& plan, const SinkConfig& sink) {
   if (!plan.bound) {
     Table& table = tables_[options.name];
     table.known = false;
+    CheckTableTexts(options, sink.options, path);
     return;
   }
   std::vector<ColumnInfo> columns = plan.columns, all = RowColumns(plan.columns);

@@ -1,65 +1,10 @@
 // Projects with faults, in real folders: each line of what `check` prints.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-
-#include "catalog/kinds_for_test.h"
-#include "catalog/project.h"
+#include "catalog/check_for_test.h"
 
 namespace millstream {
 namespace {
-
-using Files = std::map<std::string, std::string>;
-
-class ProjectFolder {
- public:
-  explicit ProjectFolder(const Files& files) {
-    char name[] = "/tmp/millstream_check_XXXXXX";
-    path_ = ::mkdtemp(name);
-    for (const auto& [file, text] : files) {
-      std::filesystem::path path = std::filesystem::path(path_) / file;
-      std::filesystem::create_directories(path.parent_path());
-      std::ofstream(path) << text;
-    }
-  }
-  ~ProjectFolder() { std::filesystem::remove_all(path_); }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
-
-struct Checked {
-  Project project;
-  std::string faults, warnings;
-};
-
-Checked Check(const Files& files) {
-  ProjectFolder folder(files);
-  PosixFileSystem fs;
-  Faults faults, warnings;
-  Checked checked;
-  Registry registry = TestKinds();
-  checked.project = LoadProject(fs, folder.path(), registry, faults);
-  CheckProject(checked.project, registry, faults, warnings);
-  for (const Fault& fault : faults) checked.faults += fault.ToString() + "\n";
-  for (const Fault& fault : warnings) checked.warnings += fault.ToString() + "\n";
-  return checked;
-}
-
-std::string FaultsOf(const std::string& yaml) { return Check({{"millstream.yaml", yaml}}).faults; }
-
-const std::string kOrders =
-    "streams:\n  orders:\n    key: customer\n    partitions: 2\n    contract:\n      id: varchar not null\n"
-    "      customer: varchar\n      amount: decimal(12,2) check (amount >= 0)\n      status: "
-    "enum('open','paid')\n"
-    "  paid: {}\n";  // 10 lines
-
-std::string WithPipeline(const std::string& pipeline) {
-  return kOrders + "pipelines:\n  p:\n    from: orders\n" + pipeline;
-}
 
 TEST(Check, SurfacesExample) {
   Checked checked =
@@ -185,6 +130,51 @@ TEST(Check, FaultsOfStreams) {
       "contract; known names: ce_id, ce_source, ce_type, ce_subject, ce_time, Y, z\n");
 }
 
+TEST(Check, ConditionsAreOfOneRow) {
+  auto check = [](const std::string& condition) {
+    return FaultsOf(
+        "streams:\n  a:\n    contract:\n      n: integer\n      l: integer[]\n      t: \"timestamptz check "
+        "(" +
+        condition + ")\"\n");
+  };
+  for (const char* good : {"n > 0 AND t IS NOT NULL", "len(list_filter(l, lambda x: x > 1)) = 0",
+                           "list_sum(l) > n", "t > '2020-01-01'", "n IN (1, 2)", "age(t, t) IS NULL",
+                           "n = ')'::INTEGER OR true", "CASE WHEN n > 1 THEN l[1] > 2 END"})
+    EXPECT_EQ(check(good), "") << good;
+  EXPECT_EQ(check("count(*) OVER () < 100000"),
+            "millstream.yaml:6:30: streams.a.contract.t: the window function count in a condition; a "
+            "condition sees the fields of one row; what needs more belongs in a filter, or in a command's "
+            "'require'\n"
+            "    timestamptz check (count(*) OVER () < 100000)\n"
+            "                       ^~~~~\n");
+  for (auto [bad, said] : std::initializer_list<std::pair<const char*, const char*>>{
+           {"sum(n) > 1", "the aggregate sum"},
+           {"n > (SELECT 1)", "a subquery"},
+           {"EXISTS (SELECT 1 FROM range(1000000000))", "a subquery"},
+           {"n IN (SELECT n FROM _check)", "a subquery"},
+           {"unnest(l) > 1", "unnest makes several rows of one"},
+           {"random() > 0.5", "random gives another value each time"},
+           {"t < now()", "now gives another value each time"},
+           {"t < current_timestamp", "gives another value each time"},
+           {"age(t) > INTERVAL 1 DAY", "age gives another value each time"},
+           {"COLUMNS(*) > 0", "several columns"},
+           {"n > $1", "a condition takes no parameters"},
+           {"read_text('/etc/passwd') IS NULL", "the function read_text is not allowed"}}) {
+    std::string faults = check(bad);
+    EXPECT_TRUE(faults.starts_with("millstream.yaml:6:") && faults.find(said) != std::string::npos &&
+                faults.find("  ^") != std::string::npos)
+        << bad << "\n"
+        << faults;
+  }
+  EXPECT_NE(check("sum(n) > random()").find("random gives"), std::string::npos) << "all are told";
+  EXPECT_EQ(FaultsOf(WithPipeline("    to:\n      - table: {name: c, key: id, delete_when: count(*) > 1}\n")),
+            "millstream.yaml:15:48: pipelines.p.to.0.table.delete_when: the aggregate count_star in a "
+            "condition; a condition sees the fields of one row; what needs more belongs in a filter, or in a "
+            "command's 'require'\n"
+            "    count(*) > 1\n"
+            "    ^~~~~\n");
+}
+
 TEST(Check, FaultsOfSources) {
   EXPECT_EQ(
       FaultsOf(
@@ -280,6 +270,99 @@ TEST(Check, FaultsOfSql) {
             "                                  ^~~~~~~~\n");
 }
 
+TEST(Check, HintsOfSlipsWithQuotes) {
+  const std::string streams = "streams:\n  a: {contract: {id: varchar, order: varchar, status: varchar}}\n";
+  auto filter = [&](const std::string& sql) {
+    return FaultsOf(streams + "pipelines:\n  p:\n    from: a\n    filters:\n      - f: '" + sql +
+                    "'\n    to: stdout\n");
+  };
+  EXPECT_EQ(filter("SELECT id FROM input WHERE status = \"paid\""),
+            "millstream.yaml:7:49: pipelines.p.filters.f: no column 'paid'; a text stands in single quotes: "
+            "'paid'; input has id, order, status\n"
+            "    SELECT id FROM input WHERE status = \"paid\"\n"
+            "                                        ^~~~~~\n");
+  EXPECT_EQ(
+      filter("SELECT id, order FROM input"),
+      "millstream.yaml:7:30: pipelines.p.filters.f: syntax error at 'FROM'; 'order' is a word of SQL: the "
+      "column is \"order\", in double quotes\n"
+      "    SELECT id, order FROM input\n"
+      "                     ^~~~\n");
+  EXPECT_EQ(filter("SELECT id, \"order\" FROM input"), "");
+  EXPECT_EQ(filter("SELECT id FROM FROM input").find("a word of SQL"), std::string::npos);
+  EXPECT_NE(FaultsOf(streams + "  b: {contract: {n: list(integer)}}\n").find("did you mean 'integer[]'?"),
+            std::string::npos);
+}
+
+TEST(Check, AllFaultsAtOnce) {
+  // Types, refusals, tables that are not there and syntax, each of its own cause.
+  std::string faults = FaultsOf(
+      "streams:\n  a:\n    contract:\n      id: varchr\n      n: integer check (sum(n) > 1)\n      m: [1]\n"
+      "pipelines:\n"
+      "  p:\n    from: a\n    filters:\n      - f: SELECT id, m, count(*) AS c FROM input\n"
+      "    to: {table: {name: t, key: id}}\n"
+      "  q:\n    from: a\n    filters:\n      - x: SELECT i.id, i.m FROM input i JOIN t ON t.id = i.id\n"
+      "      - y: SELECT DISTINCT id FROM input\n"
+      "    to: {table: {name: u, key: id, values: {a: avg(n)}}}\n"
+      "  r:\n    from: nowhere\n    filters:\n      - g: SELECT id FROM input ORDER BY id\n"
+      "    to: {table: {name: w, key: id, delete_when: n > random()}}\n"
+      "  s:\n    from: a\n    filters:\n      - h: SELECT i.id FROM input i JOIN absent b ON b.id = i.id\n"
+      "    to: {tabel: x}\n"
+      "commands:\n  c:\n    input: {id: varchr}\n    key: id\n    require:\n      - no: DELETE FROM t\n"
+      "    emit: {a: 'SELECT $input.id AS id'}\n");
+  std::string said;
+  for (size_t at = 0; at < faults.size(); at = faults.find('\n', at) + 1)
+    if (faults.compare(at, 11, "millstream.") == 0) {
+      size_t path = faults.find(": ", at) + 2;
+      said += faults.substr(path, faults.find(';', path) - path) + "\n";
+    }
+  EXPECT_EQ(said,
+            "streams.a.contract.id: unknown type 'varchr'\n"
+            "streams.a.contract.n: the aggregate sum in a condition\n"
+            "streams.a.contract.m.type: expected a text, found a list\n"
+            "pipelines.p.filters.f: the aggregate count_star over `input` works on one batch only\n"
+            "pipelines.q.filters.y: DISTINCT over `input` works on one batch only\n"
+            "pipelines.q.to.table.values.a: 'avg(n)' is not understood\n"
+            "pipelines.r.from: no stream 'nowhere'\n"
+            "pipelines.r.filters.g: ORDER BY over `input`: events keep the order of the stream\n"
+            "pipelines.r.to.table.delete_when: random gives another value each time\n"
+            "pipelines.s.filters.h: no table 'absent'\n"
+            "pipelines.s.to: unknown sink kind 'tabel'\n"
+            "commands.c.input.id: unknown type 'varchr'\n"
+            "commands.c.require.no: DELETE\n");
+}
+
+TEST(Check, PartsThatAreNoYamlDoNotHideTheOthers) {
+  // `a` and `p` cannot be read: what names them has no fault of its own.
+  EXPECT_EQ(
+      FaultsOf("streams:\n  a:\n    contract:\n      id: varchar default 'x: y' z: 1\n  b: {contract: {id: "
+               "varchr}}\n"
+               "  c: {contract: {id: varchar}}\n"
+               "pipelines:\n  p:\n    from: c\n    filters:\n      - f: 'SELECT id FROM input' WHERE\n    "
+               "to: {table: t}\n"
+               "  q:\n    from: a\n    filters:\n      - g: SELECT count(*) AS n FROM input\n    to: stdout\n"
+               "  r:\n    from: c\n    filters:\n      - h: SELECT i.id FROM input i JOIN t ON t.id = i.id\n "
+               "   to: stdout\n"
+               "  s:\n    from: d\n    to: stdout\n"),
+      "millstream.yaml:4:29: ': ' inside a plain value begins a map for YAML; put the whole value in "
+      "quotes, or write it below as a '|' block\n"
+      "millstream.yaml:5:22: streams.b.contract.id: unknown type 'varchr'; did you mean 'varchar'?\n"
+      "millstream.yaml:11:35: this does not fit the lines before: indentation, or text after a closing "
+      "quote; align keys of one map, and put a value that holds quotes into '|' or other quotes\n"
+      "millstream.yaml:16:19: pipelines.q.filters.g: the aggregate count_star over `input` works on one "
+      "batch only; an `aggregate` table sink (key and values) adds up over all events, not over one "
+      "batch\n"
+      "    SELECT count(*) AS n FROM input\n"
+      "           ^~~~~\n"
+      "millstream.yaml:24:11: pipelines.s.from: no stream 'd'; known streams: b, c\n");
+  // A whole section, and what is not told apart.
+  EXPECT_EQ(FaultsOf("streams:\n\ta: {}\npipelines:\n  p:\n    from: a\n    to: {tabel: t}\n"),
+            "millstream.yaml:2:1: a tab in the indentation; YAML takes blanks only\n"
+            "millstream.yaml:6:10: pipelines.p.to: unknown sink kind 'tabel'; did you mean 'table'?\n");
+  EXPECT_EQ(FaultsOf("streams:\n  a: &x {}\n  b: *y\n  c: 'd: e' f\n  d: {from: 1}\n"),
+            "millstream.yaml:3:6: '*' names an anchor (&NAME) that is not defined above; a value that begins "
+            "with '*' needs quotes\n");
+}
+
 TEST(Check, FaultsOfTables) {
   EXPECT_EQ(FaultsOf(WithPipeline(
                 "    to:\n      - table: {name: a, key: [id, costumer]}\n"
@@ -349,88 +432,6 @@ TEST(Check, Warnings) {
       "millstream.yaml:18:9: pipelines.p.to.1.stream: events of one key (id) may come from several "
       "partitions of 'orders' and lose their order; order holds if the key of 'paid' contains that of "
       "'orders'\n");
-}
-
-// ---- Commands
-
-std::string WithCommand(const std::string& command, const std::string& more = "") {
-  return "streams:\n  orders:\n    key: customer\n    contract:\n      customer: varchar not null\n"
-         "      amount: decimal(12,2)\n  other:\n    contract: {customer: varchar}\n"
-         "pipelines:\n  sums:\n    from: orders\n    to:\n"
-         "      - table: {name: sums, key: customer, values: {total: sum(amount)}}\n"
-         "  elsewhere:\n    from: other\n    to:\n      - table: {name: elsewhere, key: customer}\n" +
-         more + "commands:\n  place:\n" + command;  // 19 lines without `more`
-}
-
-const std::string kPlaceInput =
-    "    input: {customer: varchar not null, amount: integer}\n    key: customer\n";  // 2 lines
-const std::string kPlaceEmit =
-    "    emit: {orders: \"SELECT $input.customer AS customer, $input.amount AS amount\"}\n";
-
-TEST(Check, ACommandThatIsSound) {
-  Checked checked = Check(
-      {{"millstream.yaml",
-        WithCommand(kPlaceInput + kPlaceEmit +
-                    "    require:\n      - too much: SELECT 1 FROM sums WHERE customer = $input.customer AND "
-                    "total > 10 -- all\n")}});
-  EXPECT_EQ(checked.faults, "");
-  EXPECT_EQ(Summary(checked.project), "ok: 2 streams, 0 sources, 2 pipelines, 2 tables, 1 command");
-  EXPECT_EQ(checked.project.commands.at("place").rules[0].message, "too much");
-}
-
-TEST(Check, FaultsOfACommand) {
-  EXPECT_EQ(
-      FaultsOf(WithCommand(kPlaceInput)),
-      "millstream.yaml:20:5: commands.place: needs 'emit': STREAM: SELECT; each row becomes an event of the "
-      "stream, its `ce_*` columns the envelope\n");
-  EXPECT_EQ(FaultsOf(WithCommand(kPlaceInput + "    emit: {oders: SELECT 1 AS customer}\n")),
-            "millstream.yaml:22:19: commands.place.emit: no stream 'oders'; did you mean 'orders'?\n");
-  EXPECT_EQ(FaultsOf(WithCommand("    input: {customer: varchar}\n    key: customer\n" +
-                                 std::string("    emit: {orders: SELECT $input.customer AS customer}\n"))),
-            "millstream.yaml:21:10: commands.place.key: 'customer' may be missing from a command; declare it "
-            "'not null', without a default: each command has a key\n");
-  EXPECT_EQ(
-      FaultsOf(WithCommand("    input: {customer: integer not null}\n    key: customer\n" +
-                           std::string("    emit: {orders: SELECT $input.customer AS customer}\n"))),
-      "millstream.yaml:21:10: commands.place.key: 'customer' is INTEGER; a key is varchar or an enum: 10 "
-      "and 1e1 are one number and two keys\n");
-  EXPECT_EQ(
-      FaultsOf(WithCommand(kPlaceInput + "    emit: {orders: SELECT $input.amount AS amount}\n")),
-      "millstream.yaml:22:20: commands.place.emit.orders: no column 'customer', which the key of stream "
-      "'orders' is made of; the events have amount\n");
-  std::string unkeyed =
-      FaultsOf(WithCommand(kPlaceInput + "    emit: {other: SELECT $input.customer AS customer}\n"));
-  EXPECT_NE(unkeyed.find("the command's key has 1 field, that of stream 'other' none"), std::string::npos)
-      << unkeyed;
-}
-
-TEST(Check, TablesThatACommandMayRead) {
-  auto rule = [](const std::string& sql, const std::string& more = "", const std::string& pipelines = "") {
-    return FaultsOf(
-        WithCommand(kPlaceInput + kPlaceEmit + more + "    require:\n      - no: " + sql + "\n", pipelines));
-  };
-  std::string other = rule("SELECT 1 FROM elsewhere");
-  EXPECT_TRUE(other.starts_with(
-      "millstream.yaml:24:13: commands.place.require.no: table 'elsewhere' is fed by stream "
-      "'other', the command emits into 'orders'; "))
-      << other;
-  EXPECT_EQ(rule("SELECT 1 FROM elsewhere", "    consistency: eventual\n"), "");
-  std::string two =
-      rule("SELECT 1 FROM sums", "",
-           "  again:\n    from: orders\n    to:\n      - table: {name: sums, key: customer, values: "
-           "{total: sum(amount)}}\n");
-  EXPECT_NE(two.find("table 'sums' is written by 2 pipelines"), std::string::npos) << two;
-  EXPECT_EQ(
-      rule("SELECT 1 FROM sums WHERE totl > 1"),
-      "millstream.yaml:24:38: commands.place.require.no: no column 'totl'; the command has $input.customer, "
-      "$input.amount\n    SELECT 1 FROM sums WHERE totl > 1\n                             ^~~~\n");
-  std::string parameter = rule("SELECT 1 FROM sums WHERE total > $1");
-  EXPECT_NE(parameter.find("no parameter '$1' here"), std::string::npos) << parameter;
-  std::string field = rule("SELECT 1 WHERE $input.amout > 1");
-  EXPECT_NE(field.find("millstream.yaml:24:"), std::string::npos) << field;
-  EXPECT_NE(rule("SELECT 1 FROM $input").find("is one command, not a table"), std::string::npos);
-  EXPECT_NE(rule("DELETE FROM sums"), "");
-  EXPECT_NE(rule("SELECT 1 FROM nothing").find("no table 'nothing'"), std::string::npos);
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "catalog/project.h"
 #include "catalog/sql_faults.h"
 #include "sql/database.h"
+#include "sql/filter_chain.h"
 #include "stage/table_options.h"
 
 namespace millstream {
@@ -32,6 +33,7 @@ class Checker {
     std::vector<std::set<std::string>> reads;  // tables, of each filter
     std::set<std::string> tables, streams;     // that it writes
     bool bound = false;                        // its result's columns are known
+    size_t looked_at = 0;                      // so many filters were bound, or what is wrong was told
     std::vector<ColumnInfo> columns;
   };
   struct Table {
@@ -60,12 +62,21 @@ class Checker {
 
   // check.cc
   void CheckContract(const StreamConfig& stream);
-  void CheckFieldChecks(const Contract& contract, const Node& nodes, const std::string& path);
+  void CheckFieldChecks(const Contract& contract, const Node& nodes, const std::string& path, bool doubtful);
+  /// What is wrong with a condition over a row of `_check`; positions count in its text.
+  std::vector<SqlFilterFault> BindCondition(const std::string& condition);
   void BindPipeline(Plan& plan);
+  /// A filter that can be bound only once what it reads is right.
+  bool ReadsUnknown(const Plan& plan, size_t filter) const;
+  /// What the texts alone tell of filters that were not bound.
+  void CheckTexts(const Plan& plan);
   bool BindChain(Plan& plan, size_t begin, size_t end, const StreamConfig& stream);
   void MakeTables(const Plan& plan);
   void MakeTable(const std::string& name);
   void WarnOfFlags(const FilterConfig& filter, const std::string& path, const FilterFlags& flags);
+  /// True if the files name the table in some sink, whatever is wrong with it.
+  bool MayBeMade(const std::string& table) const;
+  void WarnOfRefusals(const SourceConfig& source);
   void AddSqlFault(const Node& sql, const std::string& path, const SqlFault& fault, const SqlNames& names,
                    const std::string& expected, bool doubtful);
 
@@ -75,6 +86,10 @@ class Checker {
   bool CheckColumns(const Plan& plan, const Node& options, const char* option, const std::string& path,
                     const std::vector<std::string>& wanted);
   bool BindValues(const Plan& plan, const TableOptions& table, const Node& options, const std::string& path);
+  /// What the texts of a table alone tell, where the rows are not known.
+  void CheckTableTexts(const TableOptions& table, const Node& options, const std::string& path);
+  bool IsAggregate(const std::string& name, const std::string& expression, const Node& node,
+                   const std::string& path);
   bool BindDeleteWhen(const TableOptions& table, const std::string& path, const SqlNames& names);
   void MergeTable(const Plan& plan, const TableOptions& options, std::vector<ColumnInfo> columns,
                   const Node& node, const std::string& path);
@@ -83,6 +98,8 @@ class Checker {
 
   // check_commands.cc
   void CheckCommand(const CommandConfig& command);
+  /// What the texts alone tell of a command whose input or emit is at fault.
+  void CheckCommandTexts(const CommandConfig& command);
   void CheckCommandInput(const CommandConfig& command);
   /// The text as our statements have it; nothing if it is at fault.
   std::optional<std::string> BindCommand(const CommandConfig& command, const CommandRule& sql,

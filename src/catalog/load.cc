@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "catalog/digest.h"
 #include "catalog/loader.h"
+#include "catalog/salvage.h"
 
 namespace millstream {
 namespace {
@@ -99,6 +100,21 @@ std::string HashOf(const std::map<std::string, std::string>& texts) {
   return Sha256Hex(all);
 }
 
+// Parts that are no YAML do not hide what is wrong with the others.
+Node ReadYaml(const std::string& text, Faults& faults, std::set<std::string>& unread) {
+  Faults of_all;
+  Node root = ParseYaml(text, kProjectFile, of_all);
+  if (root.kind == Node::Kind::kNull && !of_all.empty()) {
+    if (auto salvaged = Salvage(text, kProjectFile)) {
+      of_all = std::move(salvaged->faults);
+      unread = std::move(salvaged->unread);
+      root = ParseYaml(salvaged->text, kProjectFile, of_all);
+    }
+  }
+  faults.insert(faults.end(), of_all.begin(), of_all.end());
+  return root;
+}
+
 }  // namespace
 
 void SortFaults(Faults& faults, size_t begin) {
@@ -129,7 +145,7 @@ Project LoadProject(FileSystem& fs, const std::string& directory, const Registry
   }
   std::map<std::string, std::string> texts;
   size_t faults_before = faults.size();
-  project.root = ParseYaml(*text, kProjectFile, faults);
+  project.root = ReadYaml(*text, faults, project.unread);
   texts.emplace(kProjectFile, std::move(*text));
   if (project.root.kind == Node::Kind::kMap) {
     SqlFiles(fs, project, faults).InlineAll(texts);

@@ -73,6 +73,7 @@ void Loader::LoadContract(const Node& node, const std::string& path, StreamConfi
     ContractFieldSettings settings = ContractFieldSettingsSpec().Parse(value, At(field_path));
     if (faults_.size() > faults_before) {
       stream.doubtful = true;
+      stream.shape.contract.fields.push_back(GuessField(name, ""));
       continue;
     }
     const Node* from = value.Find("from");

@@ -54,7 +54,8 @@ void Loader::CheckStream(const std::string& stream, const Node& node, const std:
   std::vector<std::string> names;
   if (streams != nullptr)
     for (const auto& [name, value] : streams->members) names.push_back(name);
-  if (std::find(names.begin(), names.end(), stream) != names.end()) return;
+  if (std::find(names.begin(), names.end(), stream) != names.end() || !project_.IsRead("streams", stream))
+    return;
   std::string hint = HintOf(stream, names, "streams");
   if (hint.empty()) hint = fmt::format("declare it under 'streams:', at least as '{}: {{}}'", stream);
   AddFault(node, path, fmt::format("no stream '{}'", stream), hint);

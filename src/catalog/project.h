@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -149,8 +150,13 @@ struct Project {
   std::vector<std::string> files;  // that it was read from
   std::string hash;                // over all files' texts
   bool sound = true;               // no fault was found while loading
+  std::set<std::string> unread;    // parts that are no YAML: "streams.orders" (catalog/salvage.h)
   Node root;  // as written, .sql files inlined, `${…}` unresolved: what `_control` keeps
 
+  /// False: the files name it, in a part that is no YAML.
+  bool IsRead(const std::string& section, const std::string& name) const {
+    return !unread.contains(section) && !unread.contains(section + "." + name);
+  }
   const StreamConfig* FindStream(const std::string& name) const {
     auto it = streams.find(name);
     return it == streams.end() ? nullptr : &it->second;

@@ -204,8 +204,11 @@ Spec<StreamSettings> StreamSettingsSpec() {
   spec.Nested("retain", &StreamSettings::retain, RetainSpec(),
               "how long events are kept; by default for ever");
   spec.Nested("dedupe", &StreamSettings::dedupe, DedupeSpec(), "events that are the same are taken once");
-  spec.Field("on_violation", &StreamSettings::on_violation,
-             "an event that breaks the contract is quarantined, or its whole request refused")
+  spec.Field(
+          "on_violation", &StreamSettings::on_violation,
+          "an event that breaks the contract becomes a dead letter, or its whole request is refused (a piece "
+          "of "
+          "1 MiB of `ingest`); what a source brings always becomes a dead letter, as it has nobody to refuse")
       .OneOf({"dead_letter", "reject"})
       .Default("dead_letter");
   spec.Field("contract", &StreamSettings::contract, "FIELD: TYPE [not null] [default LITERAL] [check (EXPR)]")

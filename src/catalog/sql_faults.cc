@@ -1,5 +1,6 @@
 #include "catalog/sql_faults.h"
 
+#include "base/text.h"
 #include "stage/spec.h"
 
 namespace millstream {
@@ -93,6 +94,29 @@ void AddExcerpt(Fault& fault, const std::string& text, size_t position, size_t l
   fault.caret_length = static_cast<int>(std::max<size_t>(length, 1));
 }
 
+/// What mends the usual slips with quotes.
+void AddHint(Fault& fault, const std::string& text, size_t at, const SqlNames& names) {
+  if (fault.message.starts_with("no column '") && text[at] == '"') {
+    const size_t end = text.find('"', at + 1);
+    fault.hint = fmt::format("a text stands in single quotes: '{}'{}{}", text.substr(at + 1, end - at - 1),
+                             fault.hint.empty() ? "" : "; ", fault.hint);
+  }
+  if (!fault.message.starts_with("syntax error")) return;
+  // SELECT id, order FROM input: the fault stands at what follows the column.
+  size_t end = at;
+  while (end > 0 && std::isspace(static_cast<unsigned char>(text[end - 1]))) --end;
+  size_t begin = end;
+  while (begin > 0 && IsWord(text[begin - 1])) --begin;
+  size_t after = at;
+  while (after < text.size() && IsWord(text[after])) ++after;
+  for (const std::string& word : {text.substr(begin, end - begin), text.substr(at, after - at)}) {
+    const bool is_column = std::find(names.columns.begin(), names.columns.end(), word) != names.columns.end();
+    if (!is_column || CheckName(word).ok()) continue;
+    fault.hint = fmt::format("'{0}' is a word of SQL: the column is \"{0}\", in double quotes", word);
+    return;
+  }
+}
+
 }  // namespace
 
 Fault ExplainSql(const Node& sql, const std::string& path, const SqlFault& fault, const SqlNames& names,
@@ -108,6 +132,8 @@ Fault ExplainSql(const Node& sql, const std::string& path, const SqlFault& fault
   auto at = static_cast<size_t>(position);
   if (at >= text.size() && result.message.starts_with("syntax error at "))
     result.message = "syntax error at the end";  // of what stands around it, the user sees nothing
+  if (at > 0 && text[at - 1] == '"') --at;
+  AddHint(result, text, at, names);
   Node::Place place = sql.PlaceOf(at);
   result.line = place.line, result.column = place.column;
   size_t length = 0;

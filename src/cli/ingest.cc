@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "cli/input_feed.h"
+#include "cli/json_view.h"
 #include "cli/local_client.h"
 #include "cli/sandbox.h"
 #include "cli/signals.h"
@@ -134,7 +135,7 @@ class ServerDestination final : public Destination {
     }
     http.body = request.body;
     ASSIGN_OR_RETURN(HttpAnswer answer, server_.Send(http));
-    if (answer.status != 200) return StatusOfProblem(answer);
+    if (answer.status != 200) return RefusalOf(answer).ToStatus(request.subject);
     IngestAnswer counted;
     for (auto [name, to] :
          {std::pair("accepted", &counted.accepted), std::pair("quarantined", &counted.quarantined),
@@ -150,6 +151,18 @@ class ServerDestination final : public Destination {
   Totals TakeTotals() override { return std::exchange(totals_, Totals()); }
 
  private:
+  /// As an Engine here would answer it.
+  static IngestRefusal RefusalOf(const HttpAnswer& answer) {
+    if (answer.status != 422) return {StatusOfProblem(answer), {}};
+    JsonView problem(answer.body);
+    IngestRefusal refusal{Invalid("{}", problem["detail"].text()), {}};
+    for (const JsonView& fault : problem["faults"].items())
+      refusal.faults.push_back({fault["index"].number(), fault["line"].number(), "",
+                                std::string(fault["path"].text()), std::string(fault["message"].text()),
+                                std::nullopt});
+    return refusal;
+  }
+
   static std::string Member(const std::string& json, std::string_view name) {
     for (const auto& [key, value] :
          JsonMembers(json).value_or(std::vector<std::pair<std::string, std::string_view>>{})) {
@@ -215,7 +228,6 @@ Status IngestFile(const Everywhere& everywhere, const IngestOptions& given, Mach
     request.format = piece.format;
     request.body = piece.body;
     request.first_line = piece.first_line;
-    request.reject = false;
     if (path != "-") {
       request.subject = path;
       request.origin = OriginRange{"file/" + given.stream, part, piece.first_event, piece.position};
@@ -357,7 +369,10 @@ Verb IngestVerb() {
       .About(
           "A file is known by its path, its size and a hash of its beginning: one that was interrupted goes "
           "on where it stopped, one that is "
-          "done is not taken twice. Without a server the events are appended and delivered too, as `run "
+          "done is not taken twice. Into a stream with 'on_violation: reject' a file goes in pieces of 1 "
+          "MiB: "
+          "the first that holds an event at fault ends the verb with 1, and nothing of it is taken. Without "
+          "a server the events are appended and delivered too, as `run "
           "--once` does.")
       .Example("millstream ingest orders orders.ndjson", "a file")
       .Example("kcat -C -b localhost -t orders -e | millstream ingest orders -", "from Kafka, today")

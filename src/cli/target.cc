@@ -146,7 +146,7 @@ Result<Project> LoadProjectOrComplain(const Everywhere& everywhere, Machine& mac
   FAIL_IF_ERROR(CheckProjectExists(everywhere, directory));
   Faults faults, warnings;
   Project project = LoadProject(machine.fs, directory, *everywhere.registry, faults);
-  if (bind && faults.empty())
+  if (bind || !faults.empty())  // all faults at once
     CheckProject(project, *everywhere.registry, faults, warnings, {.workers = &machine.sql_workers});
   for (const Fault& fault : faults) std::fprintf(stderr, "%s\n", fault.ToString().c_str());
   if (!faults.empty())

@@ -56,6 +56,15 @@ struct Assembler::State {
   BatchColumns ColumnsOf(PartitionRows& rows, const Receipts* receipts);
 };
 
+bool Rejection::Add(std::optional<Rejection>& first, Rejection another) {
+  if (!first) {
+    first = std::move(another);
+    return true;
+  }
+  first->others.push_back(std::move(another));
+  return first->others.size() + 1 < kMost;
+}
+
 Assembler::Assembler(const StreamShape& shape) : state_(std::make_unique<State>(shape)) {}
 Assembler::~Assembler() = default;
 

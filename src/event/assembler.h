@@ -4,7 +4,7 @@
 // Every byte is parsed and checked once, here: full JSON syntax, UTF-8, depth, size, the contract's types;
 // the values of flat contract fields become columns beside the raw bytes, so that nothing downstream parses
 // JSON again. Threads: one thread at a time. Bounds: limits in StreamShape. Failure: Add answers a Rejection
-// for a bad event and is then as if it had not been called.
+// for a bad event, with all that its contract finds, and is then as if it had not been called.
 #pragma once
 
 #include <cstdint>
@@ -37,9 +37,15 @@ struct StreamShape {
 
 /// Why an event was refused: code json, utf8, depth, size or contract (SURFACE, "Dead letters").
 struct Rejection {
+  static constexpr size_t kMost = 10;  // faults that are told of one event
+
   std::string code;
-  std::string path;     // JSON pointer of the value, "" for the whole event
-  std::string message;  // "\"abc\" is not decimal(12,2)"
+  std::string path;                 // JSON pointer of the value, "" for the whole event
+  std::string message;              // "\"abc\" is not decimal(12,2)"
+  std::vector<Rejection> others{};  // what else is wrong with the event
+
+  /// Puts another fault of the event beside `first`, or first. False: no more are told.
+  static bool Add(std::optional<Rejection>& first, Rejection another);
 };
 
 class Assembler {

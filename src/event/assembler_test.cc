@@ -39,6 +39,27 @@ TEST(AssemblerTest, RejectsWithCodePathAndReason) {
   EXPECT_EQ(RejectionOf(shape, "  {\"id\":\"a\"}  \n"), "");
 }
 
+TEST(AssemblerTest, TellsAllThatIsWrongWithAnEvent) {
+  StreamShape shape =
+      Shape({{"id", "varchar not null"}, {"n", "integer"}, {"l", "integer[]"}, {"good", "date"}});
+  shape.time_from = "/at";
+  Assembler assembler(shape);
+  auto rejection = assembler.Add({}, R"({"n":"x","l":[1,"y"],"good":"2026-01-01","at":"noon"})");
+  ASSERT_TRUE(rejection);
+  std::string paths = rejection->path;
+  for (const Rejection& another : rejection->others) paths += " " + another.path;
+  EXPECT_EQ(paths, "/id /n /l/1 /at");
+  StreamShape wide;
+  wide.name = "wide";
+  for (int i = 0; i < 40; ++i)
+    wide.contract.fields.push_back(*ParseField(fmt::format("f{}", i), "integer not null"));
+  Assembler many(wide);
+  rejection = many.Add({}, "{}");
+  ASSERT_TRUE(rejection);
+  EXPECT_EQ(rejection->others.size(), 9u);
+  EXPECT_EQ(rejection->others[8].path, "/f9");
+}
+
 TEST(AssemblerTest, ARejectedEventLeavesNoTrace) {
   StreamShape shape = Shape({{"id", "varchar not null"}, {"n", "integer"}});
   shape.id_from = "/id";

@@ -144,11 +144,13 @@ std::optional<Rejection> EventReader::Read(const Envelope& envelope, std::string
   if (auto error = finder_->FindPadded(text_, values_)) {
     return Rejection{error->code, "", fmt::format("{} at byte {}", error->message, error->position)};
   }
-  if (auto rejection = CheckFields()) return rejection;
-  return ReadAttributes(envelope);
+  auto rejection = CheckFields();
+  if (auto another = ReadAttributes(envelope)) Rejection::Add(rejection, std::move(*another));
+  return rejection;
 }
 
 std::optional<Rejection> EventReader::CheckFields() {
+  std::optional<Rejection> first;
   for (size_t i = 0; i < fields_.size(); ++i) {
     FieldReader& reader = *fields_[i];
     const JsonValue& value = values_[i];
@@ -160,23 +162,26 @@ std::optional<Rejection> EventReader::CheckFields() {
       is_null = reader.scalar.is_null;
     } else if (reader.nested == nullptr) {
       if (!reader.decoder.Decode(value, reader.scalar, reader.scratch)) {
-        return Rejection{"contract", field.pointer, reader.decoder.Describe(value)};
+        if (!Rejection::Add(first, {"contract", field.pointer, reader.decoder.Describe(value)})) break;
+        continue;
       }
       is_null = reader.scalar.is_null;
     } else {
       reader.nested->Clear();
       if (auto error = reader.decoder.Append(value, *reader.nested)) {
-        return Rejection{"contract", field.pointer + error->path, error->message};
+        if (!Rejection::Add(first, {"contract", field.pointer + error->path, error->message})) break;
+        continue;
       }
       is_null = value.kind == JsonKind::kNull;
     }
     if (is_null && field.not_null) {
       const char* what = value.kind == JsonKind::kMissing ? "is missing" : "is null";
-      return Rejection{"contract", field.pointer,
-                       fmt::format("{} {}, but the contract says not null", field.name, what)};
+      Rejection rejection{"contract", field.pointer,
+                          fmt::format("{} {}, but the contract says not null", field.name, what)};
+      if (!Rejection::Add(first, std::move(rejection))) break;
     }
   }
-  return std::nullopt;
+  return first;
 }
 
 std::optional<Rejection> EventReader::ReadAttributes(const Envelope& envelope) {

@@ -169,6 +169,9 @@ std::string_view TypeParser::Parenthesis() const {
 Status TypeParser::Unknown(std::string_view word, size_t begin) {
   if (word.empty()) return Invalid("expected a type at '{}'", text_.substr(begin));
   std::string arguments(Parenthesis());
+  if (std::string name = Lower(word); (name == "list" || name == "array") && arguments.size() > 2)
+    return Invalid("unknown type '{}{}'; did you mean '{}[]'?", word, arguments,
+                   Trim(std::string_view(arguments).substr(1, arguments.size() - 2)));
   std::string nearest = Nearest(Lower(word), TypeNames());
   if (nearest.empty()) {
     return Invalid(

@@ -46,6 +46,9 @@ TEST(TypeTest, SqlNames) {
 
 TEST(TypeTest, ErrorsNameTheNearestType) {
   EXPECT_EQ(ErrorOf("decmal(12,2)"), "unknown type 'decmal(12,2)'; did you mean 'decimal(12,2)'?");
+  EXPECT_EQ(ErrorOf("list(integer)"), "unknown type 'list(integer)'; did you mean 'integer[]'?");
+  EXPECT_EQ(ErrorOf("Array( struct(a date) )"),
+            "unknown type 'Array( struct(a date) )'; did you mean 'struct(a date)[]'?");
   EXPECT_EQ(ErrorOf("varchr"), "unknown type 'varchr'; did you mean 'varchar'?");
   EXPECT_NE(ErrorOf("quux").find("known are boolean"), std::string::npos);
   EXPECT_EQ(ErrorOf("decimal(39,2)"), "a decimal has 1 to 38 digits, not 39");

@@ -12,11 +12,16 @@ constexpr size_t kReadablePadding = 64;
 
 }  // namespace
 
-CommandRefusal CommandDefinition::AtFault(const std::string& path, const std::string& message) {
-  CommandRefusal refusal{Invalid("{}{}{}", path, path.empty() ? "" : ": ", message), "", {}, {}, {}};
-  Fault& fault = refusal.faults.emplace_back();
-  fault.path = path;
-  fault.message = message;
+CommandRefusal CommandDefinition::AtFault(const Rejection& rejection) {
+  const std::string& path = rejection.path;
+  CommandRefusal refusal{
+      Invalid("{}{}{}", path, path.empty() ? "" : ": ", rejection.message), "", {}, {}, {}};
+  auto tell = [&](const Rejection& each) {
+    Fault& fault = refusal.faults.emplace_back();
+    fault.path = each.path, fault.message = each.message;
+  };
+  tell(rejection);
+  for (const Rejection& another : rejection.others) tell(another);
   return refusal;
 }
 
@@ -43,7 +48,7 @@ Result<std::shared_ptr<CommandDefinition>> CommandDefinition::Make(Database& dat
 Result<std::string> CommandDefinition::Read(Assembler& reader, std::string_view body,
                                             CommandRefusal& refusal) {
   if (auto rejection = reader.Add({}, body)) {
-    refusal = AtFault(rejection->path, rejection->message);
+    refusal = AtFault(*rejection);
     return Fail(refusal.status);
   }
   EncodedBatch encoded = reader.Finish(0, {});

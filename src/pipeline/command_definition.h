@@ -27,7 +27,7 @@ class CommandDefinition {
   };
   tl::expected<Parsed, CommandRefusal> Parse(std::string_view body);
   /// That a request is not what `input` says.
-  static CommandRefusal AtFault(const std::string& path, const std::string& message);
+  static CommandRefusal AtFault(const Rejection& rejection);
 
   const CommandConfig& config() const { return config_; }
   /// As our statements have them (sql/command_sql.h).

@@ -247,7 +247,7 @@ Status CommandRunner::CheckTogether(const std::vector<Item>& items,
   ASSIGN_OR_RETURN(auto requests, RequestsOf(items));
   ASSIGN_OR_RETURN(auto violations, program->Check(*requests, kDecideUs));
   for (const ContractChecks::Violation& each : violations)
-    refused.emplace(items[each.row].get(), CommandDefinition::AtFault(each.path, each.message));
+    refused.emplace(items[each.row].get(), CommandDefinition::AtFault(each.rejection));
   return OkStatus();
 }
 
@@ -374,21 +374,23 @@ Status CommandRunner::Lay(const std::vector<Given>& given, std::map<uint32_t, Pa
                           std::map<const PendingCommand*, CommandRefusal>& refused) {
   const StreamShape& shape = config_.shape;
   if (!assembler_) assembler_ = std::make_unique<Assembler>(shape);
-  auto refuse = [&](const Item& item, const std::string& path, const std::string& message) {
-    CommandRefusal refusal = Because(Invalid("stream '{}' does not take what the command emits: {}{}{}",
-                                             shape.name, path, path.empty() ? "" : ": ", message));
-    Fault& fault = refusal.faults.emplace_back();
-    fault.path = path, fault.message = message;
+  auto refuse = [&](const Item& item, const Rejection& rejection) {
+    CommandRefusal refusal = CommandDefinition::AtFault(rejection);
+    refusal.status =
+        refusal.status.Within(fmt::format("stream '{}' does not take what the command emits", shape.name));
     refused.emplace(item.get(), std::move(refusal));
+  };
+  auto refuse_key = [&](const Item& item) {
+    refuse(item, {"contract", "", fmt::format("its key is not the command's ('{}')", item->key)});
   };
   for (const Given& each : given) {
     uint32_t count = 0;
     for (const EmittedEvent& event : each.events) {
       uint32_t partition = 0;
       if (auto rejection = assembler_->Add(event.envelope(), event.data, &partition))
-        refuse(each.item, rejection->path, rejection->message);
+        refuse(each.item, *rejection);
       else if (partition != each.item->partition)
-        refuse(each.item, "", fmt::format("its key is not the command's ('{}')", each.item->key));
+        refuse_key(each.item);
       else
         ++count;
     }
@@ -407,7 +409,7 @@ Status CommandRunner::Lay(const std::vector<Given>& given, std::map<uint32_t, Pa
         uint32_t end = 0;
         for (const auto& [item, count] : part.items)
           if (violation.row < (end += count)) {
-            refuse(item, violation.path, violation.message);
+            refuse(item, violation.rejection);
             break;
           }
       }
@@ -426,8 +428,7 @@ Status CommandRunner::Lay(const std::vector<Given>& given, std::map<uint32_t, Pa
     uint32_t event = 0;
     for (const auto& [item, count] : part.items)
       for (uint32_t end = event + count; event < end; ++event)
-        if (part.keys[event] != item->hash)
-          refuse(item, "", fmt::format("its key is not the command's ('{}')", item->key));
+        if (part.keys[event] != item->hash) refuse_key(item);
   }
   if (!refused.empty()) assembler_.reset();
   return OkStatus();

@@ -1,6 +1,13 @@
 #include "pipeline/contract_checks.h"
 
 namespace millstream {
+namespace {
+
+Rejection DoesNotHold(const Field& field) {
+  return {"contract", field.pointer, fmt::format("check ({}) does not hold", field.check)};
+}
+
+}  // namespace
 
 bool ContractChecks::Needed(const Contract& contract) {
   return std::any_of(contract.fields.begin(), contract.fields.end(),
@@ -54,28 +61,35 @@ Status ContractChecks::RunOn(const BatchRange& range, std::vector<Violation>& vi
     ASSIGN_OR_RETURN(std::optional<Chunk> chunk, rows->Next());
     if (!chunk) return OkStatus();
     for (uint32_t row = 0; row < chunk->rows(); ++row) {
+      std::optional<Rejection> all;
       for (uint32_t check = 0; check < fields_.size(); ++check) {
         if (static_cast<const bool*>(chunk->data(check + 1))[row] == false) continue;
-        const Field& field = fields_[check];
-        violations.push_back({static_cast<uint32_t>(chunk->Int64(0, row)), field.pointer,
-                              fmt::format("check ({}) does not hold", field.check)});
-        break;
+        if (!Rejection::Add(all, DoesNotHold(fields_[check]))) break;
       }
+      if (all) violations.push_back({static_cast<uint32_t>(chunk->Int64(0, row)), std::move(*all)});
     }
   }
 }
 
-/// Of one event: the first check that fails by itself.
+/// Of one event: the checks that fail by themselves, or do not hold.
 ContractChecks::Violation ContractChecks::BlameOf(const BatchRange& event) {
-  std::string said = statement_->fault().message;
+  const std::string together = statement_->fault().message;
+  std::optional<Rejection> all;
   for (const Field& field : fields_) {
     scan_->Set(std::span(&event, 1));
     auto alone = connection_->Query(fmt::format("SELECT ({}) IS FALSE FROM {}", field.check, scan_->Sql()));
-    if (alone) continue;
-    if (connection_->fault().data_error) said = connection_->fault().message;
-    return {event.begin, field.pointer, fmt::format("check ({}): {}", field.check, said)};
+    if (alone) {
+      auto chunk = alone->Next();
+      if (!chunk || !*chunk || !static_cast<const bool*>((*chunk)->data(0))[0]) continue;
+      if (!Rejection::Add(all, DoesNotHold(field))) break;
+      continue;
+    }
+    const std::string& said = connection_->fault().data_error ? connection_->fault().message : together;
+    if (!Rejection::Add(all, {"contract", field.pointer, fmt::format("check ({}): {}", field.check, said)}))
+      break;
   }
-  return {event.begin, "", "the checks: " + said};
+  if (!all) all = Rejection{"contract", "", "the checks: " + together};
+  return {event.begin, std::move(*all)};
 }
 
 }  // namespace millstream

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "event/assembler.h"
 #include "event/batch.h"
 #include "event/type.h"
 #include "pipeline/watchdog.h"
@@ -25,10 +26,9 @@ class ContractChecks {
 
   struct Violation {
     uint32_t row = 0;
-    std::string path;     // JSON pointer of the field
-    std::string message;  // "check (amount >= 0) does not hold"
+    Rejection rejection;  // "check (amount >= 0) does not hold", and the others
   };
-  /// Violations by ascending row, the first of each event. kDeadline: not within `deadline_us`.
+  /// Violations by ascending row, one an event. kDeadline: not within `deadline_us`.
   Result<std::vector<Violation>> Run(EventBatch& batch, int64_t deadline_us);
 
   static bool Needed(const Contract& contract);

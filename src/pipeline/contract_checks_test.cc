@@ -40,7 +40,33 @@ TEST_F(ContractChecksTest, ViolationsNameTheRowAndTheField) {
   ASSERT_TRUE(violations) << violations.error().ToString();
   ASSERT_EQ(violations->size(), 1u);
   EXPECT_EQ((*violations)[0].row, 3u);
-  EXPECT_EQ((*violations)[0].path, "/n");
+  EXPECT_EQ((*violations)[0].rejection.path, "/n");
+}
+
+TEST_F(ContractChecksTest, AllChecksOfAnEventThatDoNotHoldAreTold) {
+  shape_.contract.fields = {*ParseField("a", "bigint check (a < 2)"),
+                            *ParseField("b", "bigint check (b < 2)"),
+                            *ParseField("c", "varchar check (c::INTEGER < 2)")};
+  auto checks = std::move(*ContractChecks::Make(*database_, watchdog_, "orders", shape_.contract));
+  Assembler assembler(shape_);
+  for (const char* event :
+       {R"({"a":1,"b":1,"c":"1"})", R"({"a":5,"b":5,"c":"1"})", R"({"a":5,"b":1,"c":"x"})"}) {
+    std::string text = event;
+    text.reserve(text.size() + 64);
+    ASSERT_FALSE(assembler.Add({}, text).has_value());
+  }
+  auto violations = checks->Run(**assembler.Preview(0), 60'000'000);
+  ASSERT_TRUE(violations) << violations.error().ToString();
+  auto paths = [&](size_t i) {
+    const Rejection& rejection = (*violations)[i].rejection;
+    std::string text = fmt::format("{} {}", (*violations)[i].row, rejection.path);
+    for (const Rejection& another : rejection.others) text += another.path;
+    return text;
+  };
+  ASSERT_EQ(violations->size(), 2u);
+  EXPECT_EQ(paths(0), "1 /a/b");
+  EXPECT_EQ(paths(1), "2 /a/c");
+  EXPECT_NE((*violations)[1].rejection.others[0].message.find("Could not convert"), std::string::npos);
 }
 
 TEST_F(ContractChecksTest, EndAtTheirDeadlineAndServeTheNextBatch) {

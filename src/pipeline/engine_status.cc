@@ -205,6 +205,17 @@ std::string EngineStatus::ToJson() const {
   return out;
 }
 
+Status IngestRefusal::ToStatus(const std::string& subject) const {
+  std::string text = status.message();
+  for (const IngestFault& fault : faults) {
+    const std::string where = fault.line == 0   ? fmt::format("event {}", fault.index)
+                              : subject.empty() ? fmt::format("line {}", fault.line)
+                                                : fmt::format("{}#{}", subject, fault.line);
+    text += fmt::format("\n  {}: {}{}{}", where, fault.path, fault.path.empty() ? "" : ": ", fault.message);
+  }
+  return {status.code(), std::move(text)};
+}
+
 std::string IngestAnswer::ToJson() const {
   std::string out;
   {

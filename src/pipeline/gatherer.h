@@ -74,12 +74,14 @@ class StreamIngest::Gatherer {
   /// Without an envelope `data` is the whole of a CloudEvent that could not be read.
   void Quarantine(const Place& place, std::string_view data, const Envelope* envelope, Rejection rejection) {
     ++prepared_->quarantined;
-    size_t fault = SIZE_MAX;
-    if (prepared_->faults.size() < kMaxFaults) {
-      fault = prepared_->faults.size();
-      prepared_->faults.push_back(
-          {place.index, place.line, rejection.code, rejection.path, rejection.message, std::nullopt});
-    }
+    std::vector<IngestFault>& faults = prepared_->faults;
+    const size_t fault = faults.size() < kMaxFaults ? faults.size() : SIZE_MAX;
+    auto tell = [&](const Rejection& each) {
+      if (faults.size() < kMaxFaults)
+        faults.push_back({place.index, place.line, each.code, each.path, each.message, std::nullopt});
+    };
+    tell(rejection);
+    for (const Rejection& another : rejection.others) tell(another);
     if (place.sequence > 0 && place.sequence <= covered_letters_) return;
     DeadLetter letter;
     letter.at = "ingest";
@@ -104,15 +106,14 @@ class StreamIngest::Gatherer {
   }
 
   /// Takes gathered events of a partition away again, as refused.
-  Status Withdraw(uint32_t partition, EventBatch& batch,
-                  const std::vector<ContractChecks::Violation>& violations) {
+  Status Withdraw(uint32_t partition, EventBatch& batch, std::vector<ContractChecks::Violation> violations) {
     std::vector<uint32_t> rows;
-    for (const ContractChecks::Violation& violation : violations) {
+    for (ContractChecks::Violation& violation : violations) {
       Place place = where_[partition][violation.row];
       if (auto ats = ats_.find(partition); ats != ats_.end()) place.at = ats->second[violation.row];
       ASSIGN_OR_RETURN(Envelope envelope, EnvelopeOf(batch, violation.row));
       Quarantine(place, prepared_->assembler->DataOf(partition, violation.row), &envelope,
-                 {"contract", violation.path, violation.message});
+                 std::move(violation.rejection));
       rows.push_back(violation.row);
     }
     Remove(partition, rows);

@@ -56,7 +56,7 @@ struct IngestRequest {
   std::optional<OriginRange> origin;
   std::string subject;         // of a file: its path; "" else. ce_id is then PATH#line, ce_subject PATH
   uint64_t first_line = 1;     // of the body in its file, for places
-  std::optional<bool> reject;  // true: as on_violation: reject (`--strict` keeps its own count)
+  std::optional<bool> reject;  // false: nobody is there to refuse, so that bad events become dead letters
 };
 
 struct IngestFault {
@@ -76,7 +76,7 @@ struct IngestAnswer {
   Position position;  // of the last event in each partition that got one
   AckMode ack = AckMode::kDurable;
   std::vector<PartitionRange> partitions;
-  std::vector<IngestFault> faults;  // at most 100
+  std::vector<IngestFault> faults;  // at most 100, those of an event one after another
   bool replayed = false;            // answered from an Idempotency-Key
 
   /// The body of SURFACE's 200.
@@ -87,6 +87,9 @@ struct IngestAnswer {
 struct IngestRefusal {
   Status status;
   std::vector<IngestFault> faults;
+
+  /// With a line for each fault. `subject`: the file that the events come from, "" for none.
+  Status ToStatus(const std::string& subject) const;
 };
 
 using IngestDone = std::function<void(tl::expected<IngestAnswer, IngestRefusal>)>;

@@ -96,8 +96,8 @@ void ParallelIngest::CommitReady(std::unique_lock<std::mutex>& lock) {
     piece->prepared->order = order_;
     lock.unlock();
     ingest_->Commit(std::move(piece->prepared),
-                    [this, bytes = piece->bytes](tl::expected<IngestAnswer, IngestRefusal> answer) {
-                      Answer(bytes, std::move(answer));
+                    [this, piece](tl::expected<IngestAnswer, IngestRefusal> answer) {
+                      Answer(*piece, std::move(answer));
                     });
     lock.lock();
   }
@@ -105,14 +105,14 @@ void ParallelIngest::CommitReady(std::unique_lock<std::mutex>& lock) {
   changed_.notify_all();
 }
 
-void ParallelIngest::Answer(size_t bytes, tl::expected<IngestAnswer, IngestRefusal> answer) {
+void ParallelIngest::Answer(const Piece& piece, tl::expected<IngestAnswer, IngestRefusal> answer) {
   std::lock_guard lock(mutex_);
   --commits_;
-  bytes_ -= bytes;
+  bytes_ -= piece.bytes;
   if (answer) {
     totals_.Add(*answer);
   } else if (failure_.ok()) {
-    failure_ = answer.error().status;
+    failure_ = answer.error().ToStatus(piece.request.subject);
   }
   changed_.notify_all();  // under the lock: who waits may destroy this object at once
 }

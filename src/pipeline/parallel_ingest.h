@@ -7,7 +7,7 @@
 // Order and exactly once: a piece is appended after the one before it; once one has failed, none behind it is
 // appended (log.h: what was queued behind a failed append fails too), so that an origin's receipts never
 // reach over a gap. Memory: kBytesMax of bodies that are not durable yet, or one body if it is larger.
-// Failure: comes out of the next Send or Finish.
+// Failure: comes out of the next Send or Finish, a refusal with its faults.
 #pragma once
 
 #include <condition_variable>
@@ -53,7 +53,7 @@ class ParallelIngest {
   };
   void Prepare();
   void CommitReady(std::unique_lock<std::mutex>& lock);
-  void Answer(size_t bytes, tl::expected<IngestAnswer, IngestRefusal> answer);
+  void Answer(const Piece& piece, tl::expected<IngestAnswer, IngestRefusal> answer);
 
   const std::shared_ptr<StreamIngest> ingest_;
   mutable std::mutex mutex_;

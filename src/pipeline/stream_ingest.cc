@@ -233,7 +233,7 @@ void StreamIngest::RunChecks(Gatherer& gatherer) {
       if (prepared.assembler->count(p) == 0) continue;
       ASSIGN_OR_RETURN(auto batch, prepared.assembler->Preview(p));
       ASSIGN_OR_RETURN(auto violations, checks->Run(*batch, kChecksUs));
-      if (!violations.empty()) RETURN_IF_ERROR(gatherer.Withdraw(p, *batch, violations));
+      if (!violations.empty()) RETURN_IF_ERROR(gatherer.Withdraw(p, *batch, std::move(violations)));
     }
     return OkStatus();
   };
@@ -348,8 +348,12 @@ void StreamIngest::Commit(std::shared_ptr<PreparedIngest> prepared, IngestDone d
 }
 
 void StreamIngest::NumberFaults(PreparedIngest& prepared, uint64_t first) {
-  for (size_t i = 0; i < prepared.letters.size(); ++i)
-    if (size_t fault = prepared.letter_faults[i]; fault != SIZE_MAX) prepared.faults[fault].dead = first + i;
+  std::vector<IngestFault>& faults = prepared.faults;
+  for (size_t i = 0; i < prepared.letters.size(); ++i) {
+    const size_t begin = prepared.letter_faults[i];
+    for (size_t k = begin; k < faults.size() && faults[k].index == faults[begin].index; ++k)
+      faults[k].dead = first + i;
+  }
 }
 
 void StreamIngest::AppendEvents(const std::shared_ptr<Commitment>& commitment) {

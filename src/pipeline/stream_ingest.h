@@ -62,7 +62,7 @@ class PreparedIngest {
   std::vector<EncodedBatch> batches;     // by partition; count 0 and no payload = nothing to append
   std::vector<bool> durable;             // by partition: a first attempt of this request is there already
   std::vector<DeadLetter> letters;
-  std::vector<size_t> letter_faults;     // index in faults of each letter, SIZE_MAX beyond the bound
+  std::vector<size_t> letter_faults;     // first of each letter's in faults, SIZE_MAX beyond the bound
   std::vector<uint64_t> letter_indexes;  // of each letter's event in the request
   std::vector<IngestFault> faults;
   uint64_t events = 0;  // in the request

@@ -392,6 +392,9 @@ std::optional<HttpResponse> ReadProjectFiles(Engine& engine, const Node& body, P
   }
   Faults faults;
   project = LoadProject(texts, directory, engine.registry(), faults);
+  Faults warnings;
+  if (!faults.empty())  // all of them are told at once
+    CheckProject(project, engine.registry(), faults, warnings, {.workers = engine.sql_workers()});
   if (!faults.empty())
     return Problem(422, "invalid",
                    fmt::format("{} fault{} in the files", faults.size(), faults.size() == 1 ? "" : "s"),

@@ -206,15 +206,17 @@ class Planner {
     std::set<std::string> names;
     for (const ColumnInfo& column : visible) {
       std::string name = Lower(column.name);
-      std::string message;
+      std::string message, instead = "AS another name for one of them";
       if (!names.insert(name).second) message = fmt::format("two result columns are named '{}'", column.name);
-      if (IsReserved(name) && !(name == "data" && data_visible))
+      if (IsReserved(name) && !(name == "data" && data_visible)) {
         message = fmt::format("'{}' is the name of a reserved column", column.name);
-      if (column.type.find("STRUCT(\"\" ") != std::string::npos)
-        message = fmt::format("'{}' is a struct without names: {{'a': …}} names its members", column.name);
-      if (!message.empty())
-        return AddFault(filter, {kNotAllowed, message, -1, "", false}, "AS another name for one of them"),
-               false;
+        instead = "AS another name";
+      }
+      if (column.type.find("STRUCT(\"\" ") != std::string::npos) {
+        message = fmt::format("'{}' is a struct without names", column.name);
+        instead = "{'a': …}, which names its members";
+      }
+      if (!message.empty()) return AddFault(filter, {kNotAllowed, message, -1, "", false}, instead), false;
     }
     return true;
   }

@@ -39,6 +39,9 @@ struct ColumnInfo {
   bool operator==(const ColumnInfo&) const = default;
 };
 
+/// The kind of a fault that our own checks find in a text.
+inline constexpr const char* kNotAllowed = "Not allowed";
+
 /// A statement's failure in the words and place of the text that was given.
 struct SqlFault {
   std::string kind;         // "Binder Error", "Conversion Error", …

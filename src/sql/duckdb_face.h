@@ -48,9 +48,6 @@ std::string QuoteIdentifier(std::string_view name);
 /// 'text' as a string literal in SQL.
 std::string QuoteLiteral(std::string_view text);
 
-/// The kind of a fault that our own checks find.
-inline constexpr const char* kNotAllowed = "Not allowed";
-
 /// Reads an error's text (JSON, as errors_as_json gives it, or plain). `type` INVALID: told from the text.
 /// `text_sql` is used for the position where DuckDB gives only "LINE n:".
 SqlFault ReadSqlFault(duckdb_error_type type, const char* error, const std::string& text_sql);

@@ -286,4 +286,27 @@ Status CheckQuery(Connection& connection, const std::string& sql, SqlFault* faul
   return Invalid("{}", out.message);
 }
 
+std::vector<SqlFilterFault> CheckFilter(Connection& connection, const std::string& sql) {
+  SqlFault unread;
+  Result<JsonNode> tree = ParseSelect(connection, sql, &unread);
+  if (tree) return CheckFilterTree(*tree, sql).faults;
+  return {{-1, unread, unread.kind == kNotAllowed ? "one SELECT … FROM input …" : ""}};
+}
+
+std::vector<SqlFilterFault> CheckCondition(Connection& connection, const std::string& condition) {
+  constexpr std::string_view kBefore = "SELECT (";
+  std::string sql = fmt::format("{}{})", kBefore, condition);
+  SqlFault unread;
+  Result<JsonNode> tree = ParseSelect(connection, sql, &unread);
+  std::vector<SqlFilterFault> faults;
+  if (tree) {
+    faults = CheckConditionTree(*tree, sql).faults;
+  } else {
+    faults.push_back({-1, unread, ""});
+  }
+  for (SqlFilterFault& found : faults)
+    if (found.fault.position >= 0) found.fault.position -= static_cast<int>(kBefore.size());
+  return faults;
+}
+
 }  // namespace millstream

@@ -105,4 +105,11 @@ class FilterChain {
 /// named. kInvalid says what is not allowed.
 Status CheckQuery(Connection& connection, const std::string& sql, SqlFault* fault);
 
+/// What a filter may not do, told from its text alone: what is the same whatever it reads.
+std::vector<SqlFilterFault> CheckFilter(Connection& connection, const std::string& sql);
+
+/// What a condition over one row (a contract's check, `delete_when`) may not do, told from its text alone: it
+/// calls functions of that row which give the same whenever they are asked. Positions count in `condition`.
+std::vector<SqlFilterFault> CheckCondition(Connection& connection, const std::string& condition);
+
 }  // namespace millstream

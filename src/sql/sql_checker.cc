@@ -21,9 +21,17 @@ constexpr const char* kUseUpsert =
     "an upsert table (a `table` sink with `key`) keeps the newest row of each key";
 constexpr const char* kUseQuery = "order and limit where the table is queried";
 
+constexpr const char* kUseFields =
+    "a condition sees the fields of one row; what needs more belongs in a filter, or in a command's "
+    "'require'";
+constexpr const char* kUseTime = "a condition holds or not whenever it is asked: compare fields of the row";
+
+enum class Subject : uint8_t { kFilter, kQuery, kCondition };
+
 class Checker {
  public:
-  Checker(const std::string& sql, bool filter) : sql_(sql), filter_(filter) {}
+  Checker(const std::string& sql, Subject subject)
+      : sql_(sql), filter_(subject == Subject::kFilter), condition_(subject == Subject::kCondition) {}
 
   CheckedSql Run(const JsonNode& node) {
     bool carries = Query(node, {}, false);
@@ -137,6 +145,10 @@ class Checker {
   void Expression(const JsonNode& node, const Scope& scope, bool row_local, bool over_input = false) {
     if (node.IsObject()) {
       const std::string& kind = node.Text("class");
+      if (kind == "SUBQUERY" && condition_)
+        return Refuse(LocationOf(node), "a subquery in a condition", kUseFields);
+      if (kind == "STAR" && condition_)
+        Refuse(LocationOf(node), "several columns in a condition", kUseFields);
       if (kind == "SUBQUERY") {
         int reads = input_reads_;
         if (Query(node["subquery"]["node"], scope, true) || input_reads_ > reads)
@@ -147,8 +159,9 @@ class Checker {
       }
       if (kind == "FUNCTION") Function(node, row_local, over_input);
       if (kind == "WINDOW") Window(node, row_local);
-      if (kind == "PARAMETER" && filter_)
-        Refuse(Word("$") < 0 ? Word("?") : Word("$"), "a filter takes no parameters", "a literal");
+      if (kind == "PARAMETER" && (filter_ || condition_))
+        Refuse(Word("$") < 0 ? Word("?") : Word("$"),
+               fmt::format("a {} takes no parameters", filter_ ? "filter" : "condition"), "write a literal");
       if (kind == "COLUMN_REF") TimeWord(node);
     }
     for (const JsonNode& item : node.items()) Expression(item, scope, row_local, over_input);
@@ -177,10 +190,15 @@ class Checker {
     if (*kind == FunctionKind::kAggregate && filter_ && row_local)
       Refuse(LocationOf(node), fmt::format("the aggregate {} over `input` works on one batch only", name),
              kUseAggregate);
+    if (*kind == FunctionKind::kAggregate && condition_)
+      Refuse(LocationOf(node), fmt::format("the aggregate {} in a condition", name), kUseFields);
     bool changing =
         *kind == FunctionKind::kVolatile || (name == "age" && node["children"].items().size() == 1);
-    if (changing) Volatile(name);
+    if (changing) Volatile(node, name);
     if (*kind == FunctionKind::kFansOut && over_input) out_.flags.fans_out = true;
+    if (*kind == FunctionKind::kFansOut && condition_)
+      Refuse(LocationOf(node), fmt::format("{} makes several rows of one", name),
+             "functions of lists: list_contains(list, x), len(list_filter(list, x -> …)) = 0");
   }
 
   void Window(const JsonNode& node, bool row_local) {
@@ -190,9 +208,12 @@ class Checker {
     if (filter_ && row_local)
       Refuse(LocationOf(node), fmt::format("the window function {} over `input` sees one batch only", name),
              kUseUpsert);
+    if (condition_)
+      Refuse(LocationOf(node), fmt::format("the window function {} in a condition", name), kUseFields);
   }
 
-  void Volatile(const std::string& name) {
+  void Volatile(const JsonNode& node, const std::string& name) {
+    if (condition_) Refuse(LocationOf(node), fmt::format("{} gives another value each time", name), kUseTime);
     out_.flags.is_volatile = true;
     std::vector<std::string>& names = out_.flags.volatile_functions;
     if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
@@ -203,7 +224,7 @@ class Checker {
     if (names.size() != 1) return;
     std::string name = Lower(names[0].text());
     for (std::string_view word : kTimeWords)
-      if (name == word) Volatile(name);
+      if (name == word) Volatile(node, name);
   }
 
   bool From(const JsonNode& ref, const Scope& scope) {
@@ -230,7 +251,12 @@ class Checker {
     }
     if (type == "EMPTY" || ref.IsNull()) return false;
     if (type == "SHOW_REF") {
-      Refuse(0, "DESCRIBE, SHOW and SUMMARIZE are not allowed", "a SELECT");
+      Refuse(
+          0, "DESCRIBE, SHOW and SUMMARIZE are not allowed",
+          filter_
+              ? "a SELECT"
+              : "SELECT * FROM TABLE LIMIT 1 shows the columns, `millstream table show TABLE` their types, "
+                "`millstream table list` the tables");
     } else if (type == "PIVOT") {
       Refuse(Word("pivot"), "PIVOT is not allowed", "CASE expressions, or PIVOT's result kept as a table");
     } else {
@@ -321,7 +347,7 @@ class Checker {
   }
 
   const std::string& sql_;
-  const bool filter_;
+  const bool filter_, condition_;
   CheckedSql out_;
   int input_reads_ = 0;
   int input_location_ = -1;
@@ -331,10 +357,13 @@ class Checker {
 }  // namespace
 
 CheckedSql CheckFilterTree(const JsonNode& node, const std::string& sql) {
-  return Checker(sql, true).Run(node);
+  return Checker(sql, Subject::kFilter).Run(node);
 }
 CheckedSql CheckQueryTree(const JsonNode& node, const std::string& sql) {
-  return Checker(sql, false).Run(node);
+  return Checker(sql, Subject::kQuery).Run(node);
+}
+CheckedSql CheckConditionTree(const JsonNode& node, const std::string& sql) {
+  return Checker(sql, Subject::kCondition).Run(node);
 }
 
 bool CarriesInput(const JsonNode& node, const std::vector<std::string>& carrying) {

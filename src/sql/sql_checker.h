@@ -23,6 +23,8 @@ struct CheckedSql {
 CheckedSql CheckFilterTree(const JsonNode& node, const std::string& sql);
 /// Of a user's query: aggregates, windows, ORDER BY and the like are allowed.
 CheckedSql CheckQueryTree(const JsonNode& node, const std::string& sql);
+/// Of `SELECT (CONDITION)`: an expression over one row that holds or not whenever it is asked.
+CheckedSql CheckConditionTree(const JsonNode& node, const std::string& sql);
 
 /// True if the node of a FROM clause, or a query node, gives `input`'s rows. `carrying`: names of CTEs that
 /// do.

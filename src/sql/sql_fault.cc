@@ -88,6 +88,16 @@ void CutAt(std::string* text, std::string_view mark) {
   if (at != std::string::npos) text->resize(at);
 }
 
+/// `status = "paid"`: to SQL a name, of which there is none; what was meant is a text.
+void SayQuotes(SqlFault& fault, const std::string& sql) {
+  if (!fault.message.starts_with("Referenced column \"") || fault.position < 0) return;
+  const auto at = static_cast<size_t>(fault.position);
+  const size_t end = at < sql.size() && sql[at] == '"' ? sql.find('"', at + 1) : std::string::npos;
+  if (end == std::string::npos) return;
+  fault.nearest.clear();
+  fault.message += fmt::format(" A text stands in single quotes: '{}'", sql.substr(at + 1, end - at - 1));
+}
+
 /// Whether DuckDB says that its file or its write-ahead log is not what it wrote. A file of its temporary
 /// folder does not count.
 bool IsDamage(const std::string& message) {
@@ -131,6 +141,7 @@ SqlFault ReadSqlFault(duckdb_error_type type, const char* error, const std::stri
   CutAt(&fault.message, "\nDid you mean ");
   while (!fault.message.empty() && (fault.message.back() == '\n' || fault.message.back() == ' '))
     fault.message.pop_back();
+  SayQuotes(fault, text_sql);
   duckdb_error_type told = TypeOfKind(fault.kind);
   fault.data_error = IsDataError(told == DUCKDB_ERROR_INVALID ? type : told);
   return fault;
