@@ -60,7 +60,9 @@ Spec<FileOptions> FileSpec() {
   spec.Field("records", &FileOptions::records,
              "JSON pointer to the events in a document; * for each element, e.g. /entry/*/resource.");
   spec.Nested("csv", &FileOptions::csv, CsvSpec(), "How CSV is written.");
-  spec.Later("dms", "AWS DMS files are not read yet; convert them with `aws s3 cp … - | millstream ingest`");
+  spec.Later("dms",
+             "AWS DMS files are not read yet; use instead: aws s3 cp s3://BUCKET/KEY - | millstream ingest "
+             "STREAM - --format csv");
   spec.Example("file: {path: \"in/*.ndjson.gz\"}");
   spec.Example("file: {path: [a.csv, b.csv], csv: {delimiter: \";\"}, order: time}");
   return spec;
