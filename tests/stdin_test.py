@@ -23,12 +23,12 @@ def zstd(data):
     return subprocess.run(["zstd", "-q"], input=data, capture_output=True, check=True).stdout
 
 
-def taken(here, folder="."):
+def taken(here):
     return [json.loads(line)["data"] for line in here.verb("log", "read", "orders", "--json").stdout.splitlines()]
 
 
-@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstd, lambda data: gzip.compress(data[:9]) + gzip.compress(data[9:])])
-@pytest.mark.parametrize("text", [LINES, ARRAY, DOCUMENTS, b"\xef\xbb\xbf \n" + ARRAY])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstd, lambda data: gzip.compress(data[:9]) + gzip.compress(data[9:])], ids=["plain", "gzip", "zstd", "members"])
+@pytest.mark.parametrize("text", [LINES, ARRAY, DOCUMENTS, b"\xef\xbb\xbf \n" + ARRAY], ids=["lines", "array", "documents", "marked"])
 def test_what_stdin_holds_is_noticed(project, pack, text):
     here = project(STREAM)
     assert "stdin: 2 read, 2 accepted" in here.verb("ingest", "orders", "-", "--strict", stdin=pack(text)).stderr
@@ -67,7 +67,7 @@ def test_damage_in_compressed_stdin_is_told(project):
     assert "not sound gzip" in here.verb("ingest", "orders", stdin=packed[:2] + b"nothing of the kind", expect=1).stderr
 
 
-@pytest.mark.parametrize("text", [LINES, DOCUMENTS + b" ", gzip.compress(LINES)])
+@pytest.mark.parametrize("text", [LINES, DOCUMENTS + b" ", gzip.compress(LINES)], ids=["lines", "documents", "gzip"])
 def test_stdin_is_taken_as_it_comes(project, text):
     """The writer of the pipe stays, as `kcat -C` does; what it wrote is in the log meanwhile."""
     here = project(STREAM)

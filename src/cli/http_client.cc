@@ -53,6 +53,11 @@ size_t OnData(char* data, size_t size, size_t count, void* context) {
   return bytes.size();
 }
 
+/// libcurl calls it about once a second, whatever comes.
+int OnProgress(void* context, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+  return static_cast<std::stop_token*>(context)->stop_requested() ? 1 : 0;
+}
+
 }  // namespace
 
 struct CurlClient::State {
@@ -85,6 +90,9 @@ Result<HttpAnswer> CurlClient::Send(const Request& request) {
   curl_easy_setopt(curl, CURLOPT_HEADERDATA, &receiving);
   curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, OnData);
   curl_easy_setopt(curl, CURLOPT_WRITEDATA, &receiving);
+  curl_easy_setopt(curl, CURLOPT_NOPROGRESS, stop_.stop_possible() ? 0L : 1L);
+  curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, OnProgress);
+  curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &stop_);
   if (request.method == "POST" || request.method == "PUT") {
     curl_easy_setopt(curl, CURLOPT_POST, 1L);
     curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request.body.data() == nullptr ? "" : request.body.data());
@@ -106,6 +114,9 @@ Result<HttpAnswer> CurlClient::Send(const Request& request) {
                  "--server URL",
                  url_));
   if (code == CURLE_WRITE_ERROR && receiving.ended_by_caller) return std::move(receiving.answer);
+  if (code == CURLE_ABORTED_BY_CALLBACK)
+    return Fail(
+        Cancelled("interrupted before {} answered; what was asked for may be done all the same", url_));
   if (code == CURLE_OPERATION_TIMEDOUT) return Fail(Deadline("{}: no answer within the time", url_));
   if (code == CURLE_PARTIAL_FILE || code == CURLE_RECV_ERROR)
     return Fail(Unavailable("{}: the answer broke off: {}", url_, curl_easy_strerror(code)));

@@ -361,7 +361,10 @@ Verb IngestVerb() {
       .About(
           "A file is known by its path, its size and a hash of its beginning: one that was interrupted goes "
           "on where it stopped, one that is "
-          "done is not taken twice. gzip and zstd are inflated, by the name or the first bytes. What has no "
+          "done is not taken twice. An event that brings no id gets PATH#LINE, whatever lay at that path "
+          "before; a stream "
+          "that drops duplicates by ce_id needs ids of the events' own. gzip and zstd are inflated, by the "
+          "name or the first bytes. What has no "
           "telling "
           "name, as stdin, is lines; an array if it begins with '['; documents if its first line is '{', or "
           "with --records. Without a "
