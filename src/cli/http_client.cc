@@ -3,11 +3,13 @@
 #include <curl/curl.h>
 
 #include <cctype>
+#include <chrono>
 
 namespace millstream {
 namespace {
 
 constexpr long kConnectTimeoutMs = 3000;
+constexpr std::chrono::seconds kAnswerSoon{1};
 
 struct Receiving {
   HttpAnswer answer;
@@ -53,9 +55,16 @@ size_t OnData(char* data, size_t size, size_t count, void* context) {
   return bytes.size();
 }
 
+/// Of a request that a stop may end; what is answered soon is taken all the same.
+struct Ending {
+  const std::stop_token& stop;
+  const std::chrono::steady_clock::time_point not_before = std::chrono::steady_clock::now() + kAnswerSoon;
+};
+
 /// libcurl calls it about once a second, whatever comes.
 int OnProgress(void* context, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
-  return static_cast<std::stop_token*>(context)->stop_requested() ? 1 : 0;
+  const auto& ending = *static_cast<const Ending*>(context);
+  return ending.stop.stop_requested() && std::chrono::steady_clock::now() >= ending.not_before ? 1 : 0;
 }
 
 }  // namespace
@@ -92,7 +101,8 @@ Result<HttpAnswer> CurlClient::Send(const Request& request) {
   curl_easy_setopt(curl, CURLOPT_WRITEDATA, &receiving);
   curl_easy_setopt(curl, CURLOPT_NOPROGRESS, stop_.stop_possible() ? 0L : 1L);
   curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, OnProgress);
-  curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &stop_);
+  Ending ending{stop_};
+  curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &ending);
   if (request.method == "POST" || request.method == "PUT") {
     curl_easy_setopt(curl, CURLOPT_POST, 1L);
     curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request.body.data() == nullptr ? "" : request.body.data());

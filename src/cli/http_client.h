@@ -38,7 +38,7 @@ class HttpClient {
     int64_t timeout_ms = 0;  // 0 = none
   };
   virtual Result<HttpAnswer> Send(const Request& request) = 0;
-  /// Requests over the network end with kCancelled, within a second, when this is asked to stop.
+  /// Requests over the network that are not answered soon end with kCancelled when this is asked to stop.
   virtual void EndOn(std::stop_token /*stop*/) {}
 };
 
