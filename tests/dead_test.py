@@ -378,3 +378,51 @@ def test_ids_of_array_elements_differ(project):
         rows = shop.verb("query", f"SELECT ce_id, data->>'$.a' AS a FROM _streams.{stream}", "--format", "ndjson").lines()
         assert [row["a"] for row in rows] == ["1", "3", "5", "6", "7"]
         assert [row["ce_id"] for row in rows] == [f"a.json#{number}" for number in (1, 3, 5, 6, 7)]
+
+
+def test_which_letters_there_are(project):
+    shop = project({"millstream.yaml": PROJECT})
+    with shop.server() as server:
+        assert shop.verb("dead", "show", "orders", "0", expect=1).stderr == "millstream: stream 'orders' has no dead letters\n"
+        server.ingest("orders", [{"id": None}, {"id": None}])
+        said = shop.verb("dead", "show", "orders", "99", expect=1).stderr
+        assert said == "millstream: no dead letter 99 in stream 'orders'; it has 0 to 1\n"
+
+
+def test_silence_of_a_program_is_a_letter_of_its_filter(project):
+    silent = """
+streams: {orders: {}}
+pipelines:
+  scores:
+    from: orders
+    filters:
+      - every: SELECT * FROM input
+      - score: {exec: {command: ["sleep", "60"], timeout: 100ms, output: {id: varchar}}}
+    to: [{table: scores}]
+"""
+    with project({"millstream.yaml": silent}).server() as server:
+        server.ingest("orders", [{"a": 1}])
+        letter, = harness.eventually(lambda: dead(server)["letters"])
+        assert (letter["at"], letter["code"]) == ("scores.score", "resource")
+
+
+def test_why_a_program_is_not_started_stays_told(project):
+    missing = """
+streams: {orders: {}}
+pipelines:
+  scores:
+    from: orders
+    filters: [{score: {exec: {command: ["/nowhere/score"], output: {id: varchar}}}}]
+    to: [{table: scores}]
+"""
+    with project({"millstream.yaml": missing}).server() as server:
+        server.ingest("orders", [{"a": 1}])
+        reasons = set()
+
+        def tried_again():
+            reason = server.http("GET", "/v1/status").json()["pipelines"][0]["sinks"][0].get("reason")
+            if reason:
+                reasons.add(reason)
+            return any("is started again" in each for each in reasons)
+        harness.eventually(tried_again)
+        assert all("/nowhere/score" in reason and "No such file" in reason for reason in reasons), reasons

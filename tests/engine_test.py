@@ -1,6 +1,7 @@
 """The engine through the built binary: duplicates, keys, versions of a contract, pauses, metrics, `run --once`, `contract infer`."""
 
 import json
+import random
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -286,3 +287,55 @@ def test_an_inferred_contract_is_sound_and_holds(project, source):
     assert "quarantined" not in done.stderr
     columns = shop.verb("query", "SELECT * FROM _streams.s LIMIT 1", "--format", "ndjson").lines()[0]
     assert len(columns) >= 5
+
+
+ROTATED = """
+streams:
+  logs: {partitions: 2, dedupe: {by: [ce_source, ce_id], window: 24h}}
+sources:
+  app:
+    from:
+      file: {path: "in/app.log*", every: 20ms}
+    to: logs
+"""
+
+
+def test_lines_of_rotated_files_have_ids_of_their_own(project):
+    """A log that is rotated and cut, into a stream that drops ids that it knows, while the server is killed at any moment."""
+    shop = project({"millstream.yaml": ROTATED, "in/.keep": ""})
+    chance, log, written, ids = random.Random(7), shop.folder / "in/app.log", [], {}
+
+    def write(round_number, count):
+        lines = [f'{{"round":{round_number},"n":{n}}}' for n in range(count)]
+        with open(log, "a") as file:
+            file.write("".join(line + "\n" for line in lines))
+        written.extend(lines)
+
+    def events(server):
+        return {json.dumps(event["data"], separators=(",", ":")): event["id"] for event in server.http("GET", "/v1/streams/logs/events").lines()}
+
+    with shop.server() as server:
+        for round_number in range(8):
+            write(round_number, 40)
+            if chance.random() < 0.5:
+                eventually(lambda: len(events(server)) == len(written))
+            else:
+                eventually(lambda: len(events(server)) > len(written) - 40)
+            server.kill()
+            if round_number % 2:
+                write(round_number + 100, 5)  # what a writer still adds, under whatever name the file is found next
+            if round_number == 3:
+                server.start()
+                eventually(lambda: len(events(server)) == len(written))
+                log.write_text("")  # cut, not renamed
+                time.sleep(0.2)
+                continue
+            log.rename(log.with_name(f"app.log.{round_number}"))
+            server.start()
+            ids.update(events(server))
+        eventually(lambda: len(events(server)) == len(written))
+        now = events(server)
+        assert sorted(now) == sorted(written) and len(set(now.values())) == len(written)
+        assert {line: now[line] for line in ids} == ids
+        assert now['{"round":0,"n":0}'] == "in/app.log#1" and now['{"round":1,"n":39}'] == "in/app.log@2#40"
+        assert now['{"round":101,"n":4}'] == "in/app.log@2#45", "where it lies now does not matter"

@@ -80,9 +80,13 @@ def test_below_the_floor_events_are_refused_and_all_else_goes_on(project, disk):
         assert server.query("SELECT count(*) AS n FROM _streams.orders")[0]["n"] == acknowledged
         assert len(server.http("GET", "/v1/streams/orders/events?from=earliest").lines()) == acknowledged
         assert server.http("GET", "/health/live").status == 200
+        ready = server.http("GET", "/health/ready")
+        reason, = [reason for reason in ready.json()["reasons"] if "ingest" in reason]
+        assert ready.status == 503 and reason["state"] == "refused" and "server.limits.free_space" in reason["reason"]
 
         (disk / "filler").unlink()
         assert goes_again(server, told, "after") < ROOM_SECONDS_MAX * SLOWNESS
+        eventually(lambda: server.http("GET", "/health/ready").status == 200)
         check_all(shop, server, told, Checker(disk / "data", told))
     with shop.server() as server:
         log = check_all(shop, server, told, Checker(disk / "data", told))

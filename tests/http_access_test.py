@@ -89,3 +89,15 @@ def test_methods_that_a_route_does_not_have(shop):
     for method in ("OPTIONS", "PUT", "PATCH", "TRACE", "GET"):
         answer = shop.http(method, "/v1/query")
         assert answer.status == 405 and answer.headers["Allow"] == "POST" and answer.json()["code"] == "method_not_allowed"
+
+
+def test_verbs_say_how_a_token_is_given(project):
+    yaml = SHOP + 'server:\n  tokens: [{name: boss, role: admin, token: "${env:BOSS}"}]\n'
+    shop = project({"millstream.yaml": yaml, "a.ndjson": '{"a":1}\n'})
+    with shop.server(extra_environment={"BOSS": "b-1"}):
+        for verb in (("query", "SELECT 1"), ("top", "--once"), ("tap", "stream:notes"), ("ingest", "notes", "a.ndjson"), ("stream", "list")):
+            done = shop.verb(*verb, expect=1, extra_environment={"BOSS": "b-1"})
+            assert done.stderr == "millstream: this server wants a token (--token TOKEN, or MILLSTREAM_TOKEN)\n", verb
+        done = shop.verb("query", "SELECT 1", "--token", "x", expect=1, extra_environment={"BOSS": "b-1"})
+        assert done.stderr == "millstream: the token is not known (--token TOKEN, or MILLSTREAM_TOKEN)\n"
+        shop.verb("query", "SELECT 1", "--token", "b-1", extra_environment={"BOSS": "b-1"})

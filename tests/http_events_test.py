@@ -137,3 +137,16 @@ def test_an_end_and_a_limit_end_server_sent_events(shop):
         feed = Feed(shop, f"/v1/streams/notes/events?{query}", {"Accept": "text/event-stream"})
         assert feed.answer.read().count(b"data: ") == count, query
         feed.close()
+
+
+def test_parameters_that_do_not_exist_are_refused(shop):
+    shop.ingest("notes", [{"n": 1}])
+    for path, said in (("/v1/streams/notes/events?form=earliest", "has no parameter 'form'; did you mean 'from'?"),
+                       ("/v1/dead/notes?sinc=1h", "did you mean 'since'?"), ("/v1/dead/notes?at=ingest", "it has since, code, filter, state, limit"),
+                       ("/v1/dead/notes/0?data=true", "GET /v1/dead/notes/0 has no parameter 'data'"), ("/v1/status?x=", "has no parameter 'x'"),
+                       ("/v1/history?items=a", "did you mean 'item'?"), ("/v1/wait?positions=a", "did you mean 'position'?")):
+        answer = shop.http("GET", path)
+        assert answer.status == 400 and answer.json()["code"] == "bad_request" and said in answer.json()["detail"], (path, answer.body)
+    assert shop.http("POST", "/v1/streams/notes/events?wait=1", {"n": 2}).status == 400
+    assert len(shop.http("GET", "/v1/streams/notes/events?from=earliest&follow=false&limit=5&to=latest").lines()) == 1
+    assert shop.http("GET", "/health/ready?probe=1").status == 200  # a prober's own

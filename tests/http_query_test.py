@@ -364,3 +364,15 @@ pipelines:
         wrong = "SELECT id FROM latest WHERE id = 'o''4' AND nope = 1"
         fault = server.query(wrong, expect=422)["faults"][0]
         assert (fault["line"], fault["column"]) == (1, wrong.index("nope") + 1)
+
+
+def test_a_query_that_only_waited_says_so(project):
+    with project({"millstream.yaml": SHOP + "server:\n  query: {concurrent: 1}\n"}).server() as server:
+        holder = server.connection()
+        holder.request("POST", "/v1/query", json.dumps({"sql": SLOW_SQL, "timeout": "20s"}), {"Content-Type": "application/json"})
+        # It has the one place once another is refused for want of it.
+        busy = lambda: server.http("POST", "/v1/query", {"sql": "SELECT 1", "timeout": "300ms"})  # noqa: E731
+        answer = eventually(lambda: (given := busy()).status == 504 and given)
+        assert answer.json()["detail"] == ("the query only waited until its deadline: 1 others run, and no more may at once "
+                                           "(server.query.concurrent)")
+        holder.close()

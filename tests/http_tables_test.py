@@ -113,3 +113,14 @@ def test_a_wait_is_woken_as_soon_as_the_rows_are_there(shop):
         took.append(time.monotonic() - started)
         assert [row["id"] for row in rows] == [f"x{n}"]
     assert sorted(took)[len(took) // 2] < 0.15, took
+
+
+def test_values_of_another_type_are_told_in_words_of_the_request(shop):
+    shop.http("GET", f"/v1/wait?position={shop.ingest('orders', ORDERS)['position']}")
+    for query, said in (("amount=eq.abc", "amount: 'abc' is not of the column's type, DECIMAL(12,2)"), ("at=not.gt.soon", "at: 'soon' is not of the column's type"),
+                        ("amount=in.(1,\"2,5\",x)", "amount: '2,5' is not of"), ("or=(amount.lt.1,at.eq.q)", "at: 'q' is not of"),
+                        ("id=like.o*&amount=gt.1e", "amount: '1e' is not of"), ("amount=eq.99999999999999", "amount: '99999999999999' is not of")):
+        for headers in ({}, {"Prefer": "count=exact"}):
+            answer = shop.http("GET", f"/v1/tables/all_orders?{quote(query, safe='=&')}", headers=headers)
+            assert answer.status == 422 and answer.json()["detail"].startswith(said), (query, answer.body)
+            assert "SELECT" not in answer.body.decode() and "CAST" not in answer.body.decode()

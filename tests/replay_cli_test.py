@@ -1,8 +1,12 @@
 """Replays as people start them: a table made anew by the verb, filters from a file, Ctrl-C while it follows, and the log that waits for a paused one."""
 
+import contextlib
 import signal
+import socket
 import subprocess
 import time
+
+import pytest
 
 import fault_retention_test as retention
 from replay_test import PROJECT, ended, expected, ids, orders
@@ -125,3 +129,20 @@ def test_the_log_keeps_what_a_paused_replay_needs(project):
             assert f"the earliest position is orders/0:{earliest}" in gone, gone
             return True
         eventually(is_named)
+
+
+@pytest.mark.parametrize("arguments", [("replay", "start", "revenue", "--into", "table:a", "--detach"), ("sandbox", "create", "b"), ("top",)])
+def test_a_signal_ends_a_verb_whose_request_is_not_answered(project, arguments):
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        verb = subprocess.Popen([BINARY, "--server", url, *arguments], cwd=project({}).folder, env=environment(), stdin=subprocess.DEVNULL,
+                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            with contextlib.closing(silent.accept()[0]) as asked:
+                assert asked.recv(1000)
+                verb.send_signal(signal.SIGTERM)
+                said = verb.communicate(timeout=20)[1].decode()
+        finally:
+            verb.kill()
+    assert verb.returncode == (0 if arguments == ("top",) else 130), (verb.returncode, said)
+    assert arguments == ("top",) or said == f"millstream: interrupted before {url} answered; what was asked for may be done all the same\n"

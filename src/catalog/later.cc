@@ -13,19 +13,20 @@ constexpr LaterKind kLaterKinds[] = {
     {StageKind::kSource, "kafka", "use instead: kcat -C -b BROKER -t TOPIC | millstream ingest STREAM -"},
     {StageKind::kSource, "kinesis",
      "use instead: aws kinesis get-records --shard-iterator I --query 'Records[].Data' --output text | tr "
-     "'\\t' "
-     "'\\n' | while read r; do echo \"$r\" | base64 -d; echo; done | millstream ingest STREAM -"},
-    {StageKind::kSource, "s3", "use instead: aws s3 cp s3://BUCKET/KEY - | millstream ingest STREAM -"},
+     "'\\t' '\\n' | while read r; do echo \"$r\" | base64 -d; echo; done | millstream ingest STREAM -"},
+    {StageKind::kSource, "s3",
+     "use instead (CSV with --format csv): aws s3 cp s3://BUCKET/KEY - | millstream ingest STREAM -"},
     {StageKind::kSource, "http",
-     "use instead: curl -s URL | millstream ingest STREAM - --records /POINTER/*"},
+     "use instead: curl -s URL | millstream ingest STREAM - --records '/POINTER/*'"},
     {StageKind::kSource, "fhir",
      "use instead: curl -s 'URL/Patient?_count=1000' | millstream ingest STREAM - --records "
-     "/entry/*/resource"},
+     "'/entry/*/resource'"},
     {StageKind::kSource, "postgres",
-     "use instead: psql URL -Atc 'SELECT row_to_json(t) FROM TABLE t' | millstream ingest STREAM -"},
+     "use instead: psql URL -Atc 'SELECT row_to_json(t) FROM TABLE t' | millstream ingest STREAM - --format "
+     "json"},
     {StageKind::kSource, "dynamodb",
      "use instead: aws dynamodb scan --table-name T --output json | millstream ingest STREAM - --records "
-     "/Items/*"},
+     "'/Items/*'"},
     {StageKind::kSink, "parquet",
      "use instead a 'file' sink, then: duckdb -c \"COPY (FROM 'out.ndjson') TO 'out.parquet'\""},
     {StageKind::kSink, "http",

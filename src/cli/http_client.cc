@@ -3,11 +3,13 @@
 #include <curl/curl.h>
 
 #include <cctype>
+#include <chrono>
 
 namespace millstream {
 namespace {
 
 constexpr long kConnectTimeoutMs = 3000;
+constexpr std::chrono::seconds kAnswerSoon{1};
 
 struct Receiving {
   HttpAnswer answer;
@@ -53,6 +55,18 @@ size_t OnData(char* data, size_t size, size_t count, void* context) {
   return bytes.size();
 }
 
+/// Of a request that a stop may end; what is answered soon is taken all the same.
+struct Ending {
+  const std::stop_token& stop;
+  const std::chrono::steady_clock::time_point not_before = std::chrono::steady_clock::now() + kAnswerSoon;
+};
+
+/// libcurl calls it about once a second, whatever comes.
+int OnProgress(void* context, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+  const auto& ending = *static_cast<const Ending*>(context);
+  return ending.stop.stop_requested() && std::chrono::steady_clock::now() >= ending.not_before ? 1 : 0;
+}
+
 }  // namespace
 
 struct CurlClient::State {
@@ -85,6 +99,10 @@ Result<HttpAnswer> CurlClient::Send(const Request& request) {
   curl_easy_setopt(curl, CURLOPT_HEADERDATA, &receiving);
   curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, OnData);
   curl_easy_setopt(curl, CURLOPT_WRITEDATA, &receiving);
+  curl_easy_setopt(curl, CURLOPT_NOPROGRESS, stop_.stop_possible() ? 0L : 1L);
+  curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, OnProgress);
+  Ending ending{stop_};
+  curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &ending);
   if (request.method == "POST" || request.method == "PUT") {
     curl_easy_setopt(curl, CURLOPT_POST, 1L);
     curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request.body.data() == nullptr ? "" : request.body.data());
@@ -106,6 +124,9 @@ Result<HttpAnswer> CurlClient::Send(const Request& request) {
                  "--server URL",
                  url_));
   if (code == CURLE_WRITE_ERROR && receiving.ended_by_caller) return std::move(receiving.answer);
+  if (code == CURLE_ABORTED_BY_CALLBACK)
+    return Fail(
+        Cancelled("interrupted before {} answered; what was asked for may be done all the same", url_));
   if (code == CURLE_OPERATION_TIMEDOUT) return Fail(Deadline("{}: no answer within the time", url_));
   if (code == CURLE_PARTIAL_FILE || code == CURLE_RECV_ERROR)
     return Fail(Unavailable("{}: the answer broke off: {}", url_, curl_easy_strerror(code)));

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,6 +38,8 @@ class HttpClient {
     int64_t timeout_ms = 0;  // 0 = none
   };
   virtual Result<HttpAnswer> Send(const Request& request) = 0;
+  /// Requests over the network that are not answered soon end with kCancelled when this is asked to stop.
+  virtual void EndOn(std::stop_token /*stop*/) {}
 };
 
 class CurlClient final : public HttpClient {
@@ -45,9 +48,11 @@ class CurlClient final : public HttpClient {
   CurlClient(std::string url, std::string token, std::string data_uuid = "");
   ~CurlClient() override;
   Result<HttpAnswer> Send(const Request& request) override;
+  void EndOn(std::stop_token stop) override { stop_ = std::move(stop); }
 
  private:
   struct State;
+  std::stop_token stop_;
   const std::string url_;
   const std::string token_;
   const std::string data_uuid_;
@@ -60,6 +65,7 @@ class SandboxClient final : public HttpClient {
   SandboxClient(std::unique_ptr<HttpClient> client, std::string sandbox)
       : client_(std::move(client)), sandbox_(std::move(sandbox)) {}
   Result<HttpAnswer> Send(const Request& request) override;
+  void EndOn(std::stop_token stop) override { client_->EndOn(std::move(stop)); }
   HttpClient& client() { return *client_; }
 
  private:

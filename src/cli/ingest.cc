@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "base/text.h"
+#include "cli/input_bytes.h"
 #include "cli/input_feed.h"
 #include "cli/json_view.h"
 #include "cli/local_client.h"
@@ -302,8 +303,10 @@ Status IngestFile(const Everywhere& everywhere, const IngestOptions& given, Mach
 }
 
 int Ingest(const Everywhere& everywhere, const IngestOptions& given) {
-  if (!given.format.empty() && given.format != "ndjson" && given.format != "json" && given.format != "csv") {
-    (void)Complain(Invalid("--format {}: expected ndjson, json or csv", given.format));
+  if (!given.format.empty() && !ParseRecordFormat(given.format)) {
+    (void)Complain(given.format == "parquet"
+                       ? ParquetRefusal(given.files.empty() ? "-" : given.files.front())
+                       : Invalid("--format {}: expected ndjson, json or csv", given.format));
     return kExitUsage;
   }
   StopSignals signals;
@@ -359,7 +362,8 @@ Verb IngestVerb() {
   Verb verb("ingest", "take events from files or stdin into a stream");
   verb.Argument("STREAM", &given->stream, "the stream")
       .Arguments("FILE", &given->files, "files, or - for stdin (default)")
-      .Option("--format", &given->format, "FORMAT", "ndjson, json or csv (default: by name)")
+      .Option("--format", &given->format, "FORMAT",
+              "ndjson, json or csv (default: by the name, else by the beginning)")
       .Option("--records", &given->records, "POINTER",
               "the events' place in a JSON document, e.g. /entry/*/resource")
       .Option("--csv", &given->csv, "NAME=VALUE", "delimiter, header, quote or null of CSV")
@@ -369,13 +373,19 @@ Verb IngestVerb() {
       .About(
           "A file is known by its path, its size and a hash of its beginning: one that was interrupted goes "
           "on where it stopped, one that is "
-          "done is not taken twice. Into a stream with 'on_violation: reject' a file goes in pieces of 1 "
-          "MiB: "
-          "the first that holds an event at fault ends the verb with 1, and nothing of it is taken. Without "
-          "a server the events are appended and delivered too, as `run "
+          "done is not taken twice. An event that brings no id gets PATH#LINE, whatever lay at that path "
+          "before; a stream "
+          "that drops duplicates by ce_id needs ids of the events' own. gzip and zstd are inflated, by the "
+          "name or the first bytes. What has no "
+          "telling "
+          "name, as stdin, is lines; an array if it begins with '['; documents if its first line is '{', or "
+          "with --records. Into a stream with 'on_violation: reject' a file goes in pieces of 1 MiB: the "
+          "first that holds an event at fault ends the verb with 1, and nothing of it is taken. Without a "
+          "server the events are appended and delivered too, as `run "
           "--once` does.")
       .Example("millstream ingest orders orders.ndjson", "a file")
       .Example("kcat -C -b localhost -t orders -e | millstream ingest orders -", "from Kafka, today")
+      .Example("curl -s URL | millstream ingest orders - --records '/items/*'", "from a page of an API")
       .Example("millstream ingest users users.csv --csv delimiter=';'", "CSV, typed by the stream's contract")
       .InSandbox()
       .Run([given](const Everywhere& everywhere) { return Ingest(everywhere, *given); });

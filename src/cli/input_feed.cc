@@ -1,12 +1,11 @@
 #include "cli/input_feed.h"
 
-#include <unistd.h>
 #include <xxhash.h>
 
-#include <cerrno>
 #include <charconv>
 
 #include "base/text.h"
+#include "cli/input_bytes.h"
 #include "cli/splitter_feed.h"
 
 namespace millstream {
@@ -20,17 +19,16 @@ constexpr size_t kMaxLineBytes = 64 << 20;  // a line beyond it ends the ingest:
 /// Plain NDJSON from a file or stdin.
 class LineFeed final : public InputFeed {
  public:
-  LineFeed(std::unique_ptr<File> file, uint64_t total, std::string name)
-      : file_(std::move(file)), total_(total), name_(std::move(name)) {}
+  LineFeed(InputBytes bytes, uint64_t total, std::string name)
+      : bytes_(std::move(bytes)), total_(total), name_(std::move(name)) {}
 
-  Status Resume(const std::string& position) {
+  void Resume(const std::string& position) {
     std::vector<std::string_view> numbers = Split(position, ' ');
-    if (numbers.size() < 3) return OkStatus();
+    if (numbers.size() < 3) return;
     for (auto [text, to] :
          {std::pair(numbers[0], &events_), std::pair(numbers[1], &offset_), std::pair(numbers[2], &lines_)})
       std::from_chars(text.data(), text.data() + text.size(), *to);
-    read_ = offset_;
-    return OkStatus();
+    bytes_.StartAt(offset_);
   }
 
   uint64_t total_bytes() const override { return total_; }
@@ -48,7 +46,7 @@ class LineFeed final : public InputFeed {
         std::memcpy(larger.get(), buffer.get(), held);
         buffer = std::move(larger);
       }
-      ASSIGN_OR_FAIL(size_t got, Read(buffer.get() + held, room - held));
+      ASSIGN_OR_FAIL(size_t got, bytes_.Read(buffer.get() + held, room - held));
       at_end_ = got == 0;
       size_t newline = std::string_view(buffer.get() + held, got).rfind('\n');
       if (newline != std::string_view::npos) taken = held + newline + 1;
@@ -79,30 +77,22 @@ class LineFeed final : public InputFeed {
     return std::make_shared_for_overwrite<char[]>(size + kReadablePast);
   }
 
-  Result<size_t> Read(char* to, size_t size) {
-    if (file_) {
-      ASSIGN_OR_FAIL(size_t got, file_->ReadAt(read_, to, size));
-      read_ += got;
-      return got;
-    }
-    while (true) {
-      ssize_t got = read(STDIN_FILENO, to, size);
-      if (got >= 0) return static_cast<size_t>(got);
-      if (errno != EINTR) return Fail(IoError("reading stdin: {}", std::strerror(errno)));
-    }
-  }
-
-  std::unique_ptr<File> file_;  // null: stdin
+  InputBytes bytes_;
   const uint64_t total_;
   const std::string name_;
   std::string rest_;                              // read, but not handed out
-  uint64_t read_ = 0;                             // bytes of the file
   uint64_t events_ = 0, offset_ = 0, lines_ = 0;  // handed out
   bool at_end_ = false;
 };
 
-bool EndsWithAny(const std::string& name, std::initializer_list<const char*> ends) {
-  return std::any_of(ends.begin(), ends.end(), [&](const char* end) { return name.ends_with(end); });
+/// By the file's ending; nothing if it does not say.
+std::optional<RecordFormat> FormatOfEnding(std::string_view path) {
+  for (std::string_view suffix : {".gz", ".zst", ".zstd"})
+    if (path.ends_with(suffix)) path.remove_suffix(suffix.size());
+  if (path.ends_with(".json")) return RecordFormat::kJson;
+  if (path.ends_with(".csv")) return RecordFormat::kCsv;
+  if (path.ends_with(".ndjson") || path.ends_with(".jsonl")) return RecordFormat::kNdjson;
+  return std::nullopt;
 }
 
 }  // namespace
@@ -118,30 +108,33 @@ Result<std::string> FileIdentity(FileSystem& fs, const std::string& path) {
 
 Result<std::unique_ptr<InputFeed>> InputFeed::Open(FileSystem& fs, const FeedOptions& given,
                                                    const std::string& resume) {
-  FeedOptions options = given;
-  std::string name = options.path;
-  if (options.compression.empty())
-    options.compression = name.ends_with(".gz")                  ? "gzip"
-                          : EndsWithAny(name, {".zst", ".zstd"}) ? "zstd"
-                                                                 : "none";
-  for (std::string_view end : {".gz", ".zst", ".zstd"})
-    if (name.ends_with(end)) name = name.substr(0, name.size() - end.size());
-  if (options.format.empty())
-    options.format = name.ends_with(".csv") ? "csv" : name.ends_with(".json") ? "json" : "ndjson";
-  if (options.format != "ndjson" && options.format != "json" && options.format != "csv")
-    return Fail(Invalid("--format {}: expected ndjson, json or csv", options.format));
   std::unique_ptr<File> file;
   uint64_t total = 0;
-  if (options.path != "-") {
-    ASSIGN_OR_FAIL(file, fs.Open(options.path, OpenMode::kRead));
+  if (given.path != "-") {
+    ASSIGN_OR_FAIL(file, fs.Open(given.path, OpenMode::kRead));
     ASSIGN_OR_FAIL(total, file->Size());
   }
-  if (options.format == "ndjson" && options.compression == "none" && options.records.empty()) {
-    auto feed = std::make_unique<LineFeed>(std::move(file), total, options.path);
-    FAIL_IF_ERROR(feed->Resume(resume));
+  SplitOptions split;
+  split.records = given.records;
+  split.contract = given.contract;
+  for (const auto& [name, value] : given.csv) FAIL_IF_ERROR(SetCsvOption(split.csv, name, value));
+  InputBytes bytes(std::move(file));
+  ASSIGN_OR_FAIL(Noticed noticed, Notice(bytes, given.path));
+  Compression compression = CompressionOf(given.path);
+  if (compression == Compression::kNone) compression = noticed.compression;
+  if (!given.format.empty()) {
+    ASSIGN_OR_FAIL(split.format, ParseRecordFormat(given.format));
+  } else {
+    RecordFormat meant = given.records.empty() ? noticed.format : RecordFormat::kJson;
+    split.format = FormatOfEnding(given.path).value_or(meant);
+  }
+  if (split.format == RecordFormat::kNdjson && compression == Compression::kNone && split.records.empty()) {
+    auto feed = std::make_unique<LineFeed>(std::move(bytes), total, given.path);
+    feed->Resume(resume);
     return feed;
   }
-  return OpenSplitterFeed(std::move(file), total, options, resume);
+  return MakeSplitterFeed(std::move(bytes), total, std::move(split), compression,
+                          std::strtoull(resume.c_str(), nullptr, 10));
 }
 
 }  // namespace millstream

@@ -2,8 +2,8 @@
 //
 // Place: floor 8; used by `ingest`. Belongs to one thread. Memory: one piece and what the splitter holds.
 // Plain NDJSON is cut at line ends and never looked at further; all else goes through event/record_splitter.h
-// and comes out as JSON arrays, each event byte for byte. Failure: kInvalid names the line where a format
-// breaks off; kIo for the file.
+// and comes out as JSON arrays, each event byte for byte. Compression is known by the name or the first
+// bytes. Failure: kInvalid names the line where a format breaks off; kIo for the file.
 #pragma once
 
 #include <cstdint>
@@ -19,10 +19,10 @@
 namespace millstream {
 
 struct FeedOptions {
-  std::string path;                        // "-" for stdin
-  std::string format;                      // ndjson, json, csv; empty: by name
-  std::string compression;                 // none, gzip, zstd; empty: by name
-  std::string records;                     // JSON pointer
+  std::string path;     // "-" for stdin
+  std::string format;   // ndjson, json, csv; empty: by the name's ending, else `records` means
+                        // json, else by the first characters
+  std::string records;  // JSON pointer
   std::map<std::string, std::string> csv;  // delimiter, header, quote, null
   Contract contract;                       // types of CSV values
 };

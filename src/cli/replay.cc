@@ -134,6 +134,7 @@ int Start(const Everywhere& everywhere, const StartGiven& given) {
     if (!local) return Complain(local.error());
     api = std::move(*local);
   }
+  api->EndOn(signals.token());
   auto answer = CallServer(*api, "POST", "/v1/replays", *body);
   if (!answer) return Complain(answer.error());
   uint64_t id = JsonView(*answer)["id"].number();

@@ -115,6 +115,7 @@ int Create(const Everywhere& everywhere, const CreateGiven& given) {
   if (!body) return Complain(body.error());
   auto api = OpenForChange(everywhere);
   if (!api) return Complain(api.error());
+  api->client->EndOn(signals.token());
   auto answer = CallServer(*api->client, "POST", "/v1/sandboxes", *body);
   if (!answer) return Complain(answer.error());
   if (!given.detach) return Follow(everywhere, *api->client, given.name, signals, api->is_local);

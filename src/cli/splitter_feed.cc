@@ -1,12 +1,6 @@
 #include "cli/splitter_feed.h"
 
-#include <unistd.h>
-
-#include <cerrno>
-
-#include "event/decompress.h"
 #include "event/json_scan.h"
-#include "event/record_splitter.h"
 
 namespace millstream {
 namespace {
@@ -17,9 +11,8 @@ constexpr size_t kReadablePast = 64;
 
 class SplitterFeed final : public InputFeed {
  public:
-  SplitterFeed(std::unique_ptr<File> file, uint64_t total, SplitOptions options, Compression compression,
-               uint64_t skip)
-      : file_(std::move(file)),
+  SplitterFeed(InputBytes bytes, uint64_t total, SplitOptions options, Compression compression, uint64_t skip)
+      : bytes_(std::move(bytes)),
         total_(total),
         lines_(options.format == RecordFormat::kNdjson && options.records.empty()),
         by_line_(options.is_by_line()),
@@ -44,7 +37,7 @@ class SplitterFeed final : public InputFeed {
     while (body.size() < kPieceBytes) {
       ASSIGN_OR_FAIL(std::optional<Record> record, splitter_.Next());
       if (!record) {
-        if (at_end_) break;
+        if (at_end_ || (piece.events > 0 && bytes_.is_stdin())) break;  // nobody waits for what has not come
         FAIL_IF_ERROR(ReadMore());
         continue;
       }
@@ -107,17 +100,7 @@ class SplitterFeed final : public InputFeed {
 
   Status ReadMore() {
     buffer_.resize(kReadBytes);
-    size_t got = 0;
-    if (file_) {
-      ASSIGN_OR_RETURN(got, file_->ReadAt(read_, buffer_.data(), buffer_.size()));
-    } else {
-      ssize_t from_stdin = 0;
-      do {
-        from_stdin = read(STDIN_FILENO, buffer_.data(), buffer_.size());
-      } while (from_stdin < 0 && errno == EINTR);
-      if (from_stdin < 0) return IoError("reading stdin: {}", std::strerror(errno));
-      got = static_cast<size_t>(from_stdin);
-    }
+    ASSIGN_OR_RETURN(size_t got, bytes_.Read(buffer_.data(), buffer_.size()));
     read_ += got;
     if (got == 0) {
       at_end_ = true;
@@ -138,7 +121,7 @@ class SplitterFeed final : public InputFeed {
     }
   }
 
-  std::unique_ptr<File> file_;
+  InputBytes bytes_;
   const uint64_t total_;
   const bool lines_;    // comes out as NDJSON
   const bool by_line_;  // SplitOptions::is_by_line
@@ -153,16 +136,9 @@ class SplitterFeed final : public InputFeed {
 
 }  // namespace
 
-Result<std::unique_ptr<InputFeed>> OpenSplitterFeed(std::unique_ptr<File> file, uint64_t total,
-                                                    const FeedOptions& options, const std::string& resume) {
-  SplitOptions split;
-  ASSIGN_OR_FAIL(split.format, ParseRecordFormat(options.format));
-  split.records = options.records;
-  split.contract = options.contract;
-  for (const auto& [name, value] : options.csv) FAIL_IF_ERROR(SetCsvOption(split.csv, name, value));
-  ASSIGN_OR_FAIL(Compression compression, ParseCompression(options.compression));
-  return std::make_unique<SplitterFeed>(std::move(file), total, std::move(split), compression,
-                                        std::strtoull(resume.c_str(), nullptr, 10));
+std::unique_ptr<InputFeed> MakeSplitterFeed(InputBytes bytes, uint64_t total, SplitOptions options,
+                                            Compression compression, uint64_t skip) {
+  return std::make_unique<SplitterFeed>(std::move(bytes), total, std::move(options), compression, skip);
 }
 
 }  // namespace millstream

@@ -1,17 +1,18 @@
-// OpenSplitterFeed: the InputFeed of everything but plain NDJSON: compressed files, JSON documents, CSV.
+// MakeSplitterFeed: the InputFeed of everything but plain NDJSON: compressed bytes, JSON documents, CSV.
 //
-// Place: floor 8. See cli/input_feed.h. Such a file is read from its start to resume, and what was taken is
+// Place: floor 8. See cli/input_feed.h. Such an input is read from its start to resume, and what was taken is
 // passed over.
 #pragma once
 
 #include <memory>
 
+#include "cli/input_bytes.h"
 #include "cli/input_feed.h"
 
 namespace millstream {
 
-/// `file` null: stdin.
-Result<std::unique_ptr<InputFeed>> OpenSplitterFeed(std::unique_ptr<File> file, uint64_t total,
-                                                    const FeedOptions& options, const std::string& resume);
+/// `total`: bytes of the file, 0 for stdin. `skip`: events that were taken before.
+std::unique_ptr<InputFeed> MakeSplitterFeed(InputBytes bytes, uint64_t total, SplitOptions options,
+                                            Compression compression, uint64_t skip);
 
 }  // namespace millstream

@@ -228,6 +228,9 @@ Status StatusOfProblem(const HttpAnswer& answer) {
     }
   }
   if (detail.empty()) detail = fmt::format("the server answered {}", answer.status);
+  // The server speaks of the header; here it has a name of its own.
+  if (answer.status == 401)
+    detail = detail.substr(0, detail.find(": -H")) + " (--token TOKEN, or MILLSTREAM_TOKEN)";
   switch (answer.status) {
     case 404:
       return Status(Code::kNotFound, detail);

@@ -72,8 +72,10 @@ int Top(const Everywhere& everywhere, bool once, int64_t every_us) {
   bool screen = !once && !everywhere.json && isatty(STDOUT_FILENO) == 1;
   auto api = OpenApi(everywhere);
   if (!api) return Complain(api.error());
+  (*api)->EndOn(signals.token());
   while (true) {
     auto body = CallServer(**api, "GET", "/v1/status");
+    if (!body && signals.received()) return kExitDone;
     if (!body) return Complain(body.error());
     if (screen) std::fputs("\033[H\033[2J", stdout);
     std::fputs(everywhere.json ? (*body + "\n").c_str() : TopText(ReadStatus(JsonView(*body))).c_str(),

@@ -158,6 +158,12 @@ Compression CompressionOf(std::string_view path) {
   return Compression::kNone;
 }
 
+Compression CompressionOfBytes(std::string_view head) {
+  if (head.starts_with("\x1F\x8B")) return Compression::kGzip;          // RFC 1952, 2.3.1
+  if (head.starts_with("\x28\xB5\x2F\xFD")) return Compression::kZstd;  // RFC 8878, 3.1.1
+  return Compression::kNone;
+}
+
 std::unique_ptr<Inflater> Inflater::Make(Compression compression, uint64_t max_bytes) {
   switch (compression) {
     case Compression::kGzip:

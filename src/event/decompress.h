@@ -20,6 +20,8 @@ enum class Compression : uint8_t { kNone, kGzip, kZstd };
 Result<Compression> ParseCompression(std::string_view name);
 /// By a file's name: .gz, .zst, .zstd; else none.
 Compression CompressionOf(std::string_view path);
+/// By the first bytes of what was compressed.
+Compression CompressionOfBytes(std::string_view head);
 
 class Inflater {
  public:

@@ -141,7 +141,7 @@ Result<std::optional<Record>> RecordSplitter::NextValue() {
     }
     switch (state_) {
       case State::kStart:
-        if (c == '[' && index_ == 0 && !in_array_) {
+        if (c == '[' && index_ == 0 && !in_array_ && options_.records.empty()) {
           in_array_ = true;
           state_ = State::kBeforeElement;
           ++at_;
@@ -167,11 +167,11 @@ Result<std::optional<Record>> RecordSplitter::NextValue() {
         break;
     }
     std::optional<size_t> end = FindValueEnd();
-    if (!end && at_end_ && depth_ == 0 && !in_string_ && !in_array_)
-      end = buffer_.size();  // a scalar ends with the text
-    if (held() > options_.max_record_bytes && (!end || *end - at_ > options_.max_record_bytes)) {
-      return Fail(TooLong(options_.max_record_bytes));
-    }
+    // A scalar ends with the text; a document that is not closed is checked, which says where it breaks off.
+    if (!end && at_end_ && ((depth_ == 0 && !in_string_ && !in_array_) || !options_.records.empty()))
+      end = buffer_.size();
+    const uint64_t limit = options_.records.empty() ? options_.max_record_bytes : options_.max_document_bytes;
+    if (held() > limit && (!end || *end - at_ > limit)) return Fail(TooLong(limit));
     if (!end) {
       if (at_end_) return Fail(Invalid("line {}: the text ends inside a value that begins here", line_));
       return std::optional<Record>();
@@ -200,27 +200,21 @@ Result<std::optional<Record>> RecordSplitter::NextOfDocument() {
   for (;;) {
     if (next_found_ < found_.size()) return Record{found_[next_found_++], document_line_, index_++, ""};
     found_.clear(), next_found_ = 0;
-    if (options_.format == RecordFormat::kNdjson) {
-      ASSIGN_OR_FAIL(std::optional<Record> line, NextLine());
-      if (!line) return std::optional<Record>();
-      --index_;
-      document_ = line->text;
-      document_line_ = line->line;
-    } else {
-      // The whole text is the document: it is checked before anything of it is given.
-      if (held() > options_.max_document_bytes) return Fail(TooLong(options_.max_document_bytes));
-      if (!at_end_ || at_ == buffer_.size()) return std::optional<Record>();
-      document_ = buffer_.substr(at_);
-      at_ = buffer_.size();
-    }
+    const bool by_line = options_.format == RecordFormat::kNdjson;
+    ASSIGN_OR_FAIL(std::optional<Record> document, by_line ? NextLine() : NextValue());
+    if (!document) return std::optional<Record>();
+    --index_;
+    document_ = document->text;
+    document_line_ = document->line;
     if (auto error = ValidateJson(document_, kJsonDepthMax)) {
-      if (options_.format == RecordFormat::kNdjson) {
+      if (by_line) {
         return Record{document_, document_line_, index_++,
                       fmt::format("{} at byte {}", error->message, error->position)};
       }
       auto lines =
           std::count(document_.begin(), document_.begin() + static_cast<ptrdiff_t>(error->position), '\n');
-      return Fail(Invalid("line {}: not JSON: {}", lines + 1, error->message));
+      return Fail(
+          Invalid("line {}: not JSON: {}", document_line_ + static_cast<uint64_t>(lines), error->message));
     }
     found_ = JsonRecords(document_, options_.records);
   }

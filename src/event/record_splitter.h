@@ -4,14 +4,13 @@
 // they are complete.
 //   ndjson  each line that is not blank; not checked here
 //   json    one array: each element. Else one value or several after each other: each value. Only the
-//   brackets are followed:
-//           whoever takes a record checks it
+//           brackets are followed: whoever takes a record checks it
 //   csv     each row as a JSON object (csv.h)
-// With `records` (a JSON pointer, `*` = each element) each line or document is read whole, and its records
-// are given. CRLF line ends and a UTF-8 byte order mark are tolerated. Compression is decompress.h's.
-// Threads: one at a time. Bounds: no record, nor document with `records`, may be longer than its limit.
-// Failure: kInvalid with the line where the format breaks off; the splitter gives nothing more then. A record
-// that is bad by itself is given with its `fault`.
+// With `records` (a JSON pointer, `*` = each element) each line, or each of the documents after each other,
+// is read whole, and its records are given. CRLF line ends and a UTF-8 byte order mark are tolerated.
+// Compression is decompress.h's. Threads: one at a time. Bounds: no record, nor document with `records`, may
+// be longer than its limit. Failure: kInvalid with the line where the format breaks off; the splitter gives
+// nothing more then. A record that is bad by itself is given with its `fault`.
 #pragma once
 
 #include <cstdint>

@@ -81,6 +81,10 @@ TEST(RecordSplitterTest, RecordsOfADocument) {
   SplitOptions json = Format(RecordFormat::kJson, "/entry/*/resource");
   Expect(json, "{\"entry\":[{\"resource\":{\"id\":1}},{},\n{\"resource\":2}]}", {"1:{\"id\":1}", "1:2"});
   Expect(json, "{\"entry\":\n[}", {"error: line 2: not JSON: expected a value"});
+  // Several documents after each other, and an array as one.
+  Expect(json, "{\"entry\":[{\"resource\":\n1}]}\n{\"entry\":[{\"resource\":2}]}{\n]",
+         {"1:1", "3:2", "error: line 4: not JSON: expected a name in quotes"});
+  Expect(Format(RecordFormat::kJson, "/*/r"), "[{\"r\":1},\n{\"r\":2}]\n[{\"r\":3}]", {"1:1", "1:2", "3:3"});
   Expect(Format(RecordFormat::kNdjson, "/r/*"), "{\"r\":[1,2]}\n{\"x\":0}\n{]\n{\"r\":[3]}",
          {"1:1", "1:2", "3:{] !expected a name in quotes at byte 1", "4:3"});
 }
@@ -188,6 +192,10 @@ TEST(InflaterTest, Names) {
   EXPECT_EQ(CompressionOf("a.zst"), Compression::kZstd);
   EXPECT_EQ(*ParseCompression("gzip"), Compression::kGzip);
   EXPECT_FALSE(ParseCompression("br"));
+  EXPECT_EQ(CompressionOfBytes(Gzip("{}")), Compression::kGzip);
+  EXPECT_EQ(CompressionOfBytes(Zstd("{}")), Compression::kZstd);
+  EXPECT_EQ(CompressionOfBytes("{\"id\":1}"), Compression::kNone);
+  EXPECT_EQ(CompressionOfBytes("\x1F"), Compression::kNone);
   EXPECT_EQ(RecordFormatOf("x/a.csv.gz"), RecordFormat::kCsv);
   EXPECT_EQ(RecordFormatOf("a.json"), RecordFormat::kJson);
   EXPECT_EQ(RecordFormatOf("a.log"), RecordFormat::kNdjson);

@@ -181,6 +181,7 @@ class ExecFilterStage final : public Filter {
       return status;
     }
     child_.reset();
+    ending_ = status.message();
     if (status.code() != Code::kUnavailable) return status;
     restart_wait_ns_ = std::clamp(restart_wait_ns_ * 2, kFirstRestartNs, kLastRestartNs);
     not_before_ns_ = clock_.MonotonicNs() + restart_wait_ns_;
@@ -191,11 +192,13 @@ class ExecFilterStage final : public Filter {
   Status Start() {
     if (child_) return OkStatus();
     int64_t wait_ns = not_before_ns_ - clock_.MonotonicNs();
-    if (wait_ns > 0)
-      return Unavailable("{} is started again in {} ms", options_.command[0], wait_ns / 1'000'000 + 1);
+    if (wait_ns > 0) return Unavailable("{}; it is started again in {} ms", ending_, wait_ns / 1'000'000 + 1);
     auto child = ChildProcess::Start(options_.command, directory_, clock_);
-    if (!child) not_before_ns_ = clock_.MonotonicNs() + kLastRestartNs;
-    if (!child) return child.error();
+    if (!child) {
+      not_before_ns_ = clock_.MonotonicNs() + kLastRestartNs;
+      ending_ = child.error().message();
+      return child.error();
+    }
     child_ = std::move(*child);
     return OkStatus();
   }
@@ -243,6 +246,7 @@ class ExecFilterStage final : public Filter {
   Clock& clock_;
   std::unique_ptr<ChildProcess> child_;
   int64_t restart_wait_ns_ = 0, not_before_ns_ = 0;
+  std::string ending_;         // why the last one is of no more use, or could not be started
   std::string answered_line_;  // the last that was answered, with its end
   int deaths_ = 0;             // one after another at the event below
   uint32_t death_partition_ = 0;

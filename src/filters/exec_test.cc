@@ -161,8 +161,12 @@ TEST_F(ExecFilterTest, ADeathIsUnavailableAndTheNextTryStartsAnew) {
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().code(), Code::kUnavailable);
   EXPECT_EQ(result.error().message(), "sh ended with exit code 3 after 0 of 1 replies");
-  // It is not started again at once.
-  EXPECT_EQ(filter->Process(Rows("2 AS id", 1), {}).error().code(), Code::kUnavailable);
+  // It is not started again at once, and why stays told.
+  Status waits = filter->Process(Rows("2 AS id", 1), {}).error();
+  EXPECT_EQ(waits.code(), Code::kUnavailable);
+  EXPECT_TRUE(
+      waits.message().starts_with("sh ended with exit code 3 after 0 of 1 replies; it is started again in "))
+      << waits.message();
   ::usleep(150'000);
   EXPECT_TRUE(filter->Process(Rows("2 AS id", 1), {}));
 }

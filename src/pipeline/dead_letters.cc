@@ -250,9 +250,10 @@ Result<DeadLetter> DeadLetters::Get(const std::string& stream, uint64_t number) 
   Stream* dead = log_.Find(DeadStreamName(stream));
   if (dead == nullptr) return Fail(NotFound("no stream '{}'", stream));
   Bounds bounds = dead->partition(0).bounds();
+  if (bounds.start == bounds.durable_end) return Fail(NotFound("stream '{}' has no dead letters", stream));
   if (number < bounds.start || number >= bounds.durable_end)
     return Fail(NotFound("no dead letter {} in stream '{}'; it has {} to {}", number, stream, bounds.start,
-                         bounds.durable_end));
+                         bounds.durable_end - 1));
   ASSIGN_OR_FAIL(auto reader, dead->partition(0).Read(number));
   ASSIGN_OR_FAIL(auto batch, reader->Next());
   if (batch == nullptr) return Fail(NotFound("no dead letter {} in stream '{}'", number, stream));

@@ -323,7 +323,8 @@ Result<RowBatch> DeliveryLoop::Filtered(const Piece& piece, std::vector<DeadLett
   for (uint32_t attempt = 1; alone && !rows && rows.error().code() == Code::kDeadline; ++attempt) {
     if (stop.stop_requested()) break;
     if (attempt == kDeadlineAttempts) {
-      letters.push_back(LetterOf(piece.ranges[0], {"", "resource", rows.error().message()}));
+      letters.push_back(
+          LetterOf(piece.ranges[0], {runner_->failed_filter(), "resource", rows.error().message()}));
       return NoRows();
     }
     rows = run();

@@ -27,6 +27,7 @@ class BoundFilters final : public PipelineRunner {
                                                       const PipelineConfig& pipeline,
                                                       const StreamConfig& stream);
   Result<RowBatch> Run(std::span<const BatchRange> ranges, std::stop_token stop) override;
+  std::string failed_filter() const override;
   void Interrupt() override;
   Blame FindBlame(const BatchRange& event, std::stop_token stop) override;
 
@@ -106,6 +107,11 @@ Result<RowBatch> BoundFilters::Run(std::span<const BatchRange> ranges, std::stop
   }
   for (size_t i = 0; i < counts.size(); ++i) counts_[i] += counts[i];
   return rows;
+}
+
+std::string BoundFilters::failed_filter() const {
+  const Step& step = steps_[failed_step_];
+  return step.filters.size() == 1 ? names_[step.filters[0]] : "";
 }
 
 void BoundFilters::Interrupt() {

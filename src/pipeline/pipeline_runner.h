@@ -48,6 +48,8 @@ class PipelineRunner {
   virtual Result<RowBatch> Run(std::span<const BatchRange> ranges, std::stop_token stop) = 0;
   /// Rows that each filter gave so far, over successful runs.
   const std::vector<uint64_t>& counts() const { return counts_; }
+  /// Where the last Run failed; empty: it cannot be told, as of several SQL filters, which run as one.
+  virtual std::string failed_filter() const { return ""; }
   virtual void Interrupt() = 0;
 
   struct Blame {

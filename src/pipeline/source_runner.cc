@@ -109,7 +109,8 @@ Status SourceRunner::TakeLines(SourceLines lines) {
   request.envelope.source = config_.name;
   request.origin =
       OriginRange{origin_, std::move(lines.part), lines.first_byte, std::move(lines.position), true};
-  request.subject = std::move(lines.path);
+  request.envelope.subject = std::move(lines.path);
+  request.subject = std::move(lines.name);
   request.first_line = lines.first_line;
   request.reject = false;
   return lines_->Send(std::move(request), std::move(lines.owner));
@@ -159,6 +160,15 @@ Status SourceRunner::CommitPart(bool everywhere) {
 std::optional<std::string> SourceRunner::Position(const std::string& part) {
   auto receipt = ingest_->FindOrigin(origin_, part);
   return receipt ? std::optional(receipt->position) : std::nullopt;
+}
+
+std::vector<std::pair<std::string, std::string>> SourceRunner::Positions() {
+  std::vector<std::pair<std::string, std::string>> all;
+  Stream& stream = ingest_->stream();
+  for (uint32_t p = 0; p < stream.partitions(); ++p)
+    for (Receipt& receipt : stream.partition(p).FindReceipts(origin_))
+      all.emplace_back(std::move(receipt.part), std::move(receipt.position));
+  return all;
 }
 
 }  // namespace millstream

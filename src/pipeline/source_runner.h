@@ -37,6 +37,7 @@ class SourceRunner final : public EventTaker {
   Status Commit() override;
   Status Mark(const std::string& part, const std::string& position) override;
   std::optional<std::string> Position(const std::string& part) override;
+  std::vector<std::pair<std::string, std::string>> Positions() override;
 
  private:
   Status CommitPart(bool everywhere);

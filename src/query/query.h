@@ -80,6 +80,11 @@ struct TableQuery {
   std::optional<uint64_t> limit;
   /// Not empty: the filters are equality on the whole key, whose row is looked up without reading the table.
   std::vector<std::string> key;
+  /// Values of `rows.parameters` that are to be of a column's type.
+  struct Value {
+    std::string parameter, column, type, text;
+  };
+  std::vector<Value> values;
   /// With `key`: columns of the table and their names in the answer, in its order; none = all.
   std::vector<std::pair<std::string, std::string>> key_select;
 };
@@ -95,6 +100,9 @@ class QueryRunner {
   Result<TableQuery> MakeTableQuery(const TableRequest& request) const;
   Result<std::unique_ptr<RunningQuery>> StartTable(const TableRequest& request, const TableQuery& query,
                                                    QueryFault* fault = nullptr);
+  /// Why a TableQuery was refused, in words of the request: the first value that is not of its column's type,
+  /// else `refusal`.
+  Status WhyRefused(const TableQuery& query, const Status& refusal);
 
  private:
   friend class RunningQuery;

@@ -110,7 +110,17 @@ Status QueryRunner::State::TakePlace(Watched& watched) {
     place_changed.wait_until(lock, now < writers_until ? std::min(until, writers_until) : until);
   }
   if (watched.cancelled) return Cancelled("the query was cancelled");
+  const bool is_late = SteadyClock::now() >= watched.deadline;
+  if (places_taken >= most && is_late)
+    return Deadline(
+        "the query only waited until its deadline: {} others run, and no more may at once "
+        "(server.query.concurrent)",
+        most);
   if (places_taken >= most) return Exhausted("{} queries run already (server.query.concurrent)", most);
+  if (SteadyClock::now() < writers_until && is_late)
+    return Deadline(
+        "the query only waited until its deadline: tables are written first, for which there was no memory "
+        "(server.memory)");
   if (SteadyClock::now() < writers_until)
     return Exhausted("tables are written first, for which there was no memory (server.memory); ask again");
   ++places_taken;
@@ -387,7 +397,7 @@ Result<std::unique_ptr<RunningQuery>> QueryRunner::Start(const QueryRequest& req
   for (const TableReference& reference : references)
     FAIL_IF_ERROR(Resolve(engine, connection, request, reference, resolved));
   FAIL_IF_ERROR(state_->Wait(request, resolved.tables, *running->watched, fault));
-  FAIL_IF_ERROR(running->Ended(state_->TakePlace(*running->watched)));
+  FAIL_IF_ERROR(state_->TakePlace(*running->watched));
   if (resolved.as_of) FAIL_IF_ERROR(running->GoBack(resolved, request.as_now));
   Connection& asked = running->past ? *running->past_connection : connection;
   Database& asked_database = running->past ? running->past->database() : engine.database();
@@ -462,7 +472,7 @@ Result<std::unique_ptr<RunningQuery>> QueryRunner::StartTable(const TableRequest
   ASSIGN_OR_FAIL(std::unique_ptr<RunningQuery::State> running,
                  state_->Begin(query.rows.timeout_us, query.rows.stop));
   FAIL_IF_ERROR(state_->Wait(query.rows, {request.table}, *running->watched, fault));
-  FAIL_IF_ERROR(running->Ended(state_->TakePlace(*running->watched)));
+  FAIL_IF_ERROR(state_->TakePlace(*running->watched));
   running->positions[request.table] = JoinPositions(engine.TablePositions(request.table));
   ASSIGN_OR_FAIL(Rows rows, engine.tables().Lookup(*running->connection, request.table, query.key));
   running->columns = rows.columns();

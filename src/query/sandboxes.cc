@@ -15,16 +15,6 @@ constexpr auto kUnusedWaitMax = std::chrono::seconds(60);  // longer than reques
 constexpr int64_t kExpiresUsMax = 366ll * 24 * 3600 * 1'000'000;
 constexpr uint64_t kDiskBytesMin = 16ull << 20;  // tables without a row take some
 
-/// Below the floor ingest of what is live is refused too.
-Status CheckRoom(Engine& live) {
-  auto space = live.fs().Space(live.data_directory());
-  const double floor = live.project()->server.limits.free_space;
-  if (!space || static_cast<double>(space->free_bytes) >= floor * static_cast<double>(space->total_bytes))
-    return OkStatus();
-  return Exhausted("the disk has {} free, which is less than server.limits.free_space; nothing is copied",
-                   FormatBytes(space->free_bytes));
-}
-
 /// Closes it, unless a request in it did not end (kUnavailable).
 Status Close(std::shared_ptr<Sandbox> sandbox) {
   if (sandbox == nullptr || sandbox.use_count() == 1) return OkStatus();
@@ -34,6 +24,15 @@ Status Close(std::shared_ptr<Sandbox> sandbox) {
 }
 
 }  // namespace
+
+Status CheckRoom(Engine& engine) {
+  auto space = engine.fs().Space(engine.data_directory());
+  if (!space) return OkStatus();
+  const double floor = engine.project()->server.limits.free_space * static_cast<double>(space->total_bytes);
+  if (space->free_bytes > 0 && static_cast<double>(space->free_bytes) >= floor) return OkStatus();
+  return Exhausted("the disk has {} free, which is less than server.limits.free_space",
+                   FormatBytes(space->free_bytes));
+}
 
 Sandboxes::Sandboxes(Engine& live, bool serves) : live_(live), serves_(serves) {
   const Catalog catalog = live_.catalog();
@@ -170,7 +169,8 @@ Result<SandboxStatus> Sandboxes::Create(SandboxRequest request, Faults& faults) 
     std::lock_guard lock(mutex_);
     if (stopped_) return Fail(Unavailable("the server stops"));
     FAIL_IF_ERROR(CheckRequest(request));
-    FAIL_IF_ERROR(CheckRoom(live_));
+    if (Status room = CheckRoom(live_); !room.ok())
+      return Fail(Exhausted("{}; nothing is copied", room.message()));
     entries_[request.name] = {.record = record, .open = nullptr, .failure = {}, .is_busy = true};
   }
   auto made = Make(request, record, faults);

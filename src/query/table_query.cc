@@ -100,6 +100,7 @@ class Translator {
     return fmt::format("SELECT count(*) AS n FROM {}", SqlIdentifier(table_.spec.name)) + Where();
   }
   const std::map<std::string, SqlValue>& parameters() const { return parameters_; }
+  const std::vector<TableQuery::Value>& values() const { return values_; }
   const std::vector<std::pair<std::string, std::string>>& selected() const { return selected_; }
 
   /// The key's values in its order, if the filters are equality on the whole key and nothing else.
@@ -128,6 +129,7 @@ class Translator {
 
   std::string Value(const ColumnInfo& column, std::string value) {
     std::string name = fmt::format("p{}", parameters_.size() + 1);
+    if (!column.name.empty()) values_.push_back({name, column.name, column.type, value});
     parameters_[name] = std::move(value);
     return fmt::format("CAST(${} AS {})", name, column.type);
   }
@@ -249,6 +251,7 @@ class Translator {
   std::string select_, where_, order_;
   std::vector<std::pair<std::string, std::string>> selected_;  // column, its name in the answer
   std::map<std::string, SqlValue> parameters_;
+  std::vector<TableQuery::Value> values_;
   std::map<std::string, std::string> key_values_;
   bool is_plain_ = true;
   size_t filters_ = 0;
@@ -278,11 +281,29 @@ Result<TableQuery> QueryRunner::MakeTableQuery(const TableRequest& request) cons
   if (query.limit) query.rows.sql += fmt::format(" LIMIT {}", *query.limit);
   if (query.offset > 0) query.rows.sql += fmt::format(" OFFSET {}", query.offset);
   query.rows.parameters = translator.parameters();
+  query.values = translator.values();
   query.count = query.rows;
   query.count.sql = translator.CountSql();
   if (query.offset == 0 && query.limit.value_or(1) > 0) query.key = translator.Key();
   query.key_select = translator.selected();
   return query;
+}
+
+Status QueryRunner::WhyRefused(const TableQuery& query, const Status& refusal) {
+  if (refusal.code() != Code::kInvalid || query.values.empty()) return refusal;
+  QueryRequest which;
+  which.sql = "SELECT CAST(CASE ";
+  for (size_t i = 0; i < query.values.size(); ++i) {
+    which.parameters[query.values[i].parameter] = query.values[i].text;
+    which.sql += fmt::format("WHEN TRY_CAST(${} AS {}) IS NULL THEN {} ", query.values[i].parameter,
+                             query.values[i].type, i);
+  }
+  which.sql += "END AS BIGINT)";
+  auto running = Start(which);
+  auto chunk = running ? (*running)->Next() : Result<std::optional<Chunk>>(std::nullopt);
+  if (!chunk || !*chunk || (*chunk)->IsNull(0, 0)) return refusal;
+  const TableQuery::Value& value = query.values[static_cast<size_t>((*chunk)->Int64(0, 0))];
+  return Invalid("{}: '{}' is not of the column's type, {}", value.column, value.text, value.type);
 }
 
 }  // namespace millstream

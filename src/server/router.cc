@@ -148,12 +148,30 @@ std::optional<HttpResponse> Router::CheckBodyType(const HttpRequest& head, const
                   media.empty() ? "a body without Content-Type" : "'" + media + "'", route.takes[0], others));
 }
 
+/// A parameter that does not exist would be left out of what was asked.
+std::optional<HttpResponse> Router::CheckQuery(const HttpRequest& head, const Route& route) {
+  if (route.takes_any_query || !route.path.starts_with("/v1/")) return std::nullopt;
+  std::vector<std::string> names;
+  for (const Parameter& parameter : route.parameters)
+    if (parameter.in == "query") names.push_back(parameter.name);
+  for (const auto& [name, value] : head.query) {
+    if (std::find(names.begin(), names.end(), name) != names.end()) continue;
+    std::string nearest = Nearest(name, names), all;
+    for (const std::string& each : names) all += (all.empty() ? "; it has " : ", ") + each;
+    return Problem(400, "bad_request",
+                   fmt::format("{} {} has no parameter '{}'{}", head.method, head.path, name,
+                               nearest.empty() ? all : fmt::format("; did you mean '{}'?", nearest)));
+  }
+  return std::nullopt;
+}
+
 std::optional<HttpResponse> Router::Admit(HttpRequest& head) {
   auto missing = Find(head);
   // Host and Origin are looked at first: a foreign page learns nothing, not even which routes there are.
   Role role = missing ? Role::kNone : routes_[head.route].role;
   if (auto refusal = access_.Check(head, role)) return refusal;
   if (missing) return missing;
+  if (auto refusal = CheckQuery(head, routes_[head.route])) return refusal;
   return CheckBodyType(head, routes_[head.route]);
 }
 

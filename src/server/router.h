@@ -45,6 +45,7 @@ struct Route {
   std::vector<std::string> takes{};  // media types of the body; empty: no body
   std::vector<std::string> gives{"application/json"};
   std::function<void(const HttpRequest&, Responder)> handler;
+  bool takes_any_query = false;  // else parameters that it does not name are refused
 };
 
 class Router final : public HttpHandler {
@@ -61,6 +62,7 @@ class Router final : public HttpHandler {
 
  private:
   std::optional<HttpResponse> Find(HttpRequest& head) const;
+  static std::optional<HttpResponse> CheckQuery(const HttpRequest& head, const Route& route);
   static std::optional<HttpResponse> CheckBodyType(const HttpRequest& head, const Route& route);
 
   const Access& access_;

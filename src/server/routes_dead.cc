@@ -27,8 +27,7 @@ void List(Engine& engine, const HttpRequest& request, Responder responder) {
   if (!limit) return responder.Send(Problem(400, "bad_request", limit.error().message()));
   selection.limit = std::min(*limit, kListMax);
   if (const std::string* code = request.Query("code")) selection.code = *code;
-  for (const char* name : {"filter", "at"})
-    if (const std::string* at = request.Query(name)) selection.at = *at;
+  if (const std::string* at = request.Query("filter")) selection.at = *at;
   const std::string* state = request.Query("state");
   if (state != nullptr && *state != "all" && *state != "open")
     return responder.Send(Problem(400, "bad_request", "state: expected open or all"));

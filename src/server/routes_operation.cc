@@ -3,6 +3,7 @@
 
 #include "base/fault.h"
 #include "base/text.h"
+#include "query/sandboxes.h"
 #include "server/json_object.h"
 #include "server/metrics_text.h"
 #include "server/problem.h"
@@ -23,8 +24,9 @@ void AppendReason(std::string& out, const char* kind, const std::string& name, c
   if (std::string_view(kind) == "pipeline") object.Number("lag_events", lag_events);
 }
 
-/// Not ready: what is degraded, failed, too late, or has not started yet.
-HttpResponse Readiness(const EngineStatus& status) {
+/// Not ready: what is degraded, failed, too late, or has not started yet; ingest that has no room.
+HttpResponse Readiness(Engine& engine) {
+  const EngineStatus status = engine.TakeStatus();
   auto is_bad = [](const std::string& state) {
     return state == "degraded" || state == "failed" || state == "starting";
   };
@@ -41,6 +43,8 @@ HttpResponse Readiness(const EngineStatus& status) {
   }
   for (const SourceStatus& s : status.sources)
     if (is_bad(s.state)) AppendReason(reasons, "source", s.name, s.state, s.reason, 0);
+  if (Status room = CheckRoom(engine); !room.ok())
+    AppendReason(reasons, "ingest", "all streams", "refused", room.message(), 0);
   return {reasons.empty() ? 200 : 503, kJson,
           fmt::format("{{\"ready\":{},\"reasons\":[{}]}}", reasons.empty(), reasons)};
 }
@@ -96,9 +100,7 @@ void AddOperationRoutes(Router& router, Services& services) {
               {},
               {},
               {kJson},
-              [&engine](const HttpRequest&, Responder responder) {
-                responder.Send(Readiness(engine.TakeStatus()));
-              }});
+              [&engine](const HttpRequest&, Responder responder) { responder.Send(Readiness(engine)); }});
   router.Add({"GET",
               "/metrics",
               Role::kRead,

@@ -83,14 +83,18 @@ void GetRows(Services& services, const HttpRequest& request, Responder responder
   HttpHeaders headers;
   if (WantsCount(request)) {
     auto total = CountRows(services.queries, query->count);
-    if (!total) return responder.Send(QueryProblem(total.error(), {}, ""));
+    if (!total)
+      return responder.Send(QueryProblem(services.queries.WhyRefused(*query, total.error()), {}, ""));
     uint64_t end = std::min(*total, query->limit ? query->offset + *query->limit : *total);
     std::string range = end > query->offset ? fmt::format("{}-{}", query->offset, end - 1) : "*";
     headers.emplace_back("Content-Range", fmt::format("{}/{}", range, *total));
   }
   QueryFault fault;
   auto running = services.queries.StartTable(asked, *query, &fault);
-  if (!running) return responder.Send(QueryProblem(running.error(), fault, query->rows.sql));
+  if (!running) {  // the SQL is ours, and no place in it says anything to the caller
+    fault.sql = {};
+    return responder.Send(QueryProblem(services.queries.WhyRefused(*query, running.error()), fault, ""));
+  }
   SendRows(**running, *format, RowsShape::kBare, std::move(headers), std::move(responder));
 }
 
@@ -136,7 +140,8 @@ void AddTableRoutes(Router& router, Services& services) {
               kRowFormats,
               [&services](const HttpRequest& request, Responder responder) {
                 GetRows(services, request, std::move(responder));
-              }});
+              },
+              true});
   router.Add({"GET",
               "/v1/tables/{table}/schema",
               Role::kRead,

@@ -45,7 +45,11 @@ Spec<CsvSettings> CsvSpec() {
 }
 
 Spec<FileOptions> FileSpec() {
-  Spec<FileOptions> spec("file", "Reads events from files and follows them as they grow and rotate.");
+  Spec<FileOptions> spec("file",
+                         "Reads events from files and follows them as they grow and rotate. An event's ce_id "
+                         "is PATH#LINE (or the record's "
+                         "number), by the path where its file was found first. Another content that is found "
+                         "there later is PATH@2#LINE, and so on.");
   spec.Field("path", &FileOptions::path,
              "Files; * ? [a-z] stand for parts of a name, ** for folders. A list: each of them.")
       .Required()
@@ -60,7 +64,9 @@ Spec<FileOptions> FileSpec() {
   spec.Field("records", &FileOptions::records,
              "JSON pointer to the events in a document; * for each element, e.g. /entry/*/resource.");
   spec.Nested("csv", &FileOptions::csv, CsvSpec(), "How CSV is written.");
-  spec.Later("dms", "AWS DMS files are not read yet; convert them with `aws s3 cp … - | millstream ingest`");
+  spec.Later("dms",
+             "AWS DMS files are not read yet; use instead: aws s3 cp s3://BUCKET/KEY - | millstream ingest "
+             "STREAM - --format csv");
   spec.Example("file: {path: \"in/*.ndjson.gz\"}");
   spec.Example("file: {path: [a.csv, b.csv], csv: {delimiter: \";\"}, order: time}");
   return spec;
@@ -197,6 +203,7 @@ class FileSourceStage final : public Source {
     int head_lines = file.shape == Shape::kLines ? 1 : file.shape == Shape::kTable ? 2 : 0;
     ASSIGN_OR_FAIL(std::optional<uint64_t> head, HashHead(*file.file, found.info.size, head_lines, ending));
     if (!head) return std::optional<Followed>();
+    if (!names_) names_ = ContentNames(taker_.Positions());
     for (int number = 0; number < kIncarnations; ++number) {
       file.part = PartName(found.info.inode, *head, number);
       std::optional<std::string> stored = taker_.Position(file.part);
@@ -206,8 +213,11 @@ class FileSourceStage final : public Source {
       ASSIGN_OR_FAIL(bool same, IsSame(file, found.info.size, *place));
       if (!same) continue;
       file.place = *place;
+      // A version that stored no name took the path's.
+      if (file.place.name.empty()) names_->Keep(file.part, found.path);
       break;
     }
+    file.place.name = names_->Of(file.part, found.path);
     return std::optional<Followed>(std::move(file));
   }
 
@@ -226,7 +236,7 @@ class FileSourceStage final : public Source {
   /// SourceEvent.
   Status TakeOne(const Followed& file, std::string_view data, uint64_t place, uint64_t sequence,
                  std::string fault) {
-    std::string at = fmt::format("{}#{}", file.path, place);
+    std::string at = fmt::format("{}#{}", file.place.name, place);
     SourceEvent event;
     event.envelope.id = at;
     event.envelope.subject = file.path;
@@ -262,8 +272,8 @@ class FileSourceStage final : public Source {
     file.place.line = piece.lines;
     file.at_end = piece.end >= file.size;
     RETURN_IF_ERROR(SetPlace(file, piece.end, file.at_end && !options_.follow));
-    return taker_.TakeLines({std::move(piece.bytes), piece.text, file.part, file.path, piece.first_line,
-                             piece.begin, file.place.ToText()});
+    return taker_.TakeLines({std::move(piece.bytes), piece.text, file.part, file.path, file.place.name,
+                             piece.first_line, piece.begin, file.place.ToText()});
   }
 
   /// `read`: how much of the file the place speaks for.
@@ -360,6 +370,7 @@ class FileSourceStage final : public Source {
   Clock& clock_;
   EventTaker& taker_;
   std::map<uint64_t, Followed> followed_;  // by inode
+  std::optional<ContentNames> names_;      // from the first file on
   uint64_t pass_ = 0;
   uint64_t left_bytes_ = 0;
 };

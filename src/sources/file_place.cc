@@ -22,17 +22,45 @@ bool ReadNumber(std::string_view text, uint64_t& value, int base = 10) {
 }  // namespace
 
 std::string FilePlace::ToText() const {
-  return fmt::format("{} {} {:016x}{}", sequence, line, tail, done ? " done" : "");
+  return fmt::format("{} {} {:016x} {} {}", sequence, line, tail, done ? "done" : "open", name);
 }
 
 std::optional<FilePlace> ParseFilePlace(const std::string& text) {
   std::vector<std::string_view> words = Split(text, ' ');
+  // A version that stored no name left "open" out too.
+  if (words.size() < 3 || (words.size() == 4 && words[3] != "done")) return std::nullopt;
   FilePlace place;
-  if (words.size() == 4 && words[3] == "done") place.done = true;
-  if (words.size() != (place.done ? 4u : 3u)) return std::nullopt;
+  place.done = words.size() > 3 && words[3] == "done";
+  if (words.size() > 4) {
+    if (!place.done && words[3] != "open") return std::nullopt;
+    place.name = text.substr(static_cast<size_t>(words[4].data() - text.data()));
+  }
   bool right = ReadNumber(words[0], place.sequence) && ReadNumber(words[1], place.line) &&
                ReadNumber(words[2], place.tail, 16);
   return right ? std::optional(place) : std::nullopt;
+}
+
+ContentNames::ContentNames(const std::vector<std::pair<std::string, std::string>>& positions) {
+  for (const auto& [part, position] : positions) {
+    std::optional<FilePlace> place = ParseFilePlace(position);
+    if (place && !place->name.empty()) Keep(part, place->name);
+  }
+}
+
+void ContentNames::Keep(const std::string& part, const std::string& name) {
+  by_part_[part] = name;
+  taken_.insert(name);
+}
+
+const std::string& ContentNames::Of(const std::string& part, const std::string& path) {
+  auto known = by_part_.find(part);
+  if (known != by_part_.end()) return known->second;
+  std::string name;
+  do {
+    uint64_t number = ++contents_[path];
+    name = number == 1 ? path : fmt::format("{}@{}", path, number);
+  } while (!taken_.insert(name).second);
+  return by_part_[part] = std::move(name);
 }
 
 Result<std::optional<uint64_t>> HashHead(File& file, uint64_t size, int lines, bool complete) {

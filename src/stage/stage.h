@@ -43,13 +43,14 @@ struct SourceEvent {
 };
 
 /// Whole lines of NDJSON that a source hands over at once: a file's next stretch. Empty lines are no events.
-/// An event's ce_id, and its place in a dead letter, is PATH#LINE; its ce_subject PATH; its sequence the byte
+/// An event's ce_id, and its place in a dead letter, is NAME#LINE; its ce_subject PATH; its sequence the byte
 /// after its line.
 struct SourceLines {
   std::shared_ptr<const void> owner;  // keeps `text` alive
   std::string_view text;              // 64 readable bytes follow; the last line may lack its end
   std::string part;                   // as in SourceEvent
   std::string path;
+  std::string name;         // the path, unless another content had that before
   uint64_t first_line = 1;  // of `text`
   uint64_t first_byte = 0;  // of `text`
   std::string position;     // resume position after it, as of EventTaker::Mark
@@ -74,6 +75,8 @@ class EventTaker {
   /// The position of a part as stored in the stream's receipts (the minimum over partitions), if there is
   /// one.
   virtual std::optional<std::string> Position(const std::string& part) = 0;
+  /// Part and position of all receipts of this source: of every partition, whatever the others have.
+  virtual std::vector<std::pair<std::string, std::string>> Positions() = 0;
 };
 
 struct SourceContext {
