@@ -46,6 +46,7 @@ int RunOnce(const Everywhere& everywhere, Engine& engine, StopSignals& signals) 
   if (!everywhere.quiet) PrintSummary(now);
   if (status.ok()) status = stopped;
   if (status.ok() && signals.received()) return kExitInterrupted;
+  if (status.ok() && engine.is_held_back()) return kExitNo;  // the notices have told what
   return Complain(status);
 }
 

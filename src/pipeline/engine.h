@@ -119,6 +119,8 @@ class Engine {
   std::shared_ptr<const Project> project() const;  // what is live
   const std::vector<std::string>& notices()
       const;  // what start decided about files and `_control`, for the user
+  /// Whether the start left something as it was that the files changed, for it cannot be changed.
+  bool is_held_back() const;
   EngineStatus TakeStatus() const;
   /// Metrics that are no counts of the status, in Prometheus' text.
   std::string MetricsText() const;

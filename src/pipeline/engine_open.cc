@@ -133,6 +133,7 @@ Status Engine::State::ApplyFiles() {
   }
   notices.insert(notices.end(), decided.decision.notices.begin(), decided.decision.notices.end());
   for (const Fault& fault : decided.decision.refused) notices.push_back(fault.ToString());
+  is_held_back = !decided.decision.refused.empty();
   if (decided.is_same) return OkStatus();
   if (Status free = CheckNotRebuilt(decided.decision.changes); !free.ok()) {
     notices.push_back(fmt::format("the changed files were not applied: {}; apply them then", free.message()));

@@ -255,6 +255,7 @@ struct Engine::State {
   Watchdog watchdog;
   Progress deliveries;
   std::vector<std::string> notices;
+  bool is_held_back = false;  // something that the files changed cannot be changed
 
   std::mutex change_mutex;  // held through a change, before `mutex`
   mutable std::shared_mutex mutex;

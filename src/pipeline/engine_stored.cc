@@ -74,6 +74,8 @@ std::vector<Engine::TableLag> Engine::TableLags() const {
   return lags;
 }
 
+bool Engine::is_held_back() const { return state_->is_held_back; }
+
 Stream* Engine::FindStream(const std::string& name) {
   std::shared_ptr<const Project> live = project();
   bool is_ours = name == kControlStream;
