@@ -262,7 +262,7 @@ pipelines:
             answer = server.http("GET", "/health/ready")
         except OSError:
             return None
-        return answer.status == 503 and answer.json()["reasons"]
+        return answer.status == 503 and [each for each in answer.json()["reasons"] if each["reason"]]  # not `starting`
 
     reason = eventually(not_ready)[0]
     assert reason["pipeline"] == "p" and "out/a.ndjson" in reason["reason"]
