@@ -54,8 +54,8 @@ struct IngestRequest {
                           // (ce_source of a source)
   std::optional<std::string> idempotency_key;
   std::optional<OriginRange> origin;
-  std::string subject;  // of a file: its path; "" else. ce_id is then PATH#line, and ce_subject PATH unless
-                        // `envelope` has another
+  std::string subject;         // of a file: its path; "" else. ce_id is then PATH#line, ce_subject PATH
+  std::string named;           // what ce_id begins with in place of PATH; "": PATH
   uint64_t first_line = 1;     // of the body in its file, for places
   std::optional<bool> reject;  // false: nobody is there to refuse, so that bad events become dead letters
 };

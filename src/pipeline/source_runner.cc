@@ -109,8 +109,8 @@ Status SourceRunner::TakeLines(SourceLines lines) {
   request.envelope.source = config_.name;
   request.origin =
       OriginRange{origin_, std::move(lines.part), lines.first_byte, std::move(lines.position), true};
-  request.envelope.subject = std::move(lines.path);
-  request.subject = std::move(lines.name);
+  request.subject = std::move(lines.path);
+  request.named = std::move(lines.name);
   request.first_line = lines.first_line;
   request.reject = false;
   return lines_->Send(std::move(request), std::move(lines.owner));

@@ -131,7 +131,8 @@ void StreamIngest::ReturnAssembler(std::unique_ptr<Assembler> assembler) {
 }
 
 std::shared_ptr<PreparedIngest> StreamIngest::Prepare(const IngestRequest& request) {
-  Gatherer gatherer(*this, std::make_shared<PreparedIngest>(), request.subject);
+  Gatherer gatherer(*this, std::make_shared<PreparedIngest>(),
+                    request.named.empty() ? request.subject : request.named);
   PreparedIngest& prepared = gatherer.prepared();
   if (request.idempotency_key) {
     prepared.key = Hash128(config_.shape.name + "\n" + *request.idempotency_key);
