@@ -36,7 +36,8 @@ void BodyBuffer::Commit(size_t bytes) {
 }
 
 void BodyBuffer::Append(std::string_view bytes) {
-  std::memcpy(Prepare(bytes.size()), bytes.data(), bytes.size());
+  char* to = Prepare(bytes.size());
+  if (!bytes.empty()) std::memcpy(to, bytes.data(), bytes.size());  // else its pointer may be null
   Commit(bytes.size());
 }
 
