@@ -206,6 +206,9 @@ def test_the_table_of_a_removed_pipeline_stays_as_it_is(project):
         shop.verb("apply", "--prune", "--yes")
         shop.write({"millstream.yaml": both})
         assert "pipelines.p  refused" in shop.verb("apply", expect=1).stdout
+        # Nor does one come to it with a table that is made anew.
+        shop.write({"millstream.yaml": other.replace("{table: others}", "[{table: {name: others, key: id}}, {table: kept}]")})
+        assert "'kept' holds rows of pipeline 'p'" in shop.verb("apply", "--rebuild", "others", "--yes", expect=1).stderr
         # A start is no way round.
         shop.write({"millstream.yaml": PROJECT})
         server.stop()
@@ -236,6 +239,25 @@ def test_a_start_binds_what_the_files_changed(project):
         server.start()
         assert "pipelines.p: cannot be changed in place" in server.stderr()
         assert ids(server, send(server, 6)) == ["o2", "o4", "o6"], "the version before goes on"
+
+
+def test_each_change_that_is_held_back_is_told(project):
+    """A filter that makes another type, two pipelines of it, and a contract that would too."""
+    second = """  other:
+    from: orders
+    filters:
+      - same: SELECT id, n FROM input
+    to: {table: others}
+"""
+    shop = project({"millstream.yaml": PROJECT + second})
+    with shop.server() as server:
+        position = send(server, 1, 2)
+        server.query("SELECT id FROM others", wait=position)
+        texts = (PROJECT + second).replace("SELECT id, n FROM input WHERE n %", "SELECT id, n || 'x' AS n FROM input WHERE n %")
+        shop.write({"millstream.yaml": texts.replace("same: SELECT id, n", "same: SELECT id, n || 'x' AS n").replace("n: bigint", "n: double")})
+        told = shop.verb("plan").stdout
+        for path in ("pipelines.p ", "pipelines.other ", "streams.orders "):
+            assert f"~ {path}" in told, told
 
 
 def test_what_was_held_back_is_looked_at_again(project):

@@ -389,17 +389,15 @@ def test_which_letters_there_are(project):
         assert said == "millstream: no dead letter 99 in stream 'orders'; it has 0 to 1\n"
 
 
-def test_silence_of_a_program_is_a_letter_of_its_filter(project):
-    silent = """
+SCORED = """
 streams: {orders: {}}
 pipelines:
-  scores:
-    from: orders
-    filters:
-      - every: SELECT * FROM input
-      - score: {exec: {command: ["sleep", "60"], timeout: 100ms, output: {id: varchar}}}
-    to: [{table: scores}]
+  scores: {from: orders, filters: %s, to: {table: scores}}
 """
+
+
+def test_silence_of_a_program_is_a_letter_of_its_filter(project):
+    silent = SCORED % '[{every: SELECT * FROM input}, {score: {exec: {command: ["sleep", "60"], timeout: 100ms, output: {id: varchar}}}}]'
     with project({"millstream.yaml": silent}).server() as server:
         server.ingest("orders", [{"a": 1}])
         letter, = harness.eventually(lambda: dead(server)["letters"])
@@ -407,14 +405,7 @@ pipelines:
 
 
 def test_why_a_program_is_not_started_stays_told(project):
-    missing = """
-streams: {orders: {}}
-pipelines:
-  scores:
-    from: orders
-    filters: [{score: {exec: {command: ["/nowhere/score"], output: {id: varchar}}}}]
-    to: [{table: scores}]
-"""
+    missing = SCORED % '[{score: {exec: {command: ["/nowhere/score"], output: {id: varchar}}}}]'
     with project({"millstream.yaml": missing}).server() as server:
         server.ingest("orders", [{"a": 1}])
         reasons = set()

@@ -282,7 +282,7 @@ Verb ShowVerb() {
       .Example("millstream show", "what `filter set` and the API made of the files")
       .Example("millstream show --yaml > live.yaml", "to keep it")
       .InSandbox()
-      .Run([](const Everywhere& everywhere) {
+      .Run([yaml](const Everywhere& everywhere) {  // which keeps the flag's place
         auto api = OpenApi(everywhere);
         if (!api) return Complain(api.error());
         auto definitions = Definitions(**api);

@@ -20,8 +20,8 @@ Verb QueryVerb();
 Verb TapVerb();
 Verb TopVerb();
 /// stream, source, pipeline, table, command, filter
-Verb ShowVerb();
 std::vector<Verb> NounVerbs();
+Verb ShowVerb();
 Verb PlanVerb();
 Verb ApplyVerb();
 /// Below `filter`: add, set, move, remove.

@@ -20,7 +20,7 @@ struct ChangeRequest {
   /// Makes new definitions out of those that are live. Its answer may refuse (kNotFound, kConflict,
   /// kInvalid).
   std::function<Result<Node>(const Node& live)> edit;
-  bool is_checked = false;  // the files passed CheckProject
+  bool is_checked = false;  // CheckProject need not bind the files: who loaded them has, or takes them as is
   ChangeOptions options;
   std::string plan;  // Apply: the hash that Plan gave; empty: whatever it is now
   std::string who;

@@ -122,6 +122,9 @@ class Engine {
   /// Whether the start left something as it was that the files changed, for it cannot be changed.
   bool is_held_back() const;
   EngineStatus TakeStatus() const;
+  /// kExhausted where the disk has less free than server.limits.free_space says, or nothing: ingest is
+  /// refused.
+  Status CheckRoom() const;
   /// Metrics that are no counts of the status, in Prometheus' text.
   std::string MetricsText() const;
   /// How long ago the sampler, which looks at everything once a second, came round; 0 if it does not run.

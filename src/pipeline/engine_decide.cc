@@ -46,7 +46,10 @@ std::optional<ChangeRefusal> Engine::State::Decide(const ChangeRequest& request,
     Faults faults, warnings;
     decided.next = std::make_shared<Project>(
         ParseProject(decision.root, options.project.directory, *options.registry, faults));
-    if (faults.empty() && HoldBackFrozen(decided)) continue;
+    if (auto frozen = faults.empty() ? FindFrozen(decided, *decided.next) : std::nullopt) {
+      HoldBack(decision, decided.proposed, decided.catalog, {frozen->path, "add", "refused", frozen->why});
+      continue;
+    }
     bool is_checked = decision.root == decided.catalog.root() ||
                       (request.is_checked && decision.root == decided.proposed.root);
     if (faults.empty() && !is_checked)
@@ -63,44 +66,40 @@ std::optional<ChangeRefusal> Engine::State::Decide(const ChangeRequest& request,
 }
 
 /// A table keeps the rows of a pipeline that was removed. Nobody begins to write it, and least of all the
-/// same pipeline again, which would bring all of them a second time (SEMANTICS, 4). True if one was held
-/// back.
-bool Engine::State::HoldBackFrozen(Decided& decided) {
-  for (const auto& [name, pipeline] : decided.next->pipelines) {
+/// same pipeline again, which would bring all of them a second time (SEMANTICS, 4). The first that would.
+std::optional<Engine::State::Frozen> Engine::State::FindFrozen(const Decided& decided, const Project& next) {
+  for (const auto& [name, pipeline] : next.pipelines) {
     auto live = decided.live->pipelines.find(name);
     const bool is_new = live == decided.live->pipelines.end();
     for (const SinkConfig& sink : pipeline.sinks) {
       if (sink.kind != "table" || (!is_new && live->second.FindSink(sink.id) != nullptr)) continue;
-      const std::string why =
-          WhyFrozen(decided, {name, decided.decision.generations.at(name), sink.id}, TableOf(sink));
-      if (why.empty()) continue;
+      const Writer writer{name, decided.decision.generations.at(name), sink.id};
+      std::string why = WhyFrozen(next, decided.decision, writer, TableOf(sink));
       const std::string item = "pipelines." + name;
-      HoldBack(decided.decision, decided.proposed, decided.catalog,
-               {is_new ? item : item + ".to." + sink.id, "add", "refused", why});
-      return true;
+      if (!why.empty()) return Frozen{is_new ? item : item + ".to." + sink.id, std::move(why)};
     }
   }
-  return false;
+  return std::nullopt;
 }
 
 /// Why a writer may not begin to write a table; empty: it may, or has begun long ago.
-std::string Engine::State::WhyFrozen(const Decided& decided, const Writer& writer, const std::string& table) {
+std::string Engine::State::WhyFrozen(const Project& next, const ChangeDecision& decision,
+                                     const Writer& writer, const std::string& table) {
   std::optional<TableInfo> info = tables->Find(table);
   if (!info || info->rows == 0) return "";
   const std::vector<Writer> writers = tables->WritersOf(table);
   if (std::find(writers.begin(), writers.end(), writer) != writers.end()) return "";
   auto goes_on = [&](const Writer& each) {
-    auto pipeline = decided.next->pipelines.find(each.pipeline);
-    return pipeline != decided.next->pipelines.end() && pipeline->second.FindSink(each.sink) != nullptr &&
-           decided.decision.generations.at(each.pipeline) == each.generation;
+    auto pipeline = next.pipelines.find(each.pipeline);
+    return pipeline != next.pipelines.end() && pipeline->second.FindSink(each.sink) != nullptr &&
+           decision.generations.at(each.pipeline) == each.generation;
   };
   const bool is_written = std::any_of(writers.begin(), writers.end(), goes_on);
   for (const Writer& each : writers) {
     if (goes_on(each) || (is_written && each.pipeline != writer.pipeline)) continue;
     return fmt::format(
         "table '{0}' holds rows of pipeline '{1}', which does not write it any more; they would come a "
-        "second "
-        "time: drop it (millstream table drop {0}), or give the new one another name",
+        "second time: drop it (millstream table drop {0}), or give the new one another name",
         table, each.pipeline);
   }
   return "";
@@ -117,6 +116,8 @@ std::optional<ChangeRefusal> Engine::State::CheckRebuilt(const Decided& decided)
   Faults faults, warnings;
   Project next = ParseProject(WithDefinitions(decided.decision.root, decided.decision.rebuilt),
                               options.project.directory, *options.registry, faults);
+  if (auto frozen = faults.empty() ? FindFrozen(decided, next) : std::nullopt)
+    return Refused(Conflict("{} cannot be added; {}", frozen->path, frozen->why));
   if (faults.empty())
     CheckProject(next, *options.registry, faults, warnings, {.workers = options.sql_workers});
   return faults.empty() ? std::nullopt : std::optional(Refused(faults));
@@ -161,11 +162,12 @@ Result<bool> Engine::State::BindChanged(Decided& decided) {
 Status Engine::State::HoldBackChange(Decided& decided, const PipelineConfig& pipeline, const Status& why) {
   const std::string item = "pipelines." + pipeline.name, stream = "streams." + pipeline.stream;
   ChangeDecision& decision = decided.decision;
+  const Node *live = FindPath(decided.catalog.root(), item), *now = FindPath(decision.root, item);
+  const bool is_its_own = live == nullptr || now == nullptr || !(*live == *now);
   const Node before = decision.root;
-  HoldBack(decision, decided.proposed, decided.catalog, {item, "edit", "rebuild", why.message()});
-  if (!(decision.root == before)) return OkStatus();
-  decision.changes.pop_back();  // its own definition is as it was
-  HoldBack(decision, decided.proposed, decided.catalog, {stream, "edit", "refused", why.message()});
+  HoldBack(decision, decided.proposed, decided.catalog,
+           is_its_own ? Change{item, "edit", "rebuild", why.message()}
+                      : Change{stream, "edit", "refused", why.message()});
   return decision.root == before ? why : OkStatus();
 }
 
@@ -255,14 +257,17 @@ ChangePlan Engine::State::PlanOf(const Decided& decided) {
     planned.what = change;
     if (planned.is_done()) planned.events = 0, planned.seconds = 0;
     for (const auto& [stream, config] : decided.next->streams)
-      if (change.path == fmt::format("streams.{}.contract", stream) && planned.is_done())
+      if (planned.is_done() && change.path == fmt::format("streams.{}.contract", stream))
         planned.what.note += RefusedByContract(config);
     auto pipeline = decided.next->pipelines.find(planned.pipeline());
     if (pipeline == decided.next->pipelines.end()) continue;
+    const bool runs_history = change.how == "backfill" || change.how == "rebuild";
+    if (!runs_history && (change.how != "live" || change.path.find(".filters") == std::string::npos))
+      continue;
     const Cost cost = CostOf(decided, pipeline->second, rates);
-    if (change.how == "backfill" || change.how == "rebuild")
+    if (runs_history)
       planned.events = cost.events, planned.seconds = cost.seconds;
-    else if (change.how == "live" && change.path.find(".filters") != std::string::npos)
+    else
       planned.what.note += RebuildNote(pipeline->second, cost);
   }
   return plan;

@@ -33,6 +33,7 @@ struct Engine::State {
 
   // engine_open.cc: the steps of a start
   Status OpenStores();
+  /// What is live, as `_control` has it.
   Status TakeCatalog();
   /// What the files changed since they were applied last, by the road of every change.
   Status ApplyFiles();
@@ -71,8 +72,12 @@ struct Engine::State {
     bool is_same = false;
   };
   std::optional<ChangeRefusal> Decide(const ChangeRequest& request, Decided& decided);
-  bool HoldBackFrozen(Decided& decided);
-  std::string WhyFrozen(const Decided& decided, const Writer& writer, const std::string& table);
+  struct Frozen {
+    std::string path, why;
+  };
+  std::optional<Frozen> FindFrozen(const Decided& decided, const Project& next);
+  std::string WhyFrozen(const Project& next, const ChangeDecision& decision, const Writer& writer,
+                        const std::string& table);
   Result<bool> BindChanged(Decided& decided);
   Status HoldBackChange(Decided& decided, const PipelineConfig& pipeline, const Status& why);
   std::optional<ChangeRefusal> CheckRebuilt(const Decided& decided);

@@ -1,5 +1,6 @@
 // How far pipelines are that do not run here: as their tables' stored offsets say (a read-only Engine,
 // `query` and `top` without a server).
+#include "base/text.h"
 #include "pipeline/engine_state.h"
 
 namespace millstream {
@@ -72,6 +73,15 @@ std::vector<Engine::TableLag> Engine::TableLags() const {
       if (auto next = s.NextOf(name, sink); next && sink.kind == "table")
         lags.push_back({s.TableOf(sink), pipeline.stream, s.EventsAfter(pipeline.stream, *next)});
   return lags;
+}
+
+Status Engine::CheckRoom() const {
+  auto space = state_->options.fs->Space(state_->options.data_directory);
+  if (!space) return OkStatus();
+  const double floor = project()->server.limits.free_space * static_cast<double>(space->total_bytes);
+  if (space->free_bytes > 0 && static_cast<double>(space->free_bytes) >= floor) return OkStatus();
+  return Exhausted("the disk has {} free, which is less than server.limits.free_space",
+                   FormatBytes(space->free_bytes));
 }
 
 bool Engine::is_held_back() const { return state_->is_held_back; }

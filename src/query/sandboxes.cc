@@ -25,15 +25,6 @@ Status Close(std::shared_ptr<Sandbox> sandbox) {
 
 }  // namespace
 
-Status CheckRoom(Engine& engine) {
-  auto space = engine.fs().Space(engine.data_directory());
-  if (!space) return OkStatus();
-  const double floor = engine.project()->server.limits.free_space * static_cast<double>(space->total_bytes);
-  if (space->free_bytes > 0 && static_cast<double>(space->free_bytes) >= floor) return OkStatus();
-  return Exhausted("the disk has {} free, which is less than server.limits.free_space",
-                   FormatBytes(space->free_bytes));
-}
-
 Sandboxes::Sandboxes(Engine& live, bool serves) : live_(live), serves_(serves) {
   const Catalog catalog = live_.catalog();
   for (const auto& [name, record] : catalog.sandboxes()) entries_[name].record = record;
@@ -169,7 +160,7 @@ Result<SandboxStatus> Sandboxes::Create(SandboxRequest request, Faults& faults) 
     std::lock_guard lock(mutex_);
     if (stopped_) return Fail(Unavailable("the server stops"));
     FAIL_IF_ERROR(CheckRequest(request));
-    if (Status room = CheckRoom(live_); !room.ok())
+    if (Status room = live_.CheckRoom(); !room.ok())
       return Fail(Exhausted("{}; nothing is copied", room.message()));
     entries_[request.name] = {.record = record, .open = nullptr, .failure = {}, .is_busy = true};
   }

@@ -35,9 +35,6 @@ struct SandboxRequest {
   std::string who;
 };
 
-/// kExhausted where the disk has less free than server.limits.free_space says, or nothing: ingest is refused.
-Status CheckRoom(Engine& engine);
-
 class Sandboxes {
  public:
   /// `serves`: opens all of them by itself, and keeps them running; else only those that are used. Finishes

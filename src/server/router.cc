@@ -150,7 +150,7 @@ std::optional<HttpResponse> Router::CheckBodyType(const HttpRequest& head, const
 
 /// A parameter that does not exist would be left out of what was asked.
 std::optional<HttpResponse> Router::CheckQuery(const HttpRequest& head, const Route& route) {
-  if (route.takes_any_query || !route.path.starts_with("/v1/")) return std::nullopt;
+  if (head.query.empty() || route.takes_any_query || !route.path.starts_with("/v1/")) return std::nullopt;
   std::vector<std::string> names;
   for (const Parameter& parameter : route.parameters)
     if (parameter.in == "query") names.push_back(parameter.name);

@@ -3,7 +3,6 @@
 
 #include "base/fault.h"
 #include "base/text.h"
-#include "query/sandboxes.h"
 #include "server/json_object.h"
 #include "server/metrics_text.h"
 #include "server/problem.h"
@@ -43,7 +42,7 @@ HttpResponse Readiness(Engine& engine) {
   }
   for (const SourceStatus& s : status.sources)
     if (is_bad(s.state)) AppendReason(reasons, "source", s.name, s.state, s.reason, 0);
-  if (Status room = CheckRoom(engine); !room.ok())
+  if (Status room = engine.CheckRoom(); !room.ok())
     AppendReason(reasons, "ingest", "all streams", "refused", room.message(), 0);
   return {reasons.empty() ? 200 : 503, kJson,
           fmt::format("{{\"ready\":{},\"reasons\":[{}]}}", reasons.empty(), reasons)};

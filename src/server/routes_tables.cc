@@ -156,7 +156,7 @@ void AddTableRoutes(Router& router, Services& services) {
   router.Add({"DELETE",
               "/v1/tables/{table}",
               Role::kAdmin,
-              Lane::kQuick,
+              Lane::kLong,
               "Drop a table that no pipeline writes.",
               {},
               {},
