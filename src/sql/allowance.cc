@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <exception>
 #include <mutex>
 #include <new>
 
@@ -29,6 +30,9 @@ constexpr uint32_t kPassesAfterRefusal = 1'000;
 constexpr int64_t kLookEveryBytes = 4 << 20;
 
 constinit thread_local Allowance* at_work = nullptr;
+
+// Destructors allocate, and beside an exception under way another one would end the process.
+bool IsUnwinding() { return std::uncaught_exceptions() > 0; }
 
 // Writers at work, which come and go under the mutex, and what executions may still take beside them.
 std::mutex writers_mutex;
@@ -87,17 +91,25 @@ bool Allowance::Take(size_t bytes) noexcept {
     --passes_;
     return true;
   }
+  const auto refuse = [&](Refusal why) {
+    if (IsUnwinding()) return true;
+    refusal_ = why;
+    taken_ -= static_cast<int64_t>(bytes);
+    passes_ = kPassesAfterRefusal;
+    return false;
+  };
   if (interrupted_.load(std::memory_order_relaxed)) [[unlikely]] {
     small_ += bytes < kMediumBytes ? 1 : kMediumIsWorth;
     if (bytes < kLargeBytes && small_ < kSmallMax) return true;
     small_ = 0;
-    refusal_ = Refusal::kInterrupted;
-  } else if (taken_ <= next_look_ || Look(bytes)) [[likely]] {
-    return true;
+    return refuse(Refusal::kInterrupted);
   }
-  taken_ -= static_cast<int64_t>(bytes);
-  passes_ = kPassesAfterRefusal;
-  return false;
+  if (taken_ <= next_look_) [[likely]]
+    return true;
+  if (taken_ > own_max_) return refuse(Refusal::kTooMuch);
+  if (static_cast<int64_t>(ResidentBytes() + bytes) > process_max_) return refuse(Refusal::kFull);
+  next_look_ = std::min(taken_ + kLookEveryBytes, own_max_);
+  return true;
 }
 
 bool Allowance::TakeCounted(size_t bytes) noexcept {
@@ -105,7 +117,8 @@ bool Allowance::TakeCounted(size_t bytes) noexcept {
   if (!gives_way_ || writers.load(std::memory_order_acquire) == 0) [[likely]]
     return true;
   const auto wanted = static_cast<int64_t>(bytes);
-  if (beside_writers.fetch_sub(wanted, std::memory_order_relaxed) >= wanted || bytes < kLargeBytes)
+  if (beside_writers.fetch_sub(wanted, std::memory_order_relaxed) >= wanted || bytes < kLargeBytes ||
+      IsUnwinding())
     return true;
   refusal_ = Refusal::kWriter;
   GiveCounted(bytes);
@@ -116,19 +129,6 @@ void Allowance::GiveCounted(size_t bytes) noexcept {
   Give(bytes);
   if (gives_way_ && writers.load(std::memory_order_relaxed) > 0) [[unlikely]]
     beside_writers.fetch_add(static_cast<int64_t>(bytes), std::memory_order_relaxed);
-}
-
-bool Allowance::Look(size_t bytes) noexcept {
-  if (taken_ > own_max_) {
-    refusal_ = Refusal::kTooMuch;
-    return false;
-  }
-  if (static_cast<int64_t>(ResidentBytes() + bytes) > process_max_) {
-    refusal_ = Refusal::kFull;
-    return false;
-  }
-  next_look_ = std::min(taken_ + kLookEveryBytes, own_max_);
-  return true;
 }
 
 }  // namespace millstream

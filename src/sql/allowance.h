@@ -68,8 +68,6 @@ class Allowance {
   void GiveCounted(size_t bytes) noexcept;
 
  private:
-  bool Look(size_t bytes) noexcept;
-
   const int64_t own_max_, process_max_;
   int64_t taken_ = 0;      // more is given than taken where it was taken before
   int64_t next_look_ = 0;  // at the process's memory, when so much is taken

@@ -3,9 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <list>
+#include <stdexcept>
 #include <thread>
+#include <vector>
 
 #include "sql/database.h"
+#include "sql/executions.h"
 
 namespace millstream {
 namespace {
@@ -102,6 +106,40 @@ TEST_F(AllowanceTest, WhatWasRefusedIsNotCounted) {
   ASSERT_TRUE(rows);
   auto chunk = *rows->Next();
   EXPECT_LT(chunk->Int64(0, 0), 4 << 20);
+}
+
+/// Allocates what an interrupted execution may not have.
+void AllocateMuch() {
+  for (int i = 0; i < 3; ++i) std::vector<char> block(1 << 20);
+  std::list<int> small(100'000);
+}
+
+TEST_F(AllowanceTest, WhatUnwindsIsNotRefused) {
+  struct Destroyed {
+    ~Destroyed() { AllocateMuch(); }  // as DuckDB's do; an exception would end the program
+  };
+  Executions executions(connection_->get());
+  executions.Bound(kMemoryBytes);
+  executions.Begin();
+  executions.Interrupt();
+  auto unwind = [] {
+    Destroyed destroyed;
+    throw std::runtime_error("unwinding");
+    return DuckDBSuccess;
+  };
+  EXPECT_EQ(executions.Call(unwind), DuckDBError);
+  EXPECT_EQ(executions.Call([] { return AllocateMuch(), DuckDBSuccess; }), DuckDBError);
+  EXPECT_TRUE(executions.WasCut());
+}
+
+TEST_F(AllowanceTest, WhatWeAllocateAfterAnInterruptIsNotRefused) {
+  Executions executions(connection_->get());
+  executions.Bound(kMemoryBytes);
+  executions.Begin();
+  executions.Interrupt();
+  EXPECT_EQ(executions.Call([] { return DuckDBSuccess; }), DuckDBSuccess);
+  EXPECT_NO_THROW(AllocateMuch());
+  EXPECT_TRUE(executions.WasCut());
 }
 
 TEST_F(AllowanceTest, OursAreNotBounded) {

@@ -48,18 +48,6 @@ std::vector<std::string> OpeningSettings(const DatabaseOptions& options) {
   return settings;
 }
 
-Status RunOn(duckdb_connection connection, const std::string& sql, SqlFault* fault) {
-  duckdb_result result;
-  duckdb_state state = duckdb_query(connection, sql.c_str(), &result);
-  Status status;
-  if (state != DuckDBSuccess) {
-    *fault = ReadSqlFault(duckdb_result_error_type(&result), duckdb_result_error(&result), sql);
-    status = StatusOf(*fault);
-  }
-  duckdb_destroy_result(&result);
-  return status;
-}
-
 // A new file gets its name only once it is whole: DuckDB does not open one whose making was cut short.
 Status MakeFile(const std::string& path) {
   PosixFileSystem fs;
@@ -146,16 +134,11 @@ Result<std::unique_ptr<Database>> Database::Open(const std::string& path, Databa
   }
   ASSIGN_OR_FAIL(database->state_->database, OpenFile(path, options));
   if (database->guard_) FAIL_IF_ERROR(fs.Remove(mark));
-  duckdb_connection connection = nullptr;
-  if (duckdb_connect(database->state_->database, &connection) != DuckDBSuccess)
-    return Fail(Internal("DuckDB gives no connection"));
-  Status status = RegisterFunctions(connection, *database->state_);
-  if (status.ok()) status = RegisterBounds(connection);
-  SqlFault fault;
+  ASSIGN_OR_FAIL(std::unique_ptr<Connection> opening, database->Connect());
+  FAIL_IF_ERROR(RegisterFunctions(opening->connection_, *database->state_));
+  FAIL_IF_ERROR(RegisterBounds(opening->connection_));
   for (const std::string& setting : OpeningSettings(options))
-    if (status.ok()) status = RunOn(connection, setting, &fault).Within(setting);
-  duckdb_disconnect(&connection);
-  if (!status.ok()) return Fail(status);
+    FAIL_IF_ERROR(opening->Run(setting).Within(setting));
   ASSIGN_OR_FAIL(std::unique_ptr<Connection> limits, database->Connect());
   database->reserve_ = std::make_shared<WriterReserve>(std::move(limits), LimitBytes(options),
                                                        WriterReserve::BytesOf(options.memory_bytes));
@@ -222,11 +205,16 @@ Connection::~Connection() { duckdb_disconnect(&connection_); }
 
 Status Connection::Run(const std::string& sql) {
   fault_ = {};
-  Executions::Scope scope(*executions_);
-  Status status = RunOn(connection_, sql, &fault_);
-  if (!executions_->WasCut()) return status;
-  fault_ = executions_->FaultOf(DUCKDB_ERROR_INVALID, nullptr, sql);
-  return StatusOf(fault_);
+  duckdb_result result = {};
+  executions_->Begin();
+  duckdb_state state = executions_->Call([&] { return duckdb_query(connection_, sql.c_str(), &result); });
+  Status status;
+  if (state != DuckDBSuccess || executions_->WasCut()) {
+    fault_ = executions_->FaultOf(duckdb_result_error_type(&result), duckdb_result_error(&result), sql);
+    status = StatusOf(fault_);
+  }
+  duckdb_destroy_result(&result);
+  return status;
 }
 
 Status Connection::Commit() {

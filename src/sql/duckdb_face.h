@@ -54,16 +54,6 @@ SqlFault ReadSqlFault(duckdb_error_type type, const char* error, const std::stri
 /// The code that a fault means for the loop that sees it, and "Binder Error: …" as message.
 Status StatusOf(const SqlFault& fault);
 
-/// Calls into DuckDB. What an Allowance refuses where DuckDB itself catches nothing is an error too.
-template <typename Call>
-duckdb_state CallDuckDb(Call call) {
-  try {
-    return call();
-  } catch (const std::exception&) {
-    return DuckDBError;
-  }
-}
-
 /// What a KeySet holds: open addressing, zero = free.
 struct HashSet {
   std::vector<uint64_t> places;  // a power of two of them, three quarters free

@@ -9,11 +9,10 @@ void Executions::Interrupt() {
   duckdb_interrupt(connection_);
 }
 
-Allowance* Executions::Begin() {
+void Executions::Begin() {
   std::lock_guard lock(mutex_);
   is_interrupted_ = false;
   if (allowance_) allowance_->Begin();
-  return allowance();
 }
 
 bool Executions::WasCut() const {

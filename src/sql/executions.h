@@ -3,9 +3,11 @@
 // Place: floor 2, inside sql/; shared by a Connection, its statements and their rows. Where memory is refused
 // (allowance.h), DuckDB's C API may answer as if there were no more rows: duckdb_fetch_chunk gives null and
 // no error. Whoever believes it loses rows. So the one who executes asks WasCut() at the end: what was cut
-// short failed, whatever DuckDB says. Threads: of the connection, Interrupt excepted.
+// short failed, whatever DuckDB says. What we allocate ourselves is never refused, since nothing catches that:
+// only Call is bounded. Threads: of the connection, Interrupt excepted.
 #pragma once
 
+#include <exception>
 #include <memory>
 #include <mutex>
 
@@ -28,18 +30,21 @@ class Executions {
   /// about the text `sql`.
   SqlFault FaultOf(duckdb_error_type type, const char* error, const std::string& sql) const;
 
-  /// A new execution, and that what this thread allocates is its own.
-  class Scope {
-   public:
-    explicit Scope(Executions& executions) : allocations_(executions.Begin()) {}
-
-   private:
-    Allowance::Scope allocations_;
-  };
+  /// A new execution: nothing was cut yet.
+  void Begin();
+  /// Calls into DuckDB for the execution that began last: what this thread allocates meanwhile is its own. What
+  /// is refused where DuckDB itself catches nothing is an error too.
+  template <typename Function>
+  duckdb_state Call(Function call) {
+    Allowance::Scope allocations(allowance());
+    try {
+      return call();
+    } catch (const std::exception&) {
+      return DuckDBError;
+    }
+  }
 
  private:
-  Allowance* Begin();
-
   duckdb_connection connection_;
   std::unique_ptr<Allowance> allowance_;
   // An interrupt hits either before a Begin or after it: DuckDB and the allowance forget earlier ones.

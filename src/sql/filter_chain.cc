@@ -95,8 +95,8 @@ Result<std::unique_ptr<FilterChain>> FilterChain::Make(Database& database, const
 Status FilterChain::State::Prepare() {
   sql = plan.Fused(tally_ids, options.reserved);
   Executions& executions = connection->executions();
-  Executions::Scope scope(executions);
-  if (CallDuckDb([&] { return duckdb_prepare(connection->get(), sql.c_str(), &statement); }) !=
+  executions.Begin();
+  if (executions.Call([&] { return duckdb_prepare(connection->get(), sql.c_str(), &statement); }) !=
       DuckDBSuccess) {
     fault = executions.FaultOf(DUCKDB_ERROR_INVALID, duckdb_prepare_error(statement), sql);
     fault.position = -1;  // in a text that no user wrote
@@ -139,14 +139,16 @@ Status FilterChain::State::Execute(std::vector<Chunk>* chunks) {
   std::optional<ScanHold> hold;  // tables that are looked up stand still meanwhile
   if (lookup) hold.emplace(*database, *connection);
   Executions& executions = connection->executions();
-  Executions::Scope scope(executions);
+  executions.Begin();
   duckdb_result result = {};
   Status status;
   const bool is_done =
-      CallDuckDb([&] { return duckdb_execute_prepared(statement, &result); }) == DuckDBSuccess;
+      executions.Call([&] { return duckdb_execute_prepared(statement, &result); }) == DuckDBSuccess;
   if (is_done) status = CheckTypes(&result);
   while (is_done && status.ok()) {
-    Chunk chunk(duckdb_fetch_chunk(result));
+    duckdb_data_chunk fetched = nullptr;
+    executions.Call([&] { return fetched = duckdb_fetch_chunk(result), DuckDBSuccess; });
+    Chunk chunk(fetched);
     if (chunk.get() == nullptr || chunk.rows() == 0) break;
     chunks->push_back(std::move(chunk));
   }

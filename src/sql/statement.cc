@@ -82,11 +82,10 @@ Result<std::optional<Chunk>> Rows::Next() {
   // A chunk of a vector's rows; what grows by more at once stays the execution's.
   constexpr int64_t kHandedBytesMax = 64 << 20;
   Allowance* allowance = state_->executions->allowance();
-  Allowance::Scope scope(allowance);
   if (allowance != nullptr) allowance->Give(std::exchange(state_->handed_bytes, 0));
   const int64_t before = allowance == nullptr ? 0 : allowance->taken();
   duckdb_data_chunk fetched = nullptr;
-  CallDuckDb([&] { return fetched = duckdb_fetch_chunk(state_->result), DuckDBSuccess; });
+  state_->executions->Call([&] { return fetched = duckdb_fetch_chunk(state_->result), DuckDBSuccess; });
   if (allowance != nullptr)
     state_->handed_bytes =
         static_cast<uint64_t>(std::clamp<int64_t>(allowance->taken() - before, 0, kHandedBytesMax));
@@ -119,9 +118,10 @@ Result<std::unique_ptr<Statement>> Connection::Prepare(const std::string& sql) {
   std::unique_ptr<Statement> statement(new Statement());
   statement->state_->sql = sql;
   statement->executions_ = executions_;
-  Executions::Scope scope(*executions_);
   duckdb_prepared_statement& prepared = statement->state_->statement;
-  if (CallDuckDb([&] { return duckdb_prepare(connection_, sql.c_str(), &prepared); }) != DuckDBSuccess) {
+  executions_->Begin();
+  if (executions_->Call([&] { return duckdb_prepare(connection_, sql.c_str(), &prepared); }) !=
+      DuckDBSuccess) {
     fault_ = executions_->FaultOf(DUCKDB_ERROR_INVALID, duckdb_prepare_error(prepared), sql);
     return Fail(StatusOf(fault_));
   }
@@ -220,10 +220,10 @@ std::vector<std::string> Statement::parameters() const {
 
 Result<Rows> Statement::Execute() {
   fault_ = {};
-  Executions::Scope scope(*executions_);
   auto rows = std::make_unique<Rows::State>();
   rows->executions = executions_;
-  if (CallDuckDb([&] { return duckdb_execute_prepared(state_->statement, &rows->result); }) !=
+  executions_->Begin();
+  if (executions_->Call([&] { return duckdb_execute_prepared(state_->statement, &rows->result); }) !=
           DuckDBSuccess ||
       executions_->WasCut()) {
     fault_ = executions_->FaultOf(duckdb_result_error_type(&rows->result), duckdb_result_error(&rows->result),
@@ -235,18 +235,18 @@ Result<Rows> Statement::Execute() {
 
 Result<Rows> Statement::Stream() {
   fault_ = {};
-  Executions::Scope scope(*executions_);
   auto rows = std::make_unique<Rows::State>();
   rows->sql = state_->sql;
   rows->executions = executions_;
   duckdb_pending_result pending = nullptr;
-  if (CallDuckDb([&] { return duckdb_pending_prepared_streaming(state_->statement, &pending); }) !=
+  executions_->Begin();
+  if (executions_->Call([&] { return duckdb_pending_prepared_streaming(state_->statement, &pending); }) !=
       DuckDBSuccess) {
     fault_ = executions_->FaultOf(DUCKDB_ERROR_INVALID, duckdb_pending_error(pending), state_->sql);
     duckdb_destroy_pending(&pending);
     return Fail(StatusOf(fault_));
   }
-  duckdb_state state = CallDuckDb([&] { return duckdb_execute_pending(pending, &rows->result); });
+  duckdb_state state = executions_->Call([&] { return duckdb_execute_pending(pending, &rows->result); });
   duckdb_destroy_pending(&pending);
   if (state != DuckDBSuccess) {
     fault_ = executions_->FaultOf(duckdb_result_error_type(&rows->result), duckdb_result_error(&rows->result),
