@@ -44,6 +44,15 @@ void LetOthersFirst(pid_t thread) {
   (void)setpriority(PRIO_PROCESS, static_cast<id_t>(thread), kNiceOfBackground);
 }
 
+void LeaveOneCore(pid_t thread) {
+  cpu_set_t cores;
+  if (sched_getaffinity(0, sizeof cores, &cores) != 0 || CPU_COUNT(&cores) < 2) return;
+  size_t first = 0;
+  while (!CPU_ISSET(first, &cores)) ++first;
+  CPU_CLR(first, &cores);
+  (void)sched_setaffinity(thread, sizeof cores, &cores);
+}
+
 int Niceness() { return getpriority(PRIO_PROCESS, static_cast<id_t>(gettid())); }
 
 }  // namespace millstream
