@@ -420,6 +420,7 @@ Status Catalog::Replay(std::string_view event_json) {
         for (const std::string& sink : sinks) {
           PipelineRecord& record = pipelines_[pipeline];
           record.rebuilt[sink] = event.version;
+          record.rebuilt_by[sink] = event.replay.id;
           auto before = event.letters_before.find(record.start.stream);
           if (before != event.letters_before.end()) record.rebuilt_letters[sink] = before->second;
         }

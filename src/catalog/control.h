@@ -118,6 +118,8 @@ struct PipelineRecord {
   std::map<std::string, uint64_t> rebuilt;
   /// Of those sinks: letters below this number go there no more, for their events were run when it was made.
   std::map<std::string, uint64_t> rebuilt_letters;
+  /// The replay that made them anew. Its own letters, which lie among those, stay.
+  std::map<std::string, uint64_t> rebuilt_by;
   bool paused = false;
   std::string paused_because;             // empty: somebody asked for it
   std::map<std::string, Boundary> skips;  // by sink: events below are dead letters if they are not delivered

@@ -83,6 +83,7 @@ DeadLetter ParseLetter(std::string_view json) {
   letter.generation = static_cast<uint64_t>(number("generation", 0));
   letter.version = static_cast<uint64_t>(number("version", 0));
   letter.replay = static_cast<uint64_t>(number("replay", 0));
+  letter.rebuild = static_cast<uint64_t>(number("rebuild", 0));
   if (object->contains("replay_of")) letter.replay_of = static_cast<uint64_t>(number("replay_of", 0));
   if (const boost::json::value* envelope = object->if_contains("envelope"))
     letter.envelope = boost::json::serialize(*envelope);
@@ -116,6 +117,7 @@ std::string DeadLetter::ToJson(bool with_data, std::string_view state) const {
   if (offset >= 0)
     fmt::format_to(std::back_inserter(out), ",\"partition\":{},\"offset\":{}", partition, offset);
   if (replay != 0) fmt::format_to(std::back_inserter(out), ",\"replay\":{}", replay);
+  if (rebuild != 0) fmt::format_to(std::back_inserter(out), ",\"rebuild\":{}", rebuild);
   if (replay_of) fmt::format_to(std::back_inserter(out), ",\"replay_of\":{}", *replay_of);
   if (with_data) {
     if (!envelope.empty()) out += ",\"envelope\":" + envelope;
@@ -130,12 +132,15 @@ std::string DeadLetter::ToJson(bool with_data, std::string_view state) const {
 Result<uint64_t> CollectedLetters::AppendAndWait(const std::string& /*stream*/,
                                                  const std::vector<DeadLetter>& letters,
                                                  Receipts /*receipts*/) {
+  return Collect(letters, std::nullopt);
+}
+
+uint64_t CollectedLetters::Collect(const std::vector<DeadLetter>& letters, std::optional<uint64_t> numbers) {
   std::lock_guard lock(mutex_);
-  uint64_t first = count_;
-  for (const DeadLetter& letter : letters) {
-    if (letters_.size() < limit_) letters_.push_back(letter), letters_.back().number = count_;
-    ++count_;
-  }
+  const uint64_t first = numbers.value_or(count_);
+  for (uint64_t i = 0; i < letters.size() && letters_.size() < limit_; ++i)
+    letters_.push_back(letters[i]), letters_.back().number = first + i;
+  count_ += letters.size();
   return first;
 }
 
@@ -147,6 +152,22 @@ std::vector<DeadLetter> CollectedLetters::letters() const {
 uint64_t CollectedLetters::count() const {
   std::lock_guard lock(mutex_);
   return count_;
+}
+
+DeadLetter RebuildLetters::Kept(DeadLetter letter) const {
+  const std::string shadow = fmt::format("@{}", rebuild_);
+  for (std::string* id : {&letter.sink, &letter.at})
+    if (id->ends_with(shadow)) id->resize(id->size() - shadow.size());
+  letter.rebuild = rebuild_;
+  return letter;
+}
+
+Result<uint64_t> RebuildLetters::AppendAndWait(const std::string& stream,
+                                               const std::vector<DeadLetter>& letters, Receipts receipts) {
+  std::vector<DeadLetter> kept;
+  for (const DeadLetter& letter : letters) kept.push_back(Kept(letter));
+  ASSIGN_OR_FAIL(uint64_t first, store_.AppendAndWait(stream, kept, std::move(receipts)));
+  return Collect(kept, first);
 }
 
 Status DeadLetters::Open(const std::string& stream) {
@@ -271,8 +292,8 @@ Result<std::set<uint64_t>> DeadLetters::OffsetsOf(const std::string& stream, con
   if (log_.Find(DeadStreamName(stream)) == nullptr) return offsets;
   FAIL_IF_ERROR(Each(stream, 0, [&](DeadLetter& letter) {
     if (letter.pipeline == like.pipeline && letter.generation == like.generation &&
-        letter.sink == like.sink && letter.replay == like.replay && letter.partition == like.partition &&
-        letter.offset >= static_cast<int64_t>(from))
+        letter.sink == like.sink && letter.replay == like.replay && letter.rebuild == like.rebuild &&
+        letter.partition == like.partition && letter.offset >= static_cast<int64_t>(from))
       offsets.insert(static_cast<uint64_t>(letter.offset));
     return true;
   }));

@@ -39,7 +39,8 @@ struct DeadLetter {
   // Of a pipeline's refusal: its identity.
   std::string pipeline, sink, filter;
   uint64_t generation = 0, version = 0;
-  uint64_t replay = 0;  // of dead letters, in which it was refused; 0: the live pipeline
+  uint64_t replay = 0;   // of dead letters, in which it was refused; 0: the live pipeline
+  uint64_t rebuild = 0;  // the replay that made the sink's table anew and refused it; 0: none
   int64_t partition = -1, offset = -1;
 
   /// As `dead show --json` and GET /v1/dead/S/N print it, and (with the data) as the log keeps it.
@@ -64,7 +65,7 @@ class LetterStore {
   virtual std::optional<Receipt> FindReceipt(const std::string& stream, const std::string& origin,
                                              const std::string& part) const = 0;
   /// Offsets at or above `from` of the events of one partition for which a loop has written letters:
-  /// `like` names pipeline, generation, sink, replay and partition.
+  /// `like` names pipeline, generation, sink, replay, rebuild and partition.
   virtual Result<std::set<uint64_t>> OffsetsOf(const std::string& stream, const DeadLetter& like,
                                                uint64_t from) = 0;
 };
@@ -85,11 +86,40 @@ class CollectedLetters : public LetterStore {
   std::vector<DeadLetter> letters() const;  // by arrival, `number` set
   uint64_t count() const;
 
+ protected:
+  /// `numbers`: of the first; none: by arrival. Returns it.
+  uint64_t Collect(const std::vector<DeadLetter>& letters, std::optional<uint64_t> numbers);
+
  private:
   const size_t limit_;
   mutable std::mutex mutex_;
   std::vector<DeadLetter> letters_;
   uint64_t count_ = 0;
+};
+
+/// Letters of a replay that makes tables anew: kept in `store` as those of the sinks that readers see, with the
+/// replay's number, since after the cutover nothing else tells what the tables lack.
+class RebuildLetters : public CollectedLetters {
+ public:
+  RebuildLetters(LetterStore& store, uint64_t rebuild, size_t limit)
+      : CollectedLetters(limit), store_(store), rebuild_(rebuild) {}
+  Result<uint64_t> AppendAndWait(const std::string& stream, const std::vector<DeadLetter>& letters,
+                                 Receipts receipts) override;
+  std::optional<Receipt> FindReceipt(const std::string& stream, const std::string& origin,
+                                     const std::string& part) const override {
+    return store_.FindReceipt(stream, origin, part);
+  }
+  Result<std::set<uint64_t>> OffsetsOf(const std::string& stream, const DeadLetter& like,
+                                       uint64_t from) override {
+    return store_.OffsetsOf(stream, Kept(like), from);
+  }
+
+ private:
+  /// Its sink is a shadow, SINK@REPLAY (ReplaySpec::Shadow).
+  DeadLetter Kept(DeadLetter letter) const;
+
+  LetterStore& store_;
+  const uint64_t rebuild_;
 };
 
 class DeadLetters : public LetterStore {

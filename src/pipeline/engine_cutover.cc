@@ -308,7 +308,11 @@ Status Engine::State::SwitchTables(const ReplaySpec& spec) {
   return tables->Switch(shadows);
 }
 
-Status Engine::State::DropShadows(const ReplaySpec& spec) {
+/// Of a replay that was cancelled. Letters go first: a start that finds a shadow drops them too.
+Status Engine::State::DropShadows(const ReplaySpec& spec, const std::string& who) {
+  if (spec.is_rebuild())
+    for (const auto& [pipeline, start] : spec.starts)
+      RETURN_IF_ERROR(DropLettersOf(spec.id, start.stream, who));
   for (const std::string& table : spec.tables)
     if (tables->Find(spec.Shadow(table))) RETURN_IF_ERROR(tables->Drop(spec.Shadow(table)));
   return OkStatus();
@@ -347,7 +351,7 @@ Status Engine::State::FinishCutovers() {
         RETURN_IF_ERROR(SwitchTables(record.spec));
         break;
       case CutoverStep::kDropShadow:
-        RETURN_IF_ERROR(DropShadows(record.spec));
+        RETURN_IF_ERROR(DropShadows(record.spec, record.who));
         break;
       default:
         break;

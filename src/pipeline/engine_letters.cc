@@ -23,13 +23,23 @@ std::string ReplayOrigin(const std::string& stream) { return "replay/" + stream;
 using PartKey = std::tuple<std::string, uint64_t, std::string>;  // pipeline, generation, sink
 PartKey KeyOf(const DeadLetter& letter) { return {letter.pipeline, letter.generation, letter.sink}; }
 
-/// Whether the letter's table was made anew since: that has run its event.
-bool WasRunAnew(const Catalog& catalog, const std::string& pipeline, const std::string& sink,
-                uint64_t letter) {
+/// Whether the letter's table was made anew since, by another rebuild than `rebuild`, which refused it: that
+/// has run its event.
+bool WasRunAnew(const Catalog& catalog, const std::string& pipeline, const std::string& sink, uint64_t letter,
+                uint64_t rebuild) {
   auto record = catalog.pipelines().find(pipeline);
   if (record == catalog.pipelines().end()) return false;
   auto below = record->second.rebuilt_letters.find(sink);
-  return below != record->second.rebuilt_letters.end() && letter < below->second;
+  return below != record->second.rebuilt_letters.end() && letter < below->second &&
+         rebuild != record->second.rebuilt_by.at(sink);
+}
+
+/// Why a letter of this rebuild cannot go again; empty if it can.
+std::string WhyNotYet(const Catalog& catalog, uint64_t rebuild) {
+  auto record = catalog.replays().find(rebuild);
+  if (record == catalog.replays().end() || record->second.state == ReplayRecord::State::kFinished) return "";
+  return fmt::format("replay {}, which refused it, {}", rebuild,
+                     record->second.is_open() ? "makes the table anew and has not ended" : "was cancelled");
 }
 
 }  // namespace
@@ -94,7 +104,9 @@ Status Engine::State::SelectLetters(const LettersRequest& request, bool again, L
       auto [known, is_new] = why_not.try_emplace(KeyOf(letter));
       if (is_new) known->second = WhyNotAgain(letter, request.stream);
       if (!known->second.empty()) return leave(letter.number, known->second);
-      if (WasRunAnew(catalog, letter.pipeline, letter.sink, letter.number))
+      if (std::string why = WhyNotYet(catalog, letter.rebuild); !why.empty())
+        return leave(letter.number, std::move(why));
+      if (WasRunAnew(catalog, letter.pipeline, letter.sink, letter.number, letter.rebuild))
         return leave(letter.number,
                      fmt::format("{} was made anew since, which ran its event again", letter.sink));
       if (!IsInLog(letter, request.stream))
@@ -152,6 +164,24 @@ Result<LettersAnswer> Engine::DropLetters(const LettersRequest& request) {
   FAIL_IF_ERROR(s.SelectLetters(request, false, answer, event.letters));
   if (answer.taken > 0) FAIL_IF_ERROR(s.control->Append(std::move(event)));
   return answer;
+}
+
+/// What a cancelled rebuild refused concerns nobody any more.
+Status Engine::State::DropLettersOf(uint64_t rebuild, const std::string& stream, const std::string& who) {
+  if (log->Find(DeadStreamName(stream)) == nullptr) return OkStatus();
+  std::lock_guard lock(letters_mutex);
+  ControlEvent event;
+  event.kind = ControlKind::kDeadDropped;
+  event.name = event.letters.stream = stream;
+  event.who = who;
+  event.selection = fmt::format("of replay {}, which was cancelled", rebuild);
+  std::shared_ptr<const LetterBook> book = control->letters();
+  RETURN_IF_ERROR(dead_letters->Each(stream, 0, [&](DeadLetter& letter) {
+    if (letter.rebuild == rebuild && book->StateOf(stream, letter.number) == LetterState::kOpen)
+      event.letters.letters.Insert(letter.number);
+    return true;
+  }));
+  return event.letters.letters.empty() ? OkStatus() : control->Append(std::move(event));
 }
 
 Result<LettersAnswer> Engine::ReplayLetters(const LettersRequest& request, std::stop_token stop) {
@@ -257,10 +287,11 @@ Status Engine::State::FindAgain(const LetterReplay& replay, ActiveReplay& active
   RETURN_IF_ERROR(dead_letters->Each(replay.stream, replay.letters.first(), [&](DeadLetter& letter) {
     if (letter.number > replay.letters.last()) return false;
     if (letter.pipeline.empty() || !replay.letters.Contains(letter.number)) return true;
-    if (WasRunAnew(catalog, letter.pipeline, letter.sink, letter.number)) return true;
-    again[KeyOf(letter)]
-        .letters[static_cast<uint32_t>(letter.partition)][static_cast<uint64_t>(letter.offset)] =
+    if (WasRunAnew(catalog, letter.pipeline, letter.sink, letter.number, letter.rebuild)) return true;
+    PipelineRuntime::LettersAgain& part = again[KeyOf(letter)];
+    part.letters[static_cast<uint32_t>(letter.partition)][static_cast<uint64_t>(letter.offset)] =
         letter.number;
+    part.last_letter = letter.number, part.last_rebuild = letter.rebuild;
     return true;
   }));
   for (const ReplayPart& part : replay.parts)
@@ -287,7 +318,7 @@ Result<bool> Engine::State::DeliverLetters(ActiveReplay& active) {
     auto record = catalog.pipelines().find(name);
     if (record == catalog.pipelines().end() || record->second.generation != generation) continue;
     // A replay's letters are all older than a cutover, or none is.
-    if (WasRunAnew(catalog, name, part.sink, part.letters.begin()->second.begin()->second)) continue;
+    if (WasRunAnew(catalog, name, part.sink, part.last_letter, part.last_rebuild)) continue;
     std::shared_ptr<PipelineRuntime> pipeline = FindPipeline(name);
     if (pipeline == nullptr) {
       all = false;

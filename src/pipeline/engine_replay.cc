@@ -253,12 +253,13 @@ void Engine::State::RunReplay(uint64_t id) {
   auto open = [&]() -> Status {
     ASSIGN_OR_RETURN(auto parts, PartsOf(record->second));
     RuntimeContext context = MakeRuntimeContext();
-    if (record->second.spec.is_rebuild())
+    const bool is_rebuild = record->second.spec.is_rebuild();
+    if (is_rebuild)
       context.count_writers = [count = context.count_writers](const std::string& table) {
         return count(table.substr(0, table.find('@')));
       };
-    replay->run =
-        std::make_unique<ReplayRun>(std::move(context), std::move(parts), record->second.spec.share);
+    replay->run = std::make_unique<ReplayRun>(std::move(context), std::move(parts), record->second.spec.share,
+                                              is_rebuild ? id : 0);
     return replay->run->Open();
   };
   if (Status status = open(); !status.ok()) {
@@ -419,7 +420,7 @@ Status Engine::CancelReplay(uint64_t id, const std::string& who) {
     RETURN_IF_ERROR(s.control->Append(std::move(event)));
   }
   if (auto running = s.FindRunning(id)) s.EndReplay(*running);
-  return s.DropShadows(spec);
+  return s.DropShadows(spec, who);
 }
 
 ReplayStatus Engine::State::StatusOf(const ReplayRecord& record) const {

@@ -154,7 +154,7 @@ struct Engine::State {
   Status DecideCutover(RunningReplay& replay, const ReplayRecord& record,
                        std::map<std::string, PipelineRuntime::Bound>& bound);
   Status SwitchTables(const ReplaySpec& spec);
-  Status DropShadows(const ReplaySpec& spec);
+  Status DropShadows(const ReplaySpec& spec, const std::string& who);
   Status OpenRebuilt(const ReplayRecord& record, std::map<std::string, PipelineRuntime::Bound>& bound);
   /// What a crash has left of cutovers and of cancelled rebuilds.
   Status FinishCutovers();
@@ -199,6 +199,7 @@ struct Engine::State {
   };
   std::string WhyNotAgain(const DeadLetter& letter, const std::string& stream);
   bool IsInLog(const DeadLetter& letter, const std::string& stream);
+  Status DropLettersOf(uint64_t rebuild, const std::string& stream, const std::string& who);
   Status SelectLetters(const LettersRequest& request, bool again, LettersAnswer& answer,
                        LetterReplay& replay);
   std::vector<std::string> LateSinks(const LetterReplay& replay);

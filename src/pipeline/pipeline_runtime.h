@@ -124,6 +124,7 @@ class PipelineRuntime {
     uint32_t slot = 0;  // of partition 0
     uint64_t version = 0;
     std::map<uint32_t, std::map<uint64_t, uint64_t>> letters;  // by partition: offset, number of the letter
+    uint64_t last_letter = 0, last_rebuild = 0;  // the newest of them, and the rebuild that refused it
   };
   /// How a replay of dead letters stands here.
   struct ReplayState {

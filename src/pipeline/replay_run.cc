@@ -23,9 +23,14 @@ uint64_t At(const Boundary& offsets, uint32_t partition) {
 
 }  // namespace
 
-ReplayRun::ReplayRun(RuntimeContext context, std::vector<Part> parts, double share)
-    : share_(share), clock_(*context.clock), parts_(std::move(parts)) {
-  context.dead_letters = &letters_;
+ReplayRun::ReplayRun(RuntimeContext context, std::vector<Part> parts, double share, uint64_t rebuild)
+    : share_(share),
+      clock_(*context.clock),
+      letters_(rebuild == 0
+                   ? std::make_unique<CollectedLetters>(kLettersShown)
+                   : std::make_unique<RebuildLetters>(*context.dead_letters, rebuild, kLettersShown)),
+      parts_(std::move(parts)) {
+  context.dead_letters = letters_.get();
   context.progress = &progress_;
   context.on_fatal = nullptr;
   context.logger = nullptr;
@@ -126,7 +131,7 @@ ReplayRun::Amounts ReplayRun::amounts() const {
       }
     }
   }
-  amounts.dead_letters = letters_.count();
+  amounts.dead_letters = letters_->count();
   std::lock_guard lock(mutex_);
   if (samples_.empty()) return amounts;
   auto [then_ns, before] = samples_.front();

@@ -3,7 +3,7 @@
 // Place: floor 5; owned by the Engine (engine_replay.cc), which decides what it is for and how it ends. Its
 // sinks store their own offsets under names of their own, so that it goes on after a crash. It yields: its
 // threads have a lower priority, take no more than their share of a core, and a tenth of one while live
-// pipelines lag. Letters are counted, and the first are kept for people. Threads: Open and Start from one
+// pipelines lag. Letters are counted, and the first are shown to people. Threads: Open and Start from one
 // thread, before the rest; the rest from any. Failure: kInvalid if the filters do not bind; a loop that fails
 // says so in Failure, and goes on after SetPaused(false).
 #pragma once
@@ -25,7 +25,7 @@ namespace millstream {
 class ReplayRun {
  public:
   static constexpr double kShareBehind = 0.1;  // while live pipelines lag
-  static constexpr size_t kLettersKept = 20;
+  static constexpr size_t kLettersShown = 20;
 
   struct Part {
     std::string pipeline, stream;  // `pipeline`: as its sinks know it
@@ -35,7 +35,8 @@ class ReplayRun {
     std::optional<Boundary> to;  // none: it goes on with what comes
   };
   /// `context` is the live pipelines', save what a replay has of its own.
-  ReplayRun(RuntimeContext context, std::vector<Part> parts, double share);
+  /// `rebuild`: its number, if it makes tables anew: then its letters are kept; else they are only counted.
+  ReplayRun(RuntimeContext context, std::vector<Part> parts, double share, uint64_t rebuild = 0);
   ~ReplayRun();
 
   Status Open();
@@ -60,7 +61,7 @@ class ReplayRun {
   /// Takes a sample of the rate, and whether live pipelines lag. Now and then.
   void Look(bool live_lag);
 
-  std::vector<DeadLetter> letters() const { return letters_.letters(); }
+  std::vector<DeadLetter> letters() const { return letters_->letters(); }
   /// The lowest offset that is still needed of a partition after a power cut.
   uint64_t LowWater(const std::string& stream, uint32_t partition) const;
 
@@ -70,7 +71,7 @@ class ReplayRun {
   const double share_;
   Clock& clock_;
   std::atomic<bool> live_lag_{false};
-  CollectedLetters letters_{kLettersKept};
+  const std::unique_ptr<CollectedLetters> letters_;
   Progress progress_;
   const std::vector<Part> parts_;
   std::vector<Stream*> streams_;  // of each part
