@@ -138,7 +138,7 @@ class Sender {
       }
       std::string position;
       for (char c : sample.position) position += c == ',' ? "%2C" : std::string(1, c);
-      connection.Ask("GET /v1/wait?timeout=10s&position=" + position +
+      connection.Ask("GET /v1/wait?timeout=60s&position=" + position +
                      " HTTP/1.1\r\nHost: localhost\r\n\r\n");
       visible_ms_.push_back(Ms(Clock::now() - sample.acknowledged));
     }

@@ -87,7 +87,14 @@ void HoldBackAll(ChangeDecision& decision, const Project& proposed, const Catalo
   }
 }
 
-/// A pipeline that is not live begins a new generation.
+/// Whether a pipeline that is not live goes on as the one of its name that was removed.
+bool Adopts(const Node& pipeline, const PipelineRecord* removed) {
+  const Node *adopt = pipeline.Find("adopt"), *from = pipeline.Find("from");
+  return removed != nullptr && adopt != nullptr && adopt->scalar == "true" && from != nullptr &&
+         from->scalar == removed->start.stream;
+}
+
+/// A pipeline that is not live begins a new generation, unless it adopts the last one.
 void NumberGenerations(ChangeDecision& decision, const Catalog& catalog) {
   decision.generations.clear(), decision.new_pipelines.clear();
   const Node* pipelines = decision.root.Find("pipelines");
@@ -95,7 +102,9 @@ void NumberGenerations(ChangeDecision& decision, const Catalog& catalog) {
   for (const auto& [name, node] : pipelines->members) {
     auto record = catalog.pipelines().find(name);
     bool known = record != catalog.pipelines().end();
-    decision.generations[name] = known ? record->second.generation : catalog.LastGeneration(name) + 1;
+    const bool adopts = Adopts(node, catalog.FindRemoved(name));
+    decision.generations[name] =
+        known ? record->second.generation : catalog.LastGeneration(name) + (adopts ? 0 : 1);
     if (!known) decision.new_pipelines.push_back(name);
   }
 }
@@ -121,6 +130,7 @@ class Planner {
                     "the events of the stream that had this name before are still being removed; try again"));
     if (!decision_.faults.empty()) return std::move(decision_);
     for (Change& change : DiffProjects(live_, next)) decision_.changes.push_back(std::move(change));
+    NoteRemoved(next);
     TakeRebuilds(next);
     HoldBackAll(decision_, proposed_, catalog_);
     auto rank = [](const Change& change) {
@@ -166,6 +176,30 @@ class Planner {
     for (const std::string& path : merged.live_only)
       decision_.notices.push_back(
           fmt::format("{} was changed live and stays so; the files have another", path));
+  }
+
+  /// What becomes of what a pipeline of the same name has written, before it was removed.
+  void NoteRemoved(const Project& next) {
+    for (Change& change : decision_.changes) {
+      PathParts parts = PartsOf(change.path);
+      const PipelineRecord* removed = catalog_.FindRemoved(parts.name);
+      if (parts.section != "pipelines" || change.change != "add" || !parts.rest.empty() || removed == nullptr)
+        continue;
+      const PipelineConfig& pipeline = next.pipelines.at(parts.name);
+      if (Adopts(pipeline.node, removed)) {
+        change.how = "live", change.note = "goes on where it stood when it was removed (adopt)";
+        continue;
+      }
+      std::string doubled;
+      for (const SinkConfig& sink : pipeline.sinks)
+        if (sink.kind == "stream" || sink.kind == "postgres" || sink.kind == "file")
+          doubled += (doubled.empty() ? "" : ", ") + sink.id;
+      if (doubled.empty()) continue;
+      change.note += fmt::format(
+          "; a pipeline of this name was removed: {} would get rows a second time (adopt: true goes on where it "
+          "stood)",
+          doubled);
+    }
   }
 
   /// The names of tables to be made anew that a pipeline writes.

@@ -216,6 +216,27 @@ TEST(DecideChange, APipelineThatComesBackIsANewGeneration) {
   EXPECT_FALSE(control.catalog.pipelines().at("revenue").paused);
 }
 
+TEST(DecideChange, APipelineThatAdoptsIsTheOneThatWasRemoved) {
+  Control control;
+  control.Start(FromYaml(kStreams + kPipeline));
+  const ActivatedVersion first = {1, {{0, 17}}, std::make_shared<const Node>()};
+  ControlEvent activated = Event(ControlKind::kActivated, "revenue");
+  activated.version = 1, activated.generation = 1, activated.boundary = first.boundary;
+  control.Append(activated);
+  control.Append(Event(ControlKind::kPipelinePaused, "revenue"));
+  ControlEvent prune = Event(ControlKind::kApply, "");
+  prune.version = 2, prune.root = FromYaml(kStreams).root, prune.files_hash = "other";
+  control.Append(prune);
+  ChangeDecision decision = control.Start(FromYaml(kStreams + kPipeline + "    adopt: true\n"));
+  EXPECT_EQ(Text(decision.changes), "pipelines.revenue add live\n");
+  EXPECT_EQ(decision.generations.at("revenue"), 1u);
+  const PipelineRecord& record = control.catalog.pipelines().at("revenue");
+  ASSERT_EQ(record.versions.size(), 1u);
+  EXPECT_EQ(record.versions[0].boundary, first.boundary);
+  EXPECT_FALSE(record.paused);
+  EXPECT_TRUE(control.catalog.IsPending("revenue")) << "the new definitions take over where the old ones stood";
+}
+
 TEST(DecideChange, WhatCannotBeChangedIsRefusedAndKept) {
   Control control;
   control.Start(FromYaml(kStreams + kPipeline));

@@ -289,6 +289,11 @@ uint64_t Catalog::LastGeneration(const std::string& pipeline) const {
   return found == last_generations_.end() ? 0 : found->second;
 }
 
+const PipelineRecord* Catalog::FindRemoved(const std::string& pipeline) const {
+  auto found = removed_.find(pipeline);
+  return found == removed_.end() ? nullptr : &found->second;
+}
+
 namespace {
 
 /// What decides whether two versions of a pipeline differ: its tree, and that of the stream which it reads.
@@ -318,6 +323,27 @@ bool Catalog::IsPending(const std::string& pipeline) const {
          !IsSamePipeline(*record->second.versions.back().root, root_, pipeline);
 }
 
+std::map<std::string, PipelineRecord> PipelinesAfter(const ControlEvent& event,
+                                                     std::map<std::string, PipelineRecord> before,
+                                                     std::map<std::string, PipelineRecord>& removed) {
+  std::map<std::string, PipelineRecord> after;
+  for (const auto& [name, generation] : event.generations) {
+    PipelineRecord& record = after[name];
+    auto known = before.find(name), adopted = removed.find(name);
+    const bool goes_on = known != before.end() && known->second.generation == generation;
+    const bool is_adopted =
+        known == before.end() && adopted != removed.end() && adopted->second.generation == generation;
+    if (goes_on) record = std::move(known->second);
+    if (is_adopted) record = adopted->second, record.paused = false;
+    record.generation = generation;
+    auto start = event.starts.find(name);
+    if (start != event.starts.end() && !is_adopted) record.start = start->second;
+  }
+  for (auto& [name, record] : before)
+    if (!after.contains(name)) removed[name] = std::move(record);
+  return after;
+}
+
 void Catalog::Apply(const ControlEvent& event) {
   version_ = event.version;
   files_hash_ = event.files_hash;
@@ -326,17 +352,11 @@ void Catalog::Apply(const ControlEvent& event) {
   if (!event.is_edit)
     files_root_ =
         event.files.kind == Node::Kind::kNull ? shared_root_ : std::make_shared<const Node>(event.files);
-  std::map<std::string, PipelineRecord> pipelines;
+  pipelines_ = PipelinesAfter(event, std::move(pipelines_), removed_);
   for (const auto& [name, generation] : event.generations) {
-    PipelineRecord& record = pipelines[name];
-    auto known = pipelines_.find(name);
-    if (known != pipelines_.end() && known->second.generation == generation) record = known->second;
-    record.generation = generation;
-    if (auto start = event.starts.find(name); start != event.starts.end()) record.start = start->second;
     uint64_t& last = last_generations_[name];
     last = std::max(last, generation);
   }
-  pipelines_ = std::move(pipelines);
   std::erase_if(paused_sources_, [&](const std::string& name) {
     const Node* sources = root_.Find("sources");
     return sources == nullptr || sources->Find(name) == nullptr;

@@ -125,6 +125,12 @@ struct PipelineRecord {
   std::map<std::string, Boundary> skips;  // by sink: events below are dead letters if they are not delivered
 };
 
+/// The pipelines that live after an apply event, of those that lived before it. One that was removed comes
+/// back as it stood if the event has its generation again; `removed` holds such, by name.
+std::map<std::string, PipelineRecord> PipelinesAfter(const ControlEvent& event,
+                                                     std::map<std::string, PipelineRecord> before,
+                                                     std::map<std::string, PipelineRecord>& removed);
+
 class Catalog {
  public:
   /// Takes the next event of `_control`.
@@ -148,6 +154,8 @@ class Catalog {
   bool IsPending(const std::string& pipeline) const;
   /// The highest generation that a pipeline of this name ever had; 0 = none. Kept after its removal.
   uint64_t LastGeneration(const std::string& pipeline) const;
+  /// The last pipeline of this name that was removed, as it stood then; null: none was.
+  const PipelineRecord* FindRemoved(const std::string& pipeline) const;
   const std::map<uint64_t, ReplayRecord>& replays() const { return replays_; }
   uint64_t last_replay() const { return last_replay_; }
   const std::map<std::string, SandboxRecord>& sandboxes() const { return sandboxes_; }
@@ -170,7 +178,7 @@ class Catalog {
   Node root_;
   std::shared_ptr<const Node> shared_root_;  // root_, as versions hold it
   std::shared_ptr<const Node> files_root_ = std::make_shared<const Node>();
-  std::map<std::string, PipelineRecord> pipelines_;
+  std::map<std::string, PipelineRecord> pipelines_, removed_;
   std::map<std::string, uint64_t> last_generations_;
   std::set<std::string> paused_sources_;
   std::set<std::string> purges_;

@@ -86,6 +86,9 @@ void DiffPipeline(const PipelineConfig& before, const PipelineConfig& after, con
               "a pipeline reads one stream: give the new one another name");
   if (before.start.node != after.start.node)
     AddChange(changes, path + ".start", "edit", "kept", "has effect only when a pipeline is first made");
+  const Node *adopted = before.node.Find("adopt"), *adopts = after.node.Find("adopt");
+  if (adopts != nullptr && (adopted == nullptr || !(*adopted == *adopts)))
+    AddChange(changes, path + ".adopt", "edit", "kept", "has effect only when a pipeline is made again");
   DiffFilters(before, after, path, changes);
   for (const SinkConfig& sink : after.sinks) {
     const SinkConfig* old_sink = ByKey(before.sinks, sink.id, &SinkConfig::id);

@@ -258,6 +258,10 @@ Spec<PipelineSettings> PipelineSettingsSpec(const Registry& registry) {
              "earliest, latest, a time (2026-11-01T00:00:00Z, 2h ago as 2h) or a position (orders/0:17,1:9); "
              "only when the pipeline is first made")
       .Default("earliest");
+  spec.Field("adopt", &PipelineSettings::adopt,
+             "goes on where the pipeline of this name stood when it was removed, in each of its sinks; only when "
+             "the pipeline is made again")
+      .Default("false");
   spec.Field("filters", &PipelineSettings::filters, "a list of NAME: SQL, or NAME: {KIND: options}, in order")
       .Shown("list", filters);
   spec.Field("to", &PipelineSettings::to, "a list of sinks: KIND: options, or KIND: VALUE")
@@ -265,7 +269,6 @@ Spec<PipelineSettings> PipelineSettingsSpec(const Registry& registry) {
       .Shown("list", sinks);
   spec.Nested("max_dead_letters", &PipelineSettings::max_dead_letters, LetterLimitSpec(),
               "more dead letters than this pause the pipeline until 'millstream pipeline resume'");
-  spec.Later("adopt", "give the table a new name, or drop the old one with 'millstream table drop'");
   spec.Example(
       "pipelines:\n  revenue:\n    from: orders\n    filters:\n"
       "      - paid: SELECT id, amount FROM input WHERE status = 'paid'\n      - gross: filters/gross.sql\n"

@@ -95,6 +95,7 @@ struct LetterLimitSettings {
 
 struct PipelineSettings {
   std::string from, start;
+  bool adopt = false;
   Node filters, to;
   std::optional<LetterLimitSettings> max_dead_letters;
 };

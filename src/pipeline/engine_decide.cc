@@ -99,8 +99,9 @@ std::string Engine::State::WhyFrozen(const Project& next, const ChangeDecision& 
     if (goes_on(each) || (is_written && each.pipeline != writer.pipeline)) continue;
     return fmt::format(
         "table '{0}' holds rows of pipeline '{1}', which does not write it any more; they would come a "
-        "second time: drop it (millstream table drop {0}), or give the new one another name",
-        table, each.pipeline);
+        "second time: drop it (millstream table drop {0}){2}, or give the new one another name",
+        table, each.pipeline,
+        each.pipeline == writer.pipeline ? ", go on where it stood (adopt: true)" : "");
   }
   return "";
 }

@@ -53,7 +53,7 @@ Result<Node> Engine::DefinitionsOf(uint64_t version) {
 Result<std::map<std::string, PastPipeline>> Engine::PipelinesAt(int64_t time_us) {
   State& s = *state_;
   ASSIGN_OR_FAIL(std::vector<ControlEvent> events, History());
-  std::map<std::string, PipelineRecord> records;
+  std::map<std::string, PipelineRecord> records, removed;
   std::shared_ptr<const Node> root;
   int64_t first_us = 0;
   for (ControlEvent& event : events) {
@@ -61,16 +61,7 @@ Result<std::map<std::string, PastPipeline>> Engine::PipelinesAt(int64_t time_us)
       root = std::make_shared<const Node>(std::move(event.root));
       if (first_us == 0) first_us = event.when_us;
       if (event.when_us > time_us) continue;
-      std::map<std::string, PipelineRecord> then;
-      for (const auto& [name, generation] : event.generations) {
-        auto known = records.find(name);
-        PipelineRecord& record = then[name];
-        if (known != records.end() && known->second.generation == generation)
-          record = std::move(known->second);
-        record.generation = generation;
-        if (auto start = event.starts.find(name); start != event.starts.end()) record.start = start->second;
-      }
-      records = std::move(then);
+      records = PipelinesAfter(event, std::move(records), removed);
       for (const auto& [name, sinks] : event.rebuilt)
         for (const std::string& sink : sinks) records[name].rebuilt[sink] = event.version;
     } else if (event.kind == ControlKind::kActivated) {
