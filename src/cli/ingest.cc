@@ -187,14 +187,34 @@ std::string RateText(uint64_t events, double seconds) {
                      : fmt::format("{}/s", FormatCount(static_cast<uint64_t>(rate)));
 }
 
-/// One file, or stdin as "-".
+/// How far a file or stdin came.
+struct Reached {
+  std::string position;  // of the file, up to which all is acknowledged
+  uint64_t quarantined = 0;
+  bool has_unanswered = false;  // what lies behind it may be taken all the same
+
+  /// What is said when a signal ended it.
+  Status Interrupted(const IngestOptions& given, const std::string& path) const {
+    const std::string name = path == "-" ? "stdin" : path;
+    const uint64_t events = std::strtoull(position.c_str(), nullptr, 10);
+    const std::string text = position.empty()
+                                 ? fmt::format("interrupted before events of {} were acknowledged", name)
+                                 : fmt::format("interrupted after {} event{} of {}", FormatCount(events),
+                                               events == 1 ? "" : "s", name);
+    // The stream knows what it took of a file, but not of stdin, nor of a file that is a new one each time.
+    if (path != "-" && !given.again) return Cancelled("{}; the same command goes on where it stopped", text);
+    return Cancelled("{}{}", text, has_unanswered ? "; those sent last may be taken all the same" : "");
+  }
+};
+
+/// One file, or stdin as "-". kCancelled: a signal ended it.
 Status IngestFile(const Everywhere& everywhere, const IngestOptions& given, Machine& machine,
-                  Destination& destination, const std::string& path, StopSignals& signals,
-                  uint64_t& quarantined) {
+                  Destination& destination, const std::string& path, StopSignals& signals, Reached& reached) {
   FeedOptions options;
   options.path = path;
   options.format = given.format;
   options.records = given.records;
+  options.stop = signals.token();
   for (const std::string& setting : given.csv) {
     size_t equals = setting.find('=');
     if (equals == std::string::npos)
@@ -217,12 +237,13 @@ Status IngestFile(const Everywhere& everywhere, const IngestOptions& given, Mach
       std::fprintf(stderr, "%s: going on after %s events\n", path.c_str(),
                    FormatCount(std::strtoull(resume.c_str(), nullptr, 10)).c_str());
   }
+  reached.position = resume;
   ASSIGN_OR_RETURN(auto feed, InputFeed::Open(machine.fs, options, resume));
   ProgressLine progress(everywhere.quiet);
   uint64_t read = 0;
   int64_t begun_ns = machine.clock.MonotonicNs(), shown_ns = begun_ns;
   uint64_t first_bytes = 0;
-  std::string position = resume;
+  std::string& position = reached.position;
   auto request_of = [&](const FeedPiece& piece) {
     IngestRequest request;
     request.stream = given.stream;
@@ -244,10 +265,11 @@ Status IngestFile(const Everywhere& everywhere, const IngestOptions& given, Mach
     }
     if (!*piece) break;
     read += (*piece)->events;
-    position = (*piece)->position;
     if (first_bytes == 0) first_bytes = (*piece)->bytes_read - (*piece)->body.size();
     uint64_t bytes = (*piece)->bytes_read;
     status = destination.Send(request_of(**piece), std::move((*piece)->owner));
+    if (status.ok()) position = std::move((*piece)->position);
+    reached.has_unanswered = status.code() == Code::kCancelled;
     int64_t now_ns = machine.clock.MonotonicNs();
     if (now_ns - shown_ns < kProgressNs) continue;
     shown_ns = now_ns;
@@ -262,10 +284,12 @@ Status IngestFile(const Everywhere& everywhere, const IngestOptions& given, Mach
     }
     progress.Show(fmt::format("{}: {} events  {}{}", path, FormatCount(read), RateText(read, seconds), left));
   }
-  if (status.ok()) status = destination.Finish();
-  if (status.ok() && !signals.received() && !given.records.empty() && position.empty())
+  const bool is_interrupted = signals.received() && (status.ok() || status.code() == Code::kCancelled);
+  if (status.ok() || is_interrupted) status = destination.Finish();
+  if (status.ok() && is_interrupted) status = Cancelled("interrupted");
+  if (status.ok() && !given.records.empty() && position.empty())
     status = Invalid("{}: nothing lies at {} (--records)", path == "-" ? "stdin" : path, given.records);
-  if (status.ok() && path != "-" && !signals.received()) {
+  if (status.ok() && path != "-") {
     // The mark that the file is done goes to every partition.
     FeedPiece last;
     last.first_event = std::strtoull(position.c_str(), nullptr, 10);
@@ -278,7 +302,7 @@ Status IngestFile(const Everywhere& everywhere, const IngestOptions& given, Mach
   }
   progress.Clear();
   const Totals totals = destination.TakeTotals();
-  quarantined += totals.quarantined;
+  reached.quarantined = totals.quarantined;
   double seconds = static_cast<double>(machine.clock.MonotonicNs() - begun_ns) / 1e9;
   if (everywhere.json) {
     std::printf(
@@ -323,6 +347,7 @@ int Ingest(const Everywhere& everywhere, const IngestOptions& given) {
     target->server = InSandbox(everywhere, std::move(*local));
   }
   if (target->server) {
+    target->server->EndOn(signals.token());
     destination = std::make_unique<ServerDestination>(*target->server);
   } else {
     auto opened = OpenEngine(everywhere, machine, logger, target->project_directory, false);
@@ -335,8 +360,11 @@ int Ingest(const Everywhere& everywhere, const IngestOptions& given) {
   Status status;
   std::vector<std::string> files = given.files.empty() ? std::vector<std::string>{"-"} : given.files;
   for (const std::string& file : files) {
-    status = IngestFile(everywhere, given, machine, *destination, file, signals, quarantined);
-    if (!status.ok() || signals.received()) break;
+    Reached reached;
+    status = IngestFile(everywhere, given, machine, *destination, file, signals, reached);
+    quarantined += reached.quarantined;
+    if (status.code() == Code::kCancelled) status = reached.Interrupted(given, file);
+    if (!status.ok()) break;
   }
   destination.reset();
   if (rests_in_sandbox && status.ok() && !given.no_deliver)

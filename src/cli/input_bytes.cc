@@ -1,5 +1,6 @@
 #include "cli/input_bytes.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 namespace millstream {
 namespace {
 
+constexpr int kStopLookMs = 100;
 constexpr size_t kMagicBytes = 4;
 constexpr size_t kNoticeBytesMax = 64 << 10;
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
@@ -36,6 +38,9 @@ Result<size_t> InputBytes::ReadOn(char* to, size_t size) {
     return got;
   }
   while (true) {
+    if (stop_.stop_requested()) return Fail(Cancelled("interrupted"));
+    pollfd input{STDIN_FILENO, POLLIN, 0};
+    if (poll(&input, 1, kStopLookMs) == 0) continue;
     ssize_t got = read(STDIN_FILENO, to, size);
     if (got >= 0) return static_cast<size_t>(got);
     if (errno != EINTR) return Fail(IoError("reading stdin: {}", std::strerror(errno)));

@@ -1,10 +1,11 @@
 // InputBytes: the bytes of a file or of standard input, in order, and a look at what comes.
 //
 // Place: floor 8; used by the feeds of `ingest`. Belongs to one thread. Standard input is read as it comes:
-// no call waits for more than it was asked for. Failure: kIo.
+// no call waits for more than it was asked for. Failure: kIo; kCancelled by a stop.
 #pragma once
 
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <string_view>
 
@@ -17,8 +18,9 @@ namespace millstream {
 
 class InputBytes {
  public:
-  /// `file` null: standard input.
-  explicit InputBytes(std::unique_ptr<File> file) : file_(std::move(file)) {}
+  /// `file` null: standard input. `stop` ends a wait for it.
+  InputBytes(std::unique_ptr<File> file, std::stop_token stop)
+      : file_(std::move(file)), stop_(std::move(stop)) {}
 
   bool is_stdin() const { return file_ == nullptr; }
   /// Up to `size` bytes; 0 at the end.
@@ -35,6 +37,7 @@ class InputBytes {
   Result<size_t> ReadOn(char* to, size_t size);
 
   std::unique_ptr<File> file_;
+  std::stop_token stop_;
   uint64_t read_ = 0;  // of the file
   std::string ahead_;  // read, but not given
 };

@@ -118,7 +118,7 @@ Result<std::unique_ptr<InputFeed>> InputFeed::Open(FileSystem& fs, const FeedOpt
   split.records = given.records;
   split.contract = given.contract;
   for (const auto& [name, value] : given.csv) FAIL_IF_ERROR(SetCsvOption(split.csv, name, value));
-  InputBytes bytes(std::move(file));
+  InputBytes bytes(std::move(file), given.stop);
   ASSIGN_OR_FAIL(Noticed noticed, Notice(bytes, given.path));
   Compression compression = CompressionOf(given.path);
   if (compression == Compression::kNone) compression = noticed.compression;

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 
 #include "base/file_system.h"
@@ -25,6 +26,7 @@ struct FeedOptions {
   std::string records;  // JSON pointer
   std::map<std::string, std::string> csv;  // delimiter, header, quote, null
   Contract contract;                       // types of CSV values
+  std::stop_token stop;                    // ends a wait for stdin: kCancelled
 };
 
 struct FeedPiece {
