@@ -326,6 +326,13 @@ def test_nouns_list_and_show(shop):
     assert shop.verb("show").stdout == shop.verb("show", "--yaml").stdout == ORDERS.replace("gross FROM input\n    to: {table: {name: revenue, key: id}}", "gross FROM input\n    to:\n      table:\n        name: revenue\n        key: id")
     assert list(shop.verb("show", "--json").json()) == ["streams", "pipelines"]
     assert "did you mean 'orders'?" in shop.verb("stream", "show", "ordes", expect=1).stderr
+    for noun in ("stream", "source", "pipeline", "table", "command"):
+        listed = shop.verb(noun, "list", "--json").json()
+        assert [each["name"] for each in listed] == {"stream": ["orders"], "pipeline": ["revenue"], "table": ["revenue"]}.get(noun, []), (noun, listed)
+        assert noun == "table" or all(list(each) == ["name", "definition", "status"] for each in listed), (noun, listed)
+    assert shop.verb("stream", "list", "--json").json()[0]["status"]["events"] == 2
+    filters = shop.verb("filter", "list", "--json").json()
+    assert [(each["pipeline"], each["name"]) for each in filters] == [("revenue", "gross")] and "dead" in filters[0], filters
     assert shop.verb("pipeline", "pause", "revenue").stderr == "pipeline revenue: paused\n"
     assert "paused" in shop.verb("pipeline", "list").stdout
     assert "written by a pipeline" in shop.verb("table", "drop", "revenue", expect=1).stderr

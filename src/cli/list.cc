@@ -11,20 +11,18 @@
 namespace millstream {
 namespace {
 
-/// GETs a document and prints it as it is, or through `print`.
+/// GETs a document and prints it.
 int Get(const Everywhere& everywhere, const std::string& path,
         const std::function<void(const JsonView&)>& print) {
   auto api = OpenApi(everywhere);
   if (!api) return Complain(api.error());
   auto body = CallServer(**api, "GET", path);
   if (!body) return Complain(body.error());
-  if (everywhere.json) {
-    std::printf("%s\n", body->c_str());
-  } else {
-    print(JsonView(*body));
-  }
+  print(JsonView(*body));
   return kExitDone;
 }
+
+void PrintJson(const JsonView& document) { std::printf("%s\n", std::string(document.raw()).c_str()); }
 
 int Post(const Everywhere& everywhere, const std::string& method, const std::string& path,
          const std::string& done) {
@@ -91,6 +89,17 @@ void PrintFilters(const JsonView& status) {
       lines.push_back(
           {p["name"].text() + "." + f["name"].text(), Count(f["in"]), Count(f["out"]), Count(f["dead"])});
   Print({"FILTER", "IN", "OUT", "DEAD"}, lines);
+}
+
+/// What the status has of each, under the name of its pipeline.
+void PrintFiltersJson(const JsonView& status) {
+  std::string out;
+  for (const JsonView& p : status["pipelines"].items())
+    for (const JsonView& f : p["filters"].items()) {
+      out.append(out.empty() ? "" : ",").append("{\"pipeline\":").append(p["name"].raw());
+      out.append(",").append(f.raw().substr(1));
+    }
+  std::printf("[%s]\n", out.c_str());
 }
 
 void PrintTables(const JsonView& tables) {
@@ -169,6 +178,12 @@ void PrintDefinition(const Noun& noun, const std::string& name, const JsonView& 
     PrintYaml(Member(noun.name + std::string("s"), Member(name, definition)));
 }
 
+int List(const Everywhere& everywhere, const Noun& noun) {
+  if (!everywhere.json) return Get(everywhere, noun.list_path, noun.print);
+  if (std::string_view(noun.name) == "filter") return Get(everywhere, noun.list_path, PrintFiltersJson);
+  return Get(everywhere, fmt::format("/v1/{}s", noun.name), PrintJson);
+}
+
 std::string ItemPath(const Noun& noun, const std::string& name) {
   std::string kind = noun.name;
   if (kind == "table") return noun.path + UrlEncode(name) + "/schema";
@@ -221,9 +236,7 @@ Verb NounVerb(const Noun& noun) {
   verb.Below(Verb("list", "all of them, a line each")
                  .Example(fmt::format("millstream {} list", kind), "where they stand")
                  .InSandbox()
-                 .Run([&noun](const Everywhere& everywhere) {
-                   return Get(everywhere, noun.list_path, noun.print);
-                 }));
+                 .Run([&noun](const Everywhere& everywhere) { return List(everywhere, noun); }));
   auto name = std::make_shared<std::string>();
   auto yaml = std::make_shared<bool>(false);
   verb.Below(Verb("show", "one of them: what it is and how it stands")
@@ -237,6 +250,7 @@ Verb NounVerb(const Noun& noun) {
                      return kExitUsage;
                    }
                    return Get(everywhere, ItemPath(noun, *name), [&](const JsonView& document) {
+                     if (everywhere.json) return PrintJson(document);
                      *yaml ? PrintDefinition(noun, *name, document) : PrintYaml(document.raw());
                    });
                  }));
