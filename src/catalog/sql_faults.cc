@@ -94,13 +94,8 @@ void AddExcerpt(Fault& fault, const std::string& text, size_t position, size_t l
   fault.caret_length = static_cast<int>(std::max<size_t>(length, 1));
 }
 
-/// What mends the usual slips with quotes.
+/// A column whose name is a word of SQL.
 void AddHint(Fault& fault, const std::string& text, size_t at, const SqlNames& names) {
-  if (fault.message.starts_with("no column '") && text[at] == '"') {
-    const size_t end = text.find('"', at + 1);
-    fault.hint = fmt::format("a text stands in single quotes: '{}'{}{}", text.substr(at + 1, end - at - 1),
-                             fault.hint.empty() ? "" : "; ", fault.hint);
-  }
   if (!fault.message.starts_with("syntax error")) return;
   // SELECT id, order FROM input: the fault stands at what follows the column.
   size_t end = at;
@@ -122,6 +117,8 @@ void AddHint(Fault& fault, const std::string& text, size_t at, const SqlNames& n
 Fault ExplainSql(const Node& sql, const std::string& path, const SqlFault& fault, const SqlNames& names,
                  const std::string& expected) {
   Explained explained = Explain(fault, names);
+  if (!fault.hint.empty())
+    explained.hint = fault.hint + (explained.hint.empty() ? "" : "; " + explained.hint);
   Fault result = FaultAt(sql, path, explained.message, explained.hint);
   result.expected = expected;
   if (result.hint.empty()) result.hint = expected;

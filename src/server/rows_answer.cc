@@ -162,6 +162,7 @@ HttpResponse QueryProblem(const Status& status, const QueryFault& fault, const s
   Fault shown;
   shown.path = "sql";
   shown.message = fault.sql.message;
+  shown.hint = fault.sql.hint;
   if (!fault.sql.nearest.empty()) shown.hint = fmt::format("did you mean {}?", fault.sql.nearest);
   if (fault.sql.position >= 0 && static_cast<size_t>(fault.sql.position) <= sql.size()) {
     std::string_view before = std::string_view(sql).substr(0, static_cast<size_t>(fault.sql.position));

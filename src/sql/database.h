@@ -50,6 +50,7 @@ struct SqlFault {
   std::string nearest;      // DuckDB's "Candidate bindings", if any
   bool data_error = false;  // conversion, out of range, invalid input, constraint: the event is at fault
                             // (SEMANTICS, "Dead letters")
+  std::string hint = {};    // what mends a usual slip
 };
 
 /// A number as JSON writes it, bound as the type that it has as a literal: BIGINT, HUGEINT, DECIMAL with all

@@ -95,7 +95,7 @@ void SayQuotes(SqlFault& fault, const std::string& sql) {
   const size_t end = at < sql.size() && sql[at] == '"' ? sql.find('"', at + 1) : std::string::npos;
   if (end == std::string::npos) return;
   fault.nearest.clear();
-  fault.message += fmt::format(" A text stands in single quotes: '{}'", sql.substr(at + 1, end - at - 1));
+  fault.hint = fmt::format("a text stands in single quotes: '{}'", sql.substr(at + 1, end - at - 1));
 }
 
 /// Whether DuckDB says that its file or its write-ahead log is not what it wrote. A file of its temporary
