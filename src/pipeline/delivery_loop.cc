@@ -33,6 +33,11 @@ void DeliveryLoop::SetState(const std::string& state, const std::string& reason)
   context_.sink->TellState(slot(), state, reason);
 }
 
+void DeliveryLoop::ShowGoing(uint64_t next) {
+  SetState(context_.partition->bounds().durable_end > next + context_.batch_events ? "catching_up" : "live",
+           "");
+}
+
 void DeliveryLoop::Reset() {
   failed_ = false;
   backoff_.Reset();
@@ -61,10 +66,7 @@ DeliveryLoop::Next DeliveryLoop::Step(std::stop_token stop) {
   Status status = Gather(piece);
   if (status.ok() && piece.events == 0) return Idle();
   if (status.ok()) {
-    if (backoff_.failures() == 0)
-      SetState(context_.partition->bounds().durable_end > piece.next + context_.batch_events ? "catching_up"
-                                                                                             : "live",
-               "");
+    if (backoff_.failures() == 0) ShowGoing(piece.next);
     status = Work(piece, stop);
   }
   if (!status.ok()) {
@@ -374,7 +376,11 @@ void DeliveryLoop::Fill(RowBatch& rows, const Piece& piece) const {
 }
 
 void DeliveryLoop::Delivered(const Piece& piece, const RowBatch& rows) {
-  Count(piece, rows);  // before waiters are told, who may look at the counts
+  Count(piece, rows);             // before waiters are told, who may look at the counts
+  if (backoff_.failures() > 0) {  // the rest of what was gathered is not what it was stuck at
+    backoff_.Reset();
+    ShowGoing(piece.next);
+  }
   next_.store(piece.next, std::memory_order_release);
   if (context_.progress != nullptr) context_.progress->Notify();
   if (written_letters_)

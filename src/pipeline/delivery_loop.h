@@ -165,6 +165,8 @@ class DeliveryLoop {
   Status FindWrittenLetters();
   static std::pair<Piece, Piece> Halve(const Piece& piece);
   void SetState(const std::string& state, const std::string& reason);
+  /// That it delivers up to `next`, without a failure.
+  void ShowGoing(uint64_t next);
   Next ShowRetry(const Status& status, uint32_t failures, int64_t wait_us);
 
   const LoopContext context_;

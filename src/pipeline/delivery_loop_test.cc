@@ -48,18 +48,21 @@ class KeptSink final : public Sink {
     });
     if (!status.ok()) return status;
     ForEach(rows, [&](int64_t n, uint64_t) { kept.push_back(n); });
+    if (static_cast<int64_t>(rows.next_offset) == holds_before) held.wait(true);
     next = rows.next_offset;
     return status;
   }
 
   int64_t refuses = -1, chokes_on = -1;
-  int failures = 0;
+  std::atomic<int> failures{0};
   Status failure;
   std::map<uint32_t, uint64_t> stored;
   std::vector<ColumnInfo> columns;
   std::atomic<int> opens{0}, open_failures{0}, column_failures{0};
   Status open_failure;
   std::atomic<int> calls{0};
+  std::atomic<int64_t> holds_before{-1};  // the delivery up to there waits while `held`
+  std::atomic<bool> held{true};
   std::atomic<uint64_t> next{0};
   std::vector<int64_t> kept;
   std::vector<uint64_t> letters_seen;  // how many letters were durable at each call
@@ -219,6 +222,23 @@ TEST_F(DeliveryLoopTest, AFailureThatPassesIsRetriedAndShown) {
   EXPECT_EQ(sink_->kept, Numbers(0, 10, {3}));
   EXPECT_EQ(loop_->snapshot().retries, 2u);
   EXPECT_EQ(Letters().size(), 1u);  // not one an attempt
+}
+
+TEST_F(DeliveryLoopTest, WhatFollowsAnEventThatWasSetAsideIsNotStuck) {
+  Append(0, 2);  // one piece
+  sink_->failures = 1'000'000, sink_->failure = Unavailable("down"), sink_->holds_before = 2;
+  Start("SELECT n FROM input");
+  WaitFor([&] { return loop_->snapshot().state == "degraded"; });
+  loop_->SkipTo(1);
+  WaitFor([&] { return Letters().size() == 1; });  // no attempt goes on that has both
+  sink_->failures = 0;
+  WaitFor([&] { return loop_->next() == 1; });
+  EXPECT_EQ(loop_->snapshot().state, "live") << loop_->snapshot().reason;
+  sink_->held = false;
+  sink_->held.notify_all();
+  WaitFor([&] { return loop_->next() == 2; });
+  Stop();
+  EXPECT_EQ(sink_->kept, Numbers(1, 2, {}));
 }
 
 TEST_F(DeliveryLoopTest, AfterACrashBeforeTheRowsNoLetterIsWrittenTwice) {
