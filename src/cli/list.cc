@@ -151,17 +151,20 @@ struct Noun {
   void (*print)(const JsonView&);
   const char* summary;
   const char* example;
+  const char* about = "";  // of the list
 };
 
 constexpr Noun kNouns[] = {
     {"stream", "/v1/streams/", "/v1/status", PrintStreams, "streams: what was ever taken in", "orders"},
-    {"source", "/v1/sources/", "/v1/status", PrintSources, "sources: what brings events in", "old_orders"},
+    {"source", "/v1/sources/", "/v1/status", PrintSources, "sources: what brings events in", "old_orders",
+     "EVENTS counts since the server's start."},
     {"pipeline", "/v1/pipelines/", "/v1/status", PrintPipelines, "pipelines: filters from a stream to sinks",
-     "revenue"},
+     "revenue", "DEAD counts since the server's start; `dead list STREAM` has all letters."},
     {"table", "/v1/tables/", "/v1/tables", PrintTables, "tables: what queries read", "revenue"},
     {"command", "/v1/commands/", "/v1/commands", PrintCommands, "commands: decisions that become events",
      "place_order"},
-    {"filter", "/v1/pipelines/", "/v1/status", PrintFilters, "filters of all pipelines", "revenue.gross"},
+    {"filter", "/v1/pipelines/", "/v1/status", PrintFilters, "filters of all pipelines", "revenue.gross",
+     "All counts are since the server's start."},
 };
 
 /// The item's definition as a file of a project has it; a table's columns.
@@ -234,6 +237,7 @@ Verb NounVerb(const Noun& noun) {
   std::string kind = noun.name;
   Verb verb(kind, noun.summary);
   verb.Below(Verb("list", "all of them, a line each")
+                 .About(noun.about)
                  .Example(fmt::format("millstream {} list", kind), "where they stand")
                  .InSandbox()
                  .Run([&noun](const Everywhere& everywhere) { return List(everywhere, noun); }));

@@ -97,6 +97,10 @@ Verb TopVerb() {
   Verb verb("top", "what runs, how fast, how far behind");
   verb.Flag("--once", once.get(), "once, then exit")
       .Option("--every", every.get(), "TIME", "time between two looks")
+      .About(
+          "EVENTS and DEAD of a stream are what the log keeps, letters without those that were sent again or "
+          "dropped. EVENTS of a source and DEAD of a pipeline or a filter count since the start, `up`; "
+          "`dead list STREAM` has all letters.")
       .Example("millstream top --once", "one look")
       .InSandbox()
       .Run([once, every](const Everywhere& everywhere) {
