@@ -17,9 +17,9 @@ pid_t ThreadNumber();
 /// another one. For the calling thread, or for `thread` of this process.
 void LetOthersFirst();
 void LetOthersFirst(pid_t thread);
-/// Leaves a core to others for good: never runs on the first one that the calling thread may use, unless it is
-/// the only one (sched_setaffinity(2)). Linux lets a thread that wakes up wait for a tick of its clock, 4 ms at
-/// 250 Hz, where a core is busy with less urgent work; it wakes up at once where one is idle.
+/// Leaves a core to others for good: never runs on the first one that the calling thread may use, unless it
+/// is the only one (sched_setaffinity(2)). Linux lets a thread that wakes up wait for a tick of its clock, 4
+/// ms at 250 Hz, where a core is busy with less urgent work; it wakes up at once where one is idle.
 void LeaveOneCore(pid_t thread);
 /// The calling thread's nice value.
 int Niceness();

@@ -234,7 +234,8 @@ TEST(DecideChange, APipelineThatAdoptsIsTheOneThatWasRemoved) {
   ASSERT_EQ(record.versions.size(), 1u);
   EXPECT_EQ(record.versions[0].boundary, first.boundary);
   EXPECT_FALSE(record.paused);
-  EXPECT_TRUE(control.catalog.IsPending("revenue")) << "the new definitions take over where the old ones stood";
+  EXPECT_TRUE(control.catalog.IsPending("revenue"))
+      << "the new definitions take over where the old ones stood";
 }
 
 TEST(DecideChange, WhatCannotBeChangedIsRefusedAndKept) {

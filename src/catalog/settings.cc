@@ -259,7 +259,8 @@ Spec<PipelineSettings> PipelineSettingsSpec(const Registry& registry) {
              "only when the pipeline is first made")
       .Default("earliest");
   spec.Field("adopt", &PipelineSettings::adopt,
-             "goes on where the pipeline of this name stood when it was removed, in each of its sinks; only when "
+             "goes on where the pipeline of this name stood when it was removed, in each of its sinks; only "
+             "when "
              "the pipeline is made again")
       .Default("false");
   spec.Field("filters", &PipelineSettings::filters, "a list of NAME: SQL, or NAME: {KIND: options}, in order")

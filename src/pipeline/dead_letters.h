@@ -97,8 +97,8 @@ class CollectedLetters : public LetterStore {
   uint64_t count_ = 0;
 };
 
-/// Letters of a replay that makes tables anew: kept in `store` as those of the sinks that readers see, with the
-/// replay's number, since after the cutover nothing else tells what the tables lack.
+/// Letters of a replay that makes tables anew: kept in `store` as those of the sinks that readers see, with
+/// the replay's number, since after the cutover nothing else tells what the tables lack.
 class RebuildLetters : public CollectedLetters {
  public:
   RebuildLetters(LetterStore& store, uint64_t rebuild, size_t limit)

@@ -100,8 +100,7 @@ std::string Engine::State::WhyFrozen(const Project& next, const ChangeDecision& 
     return fmt::format(
         "table '{0}' holds rows of pipeline '{1}', which does not write it any more; they would come a "
         "second time: drop it (millstream table drop {0}){2}, or give the new one another name",
-        table, each.pipeline,
-        each.pipeline == writer.pipeline ? ", go on where it stood (adopt: true)" : "");
+        table, each.pipeline, each.pipeline == writer.pipeline ? ", go on where it stood (adopt: true)" : "");
   }
   return "";
 }

@@ -3,8 +3,8 @@
 // Place: floor 2, inside sql/; shared by a Connection, its statements and their rows. Where memory is refused
 // (allowance.h), DuckDB's C API may answer as if there were no more rows: duckdb_fetch_chunk gives null and
 // no error. Whoever believes it loses rows. So the one who executes asks WasCut() at the end: what was cut
-// short failed, whatever DuckDB says. What we allocate ourselves is never refused, since nothing catches that:
-// only Call is bounded. Threads: of the connection, Interrupt excepted.
+// short failed, whatever DuckDB says. What we allocate ourselves is never refused, since nothing catches
+// that: only Call is bounded. Threads: of the connection, Interrupt excepted.
 #pragma once
 
 #include <exception>
@@ -32,8 +32,8 @@ class Executions {
 
   /// A new execution: nothing was cut yet.
   void Begin();
-  /// Calls into DuckDB for the execution that began last: what this thread allocates meanwhile is its own. What
-  /// is refused where DuckDB itself catches nothing is an error too.
+  /// Calls into DuckDB for the execution that began last: what this thread allocates meanwhile is its own.
+  /// What is refused where DuckDB itself catches nothing is an error too.
   template <typename Function>
   duckdb_state Call(Function call) {
     Allowance::Scope allocations(allowance());
