@@ -25,18 +25,7 @@ struct SchedulingAttributes {
   uint64_t runtime = kSliceOfBackground, deadline = 0, period = 0;
 };
 
-}  // namespace
-
-void NameThread(const char* name) { prctl(PR_SET_NAME, name); }
-
-pid_t ThreadNumber() { return gettid(); }
-
-void LetOthersFirst() {
-  static thread_local bool does_already = false;
-  if (!std::exchange(does_already, true)) LetOthersFirst(gettid());
-}
-
-void LetOthersFirst(pid_t thread) {
+void LowerPriority(pid_t thread) {
   // Since Linux 6.12 a thread that wakes up takes the place at once of one with a longer slice, and else only
   // when that one's slice is over. Older ones pass over the slice.
   SchedulingAttributes attributes;
@@ -44,13 +33,25 @@ void LetOthersFirst(pid_t thread) {
   (void)setpriority(PRIO_PROCESS, static_cast<id_t>(thread), kNiceOfBackground);
 }
 
-void LeaveOneCore(pid_t thread) {
+}  // namespace
+
+void NameThread(const char* name) { prctl(PR_SET_NAME, name); }
+
+pid_t ThreadNumber() { return gettid(); }
+
+void StandBack(pid_t thread) {
+  LowerPriority(thread);
   cpu_set_t cores;
   if (sched_getaffinity(0, sizeof cores, &cores) != 0 || CPU_COUNT(&cores) < 2) return;
   size_t first = 0;
   while (!CPU_ISSET(first, &cores)) ++first;
   CPU_CLR(first, &cores);
   (void)sched_setaffinity(thread, sizeof cores, &cores);
+}
+
+void LetOthersFirst() {
+  static thread_local bool does_already = false;
+  if (!std::exchange(does_already, true)) LowerPriority(gettid());
 }
 
 int Niceness() { return getpriority(PRIO_PROCESS, static_cast<id_t>(gettid())); }

@@ -14,13 +14,13 @@ pid_t ThreadNumber();
 
 /// Others go first where the machine has too few cores, and at once (Linux keeps nice value, policy and slice
 /// for each thread, sched_setattr(2)). Not to be undone, nor done twice: whoever may not raise a thread needs
-/// another one. For the calling thread, or for `thread` of this process.
+/// another one.
 void LetOthersFirst();
-void LetOthersFirst(pid_t thread);
-/// Leaves a core to others for good: never runs on the first one that the calling thread may use, unless it
-/// is the only one (sched_setaffinity(2)). Linux lets a thread that wakes up wait for a tick of its clock, 4
-/// ms at 250 Hz, where a core is busy with less urgent work; it wakes up at once where one is idle.
-void LeaveOneCore(pid_t thread);
+/// The same for `thread` of this process, which also leaves a core to others: it never runs on the first one
+/// that the calling thread may use, unless it is the only one (sched_setaffinity(2)). Linux lets a thread
+/// that wakes up wait for a tick of its clock, 4 ms at 250 Hz, where a core is busy with less urgent work; it
+/// runs at once where one is idle.
+void StandBack(pid_t thread);
 /// The calling thread's nice value.
 int Niceness();
 

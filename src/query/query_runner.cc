@@ -29,8 +29,7 @@ constexpr auto kMemoryEvery = std::chrono::milliseconds(50);
 constexpr uint64_t kHeldShare = 3;  // of server.memory
 // After a writer had no memory: it tries again meanwhile.
 constexpr auto kWritersFirst = std::chrono::milliseconds(500);
-// Look-ups are done by then; what works for longer lets ingest, pipelines and look-ups go first, and leaves
-// them a core.
+// Look-ups are done by then; what works for longer stands back behind ingest, pipelines and look-ups.
 constexpr auto kQuickFor = std::chrono::milliseconds(20);
 constexpr auto kPastKept = std::chrono::seconds(60);  // tables of the past, for the next question
 // The share of the server's memory that they may take.
@@ -164,12 +163,10 @@ void QueryRunner::State::Watch(std::stop_token stop) {
       }
       if (query->is_slowed) continue;
       query->is_slowed = query->has_place && now - query->working_since >= kQuickFor;
-      if (query->is_slowed) {
-        LetOthersFirst(query->thread);
-        LeaveOneCore(query->thread);
-      } else {
+      if (query->is_slowed)
+        StandBack(query->thread);
+      else
         wake = std::min(wake, now + kQuickFor);
-      }
     }
     bool is_woken = false;
     auto woken = [&] { return std::exchange(is_woken, true); };  // any notice: look anew
