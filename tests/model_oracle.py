@@ -191,7 +191,7 @@ class Folder:
                     yield Event(partition, batch.base + row, stamps[row], data, (extensions[row] or b"").decode())
 
     def read_control(self):
-        self.roots, self.versions, self.rebuilt, self.replays = {}, defaultdict(list), {}, {}
+        self.roots, self.versions, self.rebuilt, self.rebuilds, self.replays = {}, defaultdict(list), {}, {}, {}
         self.again, self.dropped, self.kinds = [], [], Counter()
         for event in self.streams["_control"]:
             value = json.loads(event.data)
@@ -202,11 +202,14 @@ class Folder:
             if kind == "cutover":
                 for pipeline, sinks in value["rebuilt"].items():
                     before = int(value["letters_before"][value["starts"][pipeline]["stream"]])
-                    self.rebuilt.update({(pipeline, sink): (before, int(value["version"])) for sink in sinks})
+                    self.rebuilt.update({(pipeline, sink): (before, int(value["version"]), int(value["replay"]["id"])) for sink in sinks})
             elif kind == "activated":
                 number = int(value["version"])
                 self.versions[value["name"]].append(Version(number, offsets(value["boundary"]), self.chain(value["name"], number)))
-            elif kind == "replay_started" and "into" in value["replay"]:
+            elif kind == "replay_started" and "into" not in value["replay"]:
+                live = self.roots[max(self.roots)]["pipelines"]
+                self.rebuilds[int(value["replay"]["id"])] = {**live, **value["replay"].get("definitions", {})}
+            elif kind == "replay_started":
                 spec = value["replay"]
                 ((pipeline, _),) = spec["starts"].items()
                 self.replays[int(spec["id"])] = Replay(int(spec["id"]), pipeline, spec, list(self.versions[pipeline]))
@@ -249,7 +252,7 @@ class Sink:
 
     def __init__(self, folder, pipeline, stream, sink):
         self.folder, self.pipeline, self.stream, self.sink = folder, pipeline, stream, sink
-        self.letters_before, self.since = folder.rebuilt.get((pipeline, sink), (0, 0))
+        self.letters_before, self.since, self.rebuild = folder.rebuilt.get((pipeline, sink), (0, 0, 0))
         self.rows = []     # ((us, tie, partition, offset, ordinal), row)
         self.refused = {}  # (partition, offset): filter, of the versions that own the events
         self.events = {(event.partition, event.offset): event for event in folder.streams[stream]}
@@ -280,25 +283,27 @@ class Sink:
             letter = self.folder.letters[self.stream][number]
             if (letter.get("pipeline"), letter.get("sink")) != (self.pipeline, self.sink):
                 continue
-            if number < self.letters_before:
+            if not self.holds(number, letter):
                 continue  # the table was made anew since, which ran the event
             event = self.events[letter["partition"], letter["offset"]]
             self.again[number] = self.take(event, chain) is not None
+
+    def holds(self, number, letter):
+        """Whether a letter concerns the table as it is: it is of the rebuild that made it, or came later."""
+        return letter["rebuild"] == self.rebuild if "rebuild" in letter else number >= self.letters_before
 
     def check_letters(self):
         place = lambda letter: (letter["partition"], letter["offset"])  # noqa: E731
         letters = {number: letter for number, letter in self.folder.letters.get(self.stream, {}).items()
                    if (letter.get("pipeline"), letter.get("sink")) == (self.pipeline, self.sink)}
         what = f"letters of {self.pipeline}, {self.sink}"
-        live = [letter for letter in letters.values() if not letter.get("replay")]
-        at = Counter((*place(letter), letter["filter"]) for letter in live)
-        if not self.since:
-            same(what, at, Counter((*where, name) for where, name in self.refused.items()))
-        else:  # while it is made anew, refusals are only counted
-            holds(all(count == 1 for count in at.values()), f"{what}: one stands twice: {at.most_common(1)}")
-            for letter in live:
-                _, refusing = run_chain(self.folder.chain(self.pipeline, letter["version"]), self.events[place(letter)].row())
-                holds(refusing == letter["filter"], f"{what}: {letter} is refused by {refusing}")
+        first = {number: letter for number, letter in letters.items() if not letter.get("replay")}
+        at = Counter((*place(letter), letter["filter"]) for number, letter in first.items() if self.holds(number, letter))
+        same(what, at, Counter((*where, name) for where, name in self.refused.items()))
+        for letter in first.values():
+            chain = compiled(self.folder.rebuilds[letter["rebuild"]][self.pipeline].get("filters")) if "rebuild" in letter else self.folder.chain(self.pipeline, letter["version"])
+            _, refusing = run_chain(chain, self.events[place(letter)].row())
+            holds(refusing == letter["filter"], f"{what}: {letter} is refused by {refusing}")
         new = Counter(letter["replay_of"] for letter in letters.values() if letter.get("replay"))
         for number, refused in self.again.items():
             holds(new[number] == refused, f"{what}: letter {number} was sent again, refused: {refused}; new letters: {new[number]}")

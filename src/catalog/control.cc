@@ -439,10 +439,9 @@ Status Catalog::Replay(std::string_view event_json) {
       for (const auto& [pipeline, sinks] : event.rebuilt)
         for (const std::string& sink : sinks) {
           PipelineRecord& record = pipelines_[pipeline];
-          record.rebuilt[sink] = event.version;
-          record.rebuilt_by[sink] = event.replay.id;
+          Rebuilt& rebuilt = record.rebuilt[sink] = {event.version, event.replay.id, std::nullopt};
           auto before = event.letters_before.find(record.start.stream);
-          if (before != event.letters_before.end()) record.rebuilt_letters[sink] = before->second;
+          if (before != event.letters_before.end()) rebuilt.letters_before = before->second;
         }
       ApplyReplay(event);
       break;

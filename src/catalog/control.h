@@ -108,18 +108,22 @@ struct ActivatedVersion {
   std::shared_ptr<const Node> root;
 };
 
+/// How a sink's table was made anew the last time.
+struct Rebuilt {
+  uint64_t version = 0;  // versions before it own nothing there
+  uint64_t replay = 0;   // by which; its own letters hold
+  /// Other letters below this number go there no more, for their events were run again. Not known of cutovers
+  /// of the first releases.
+  std::optional<uint64_t> letters_before;
+};
+
 struct PipelineRecord {
   uint64_t generation = 0;
   Position start;               // next offsets from which this generation began
   uint64_t active_version = 0;  // 0: not yet activated
   Boundary boundary;
   std::vector<ActivatedVersion> versions;  // ascending, the last is the active one
-  /// Sinks that were made anew, and with which version: versions before it own nothing there.
-  std::map<std::string, uint64_t> rebuilt;
-  /// Of those sinks: letters below this number go there no more, for their events were run when it was made.
-  std::map<std::string, uint64_t> rebuilt_letters;
-  /// The replay that made them anew. Its own letters, which lie among those, stay.
-  std::map<std::string, uint64_t> rebuilt_by;
+  std::map<std::string, Rebuilt> rebuilt;  // sinks that were made anew
   bool paused = false;
   std::string paused_because;             // empty: somebody asked for it
   std::map<std::string, Boundary> skips;  // by sink: events below are dead letters if they are not delivered

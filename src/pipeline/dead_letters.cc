@@ -159,6 +159,7 @@ DeadLetter RebuildLetters::Kept(DeadLetter letter) const {
   for (std::string* id : {&letter.sink, &letter.at})
     if (id->ends_with(shadow)) id->resize(id->size() - shadow.size());
   letter.rebuild = rebuild_;
+  letter.version = 0;  // the cutover will give it a number
   return letter;
 }
 
@@ -291,9 +292,10 @@ Result<std::set<uint64_t>> DeadLetters::OffsetsOf(const std::string& stream, con
   std::set<uint64_t> offsets;
   if (log_.Find(DeadStreamName(stream)) == nullptr) return offsets;
   FAIL_IF_ERROR(Each(stream, 0, [&](DeadLetter& letter) {
-    if (letter.pipeline == like.pipeline && letter.generation == like.generation &&
-        letter.sink == like.sink && letter.replay == like.replay && letter.rebuild == like.rebuild &&
-        letter.partition == like.partition && letter.offset >= static_cast<int64_t>(from))
+    const bool counts = letter.rebuild == 0 ? letter.number >= like.number : letter.rebuild == like.rebuild;
+    if (counts && letter.pipeline == like.pipeline && letter.generation == like.generation &&
+        letter.sink == like.sink && letter.replay == like.replay && letter.partition == like.partition &&
+        letter.offset >= static_cast<int64_t>(from))
       offsets.insert(static_cast<uint64_t>(letter.offset));
     return true;
   }));

@@ -65,7 +65,8 @@ class LetterStore {
   virtual std::optional<Receipt> FindReceipt(const std::string& stream, const std::string& origin,
                                              const std::string& part) const = 0;
   /// Offsets at or above `from` of the events of one partition for which a loop has written letters:
-  /// `like` names pipeline, generation, sink, replay, rebuild and partition.
+  /// `like` names pipeline, generation, sink, replay and partition; the rebuild whose letters count, and the
+  /// number from which on those of no rebuild count too.
   virtual Result<std::set<uint64_t>> OffsetsOf(const std::string& stream, const DeadLetter& like,
                                                uint64_t from) = 0;
 };
@@ -111,7 +112,9 @@ class RebuildLetters : public CollectedLetters {
   }
   Result<std::set<uint64_t>> OffsetsOf(const std::string& stream, const DeadLetter& like,
                                        uint64_t from) override {
-    return store_.OffsetsOf(stream, Kept(like), from);
+    DeadLetter own = Kept(like);
+    own.number = UINT64_MAX;  // and nobody else's
+    return store_.OffsetsOf(stream, own, from);
   }
 
  private:

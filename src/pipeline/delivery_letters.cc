@@ -91,7 +91,8 @@ Status DeliveryLoop::FindWrittenLetters() {
   if (written_letters_) return OkStatus();
   auto receipt =
       context_.dead_letters->FindReceipt(context_.stream, letter_origin_, fmt::format("{}", slot()));
-  if (!receipt || LeadingNumber(receipt->position) <= next_) {
+  const bool has_none = !receipt || LeadingNumber(receipt->position) <= next_;
+  if (has_none && context_.rebuilt.replay == 0) {
     written_letters_.emplace();
     return OkStatus();
   }
@@ -99,6 +100,8 @@ Status DeliveryLoop::FindWrittenLetters() {
   like.pipeline = context_.pipeline, like.generation = context_.generation, like.sink = context_.sink->id();
   like.partition = context_.partition_index;
   like.replay = context_.replay ? context_.replay->id : 0;
+  // A crash soon after the cutover takes the loop back to events that the rebuild has run.
+  like.rebuild = context_.rebuilt.replay, like.number = context_.rebuilt.letters_before.value_or(0);
   ASSIGN_OR_RETURN(written_letters_, context_.dead_letters->OffsetsOf(context_.stream, like, next_));
   return OkStatus();
 }
@@ -135,7 +138,7 @@ void DeliveryLoop::SkipTo(uint64_t offset) {
 /// Somebody has decided that these events are not to be tried any more.
 Status DeliveryLoop::SkipPiece(const Piece& piece, std::stop_token stop) {
   if (!context_.gate->Claim(context_.partition_index, version_->number, piece.first, piece.next, stop,
-                            context_.since)) {
+                            context_.rebuilt.version)) {
     overtaken_ = true;
     return OkStatus();
   }

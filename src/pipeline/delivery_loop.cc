@@ -235,7 +235,7 @@ void DeliveryLoop::Prepare(std::shared_ptr<const PipelineVersion> version,
 void DeliveryLoop::Reconsider() {
   std::lock_guard lock(mutex_);
   if (!running_.stop.stop_possible()) return;
-  auto owner = context_.gate->OwnerOf(context_.partition_index, running_.first, context_.since);
+  auto owner = context_.gate->OwnerOf(context_.partition_index, running_.first, context_.rebuilt.version);
   if (owner.version->number != running_.version || owner.end < running_.next) running_.stop.request_stop();
 }
 
@@ -285,7 +285,7 @@ std::pair<DeliveryLoop::Piece, DeliveryLoop::Piece> DeliveryLoop::Halve(const Pi
 
 Status DeliveryLoop::Work(const Piece& piece, std::stop_token stop) {
   while (true) {
-    auto owner = context_.gate->OwnerOf(context_.partition_index, piece.first, context_.since);
+    auto owner = context_.gate->OwnerOf(context_.partition_index, piece.first, context_.rebuilt.version);
     RETURN_IF_ERROR(TakeRunner(owner.version));
     if (uint64_t skip_to = skip_to_;
         owner.end < piece.next || (piece.first < skip_to && skip_to < piece.next && piece.events > 1)) {
@@ -396,7 +396,7 @@ Status DeliveryLoop::DeliverPiece(const Piece& piece, std::stop_token stop) {
   auto rows = RunFilters(piece, letters, stop);
   if (!rows) return rows.error();
   if (!context_.gate->Claim(context_.partition_index, version_->number, piece.first, piece.next, stop,
-                            context_.since)) {
+                            context_.rebuilt.version)) {
     overtaken_ = !IsPlanted(Planted::lost_on_swap);
     if (!overtaken_) shown_.next = next_ = piece.next;
     return OkStatus();

@@ -26,6 +26,7 @@
 
 #include "base/clock.h"
 #include "base/random.h"
+#include "catalog/control.h"
 #include "pipeline/backoff.h"
 #include "pipeline/dead_letters.h"
 #include "pipeline/latency.h"
@@ -59,7 +60,7 @@ struct LoopContext {
   RunnerContext runner;
   SharedSink* sink = nullptr;
   VersionGate* gate = nullptr;
-  uint64_t since = 0;         // the version that its sink was made anew with
+  Rebuilt rebuilt;            // how its sink was made anew; version 0: never
   uint64_t start = 0;         // where to begin if nothing is stored
   uint64_t end = UINT64_MAX;  // offsets from here on are not its business: it is `done`, and its thread ends
   std::optional<LoopReplay> replay;  // only these events, in their order; it is `done` after the last

@@ -65,7 +65,7 @@ struct PastPipeline {
   Boundary start;
   std::vector<std::shared_ptr<const PipelineVersion>> versions;  // ascending
   /// Sinks that were made anew by then, and with which version: those before it own nothing there.
-  std::map<std::string, uint64_t> rebuilt;
+  std::map<std::string, Rebuilt> rebuilt;
   uint64_t active_version = 0;  // the last one that was activated by then; it may own no event yet
 
   /// Versions that own something of what such sinks got; the first of them from the start on.

@@ -36,7 +36,8 @@ std::vector<std::shared_ptr<const PipelineVersion>> PastPipeline::VersionsFor(
   uint64_t since = 0;
   for (const auto& version : versions)
     for (const SinkConfig& sink : version->config.sinks)
-      if (auto made = rebuilt.find(sink.id); made != rebuilt.end() && is_meant(sink)) since = made->second;
+      if (auto made = rebuilt.find(sink.id); made != rebuilt.end() && is_meant(sink))
+        since = made->second.version;
   std::vector<std::shared_ptr<const PipelineVersion>> owners;
   for (const auto& version : versions)
     if (version->number >= since) owners.push_back(version);
@@ -63,7 +64,7 @@ Result<std::map<std::string, PastPipeline>> Engine::PipelinesAt(int64_t time_us)
       if (event.when_us > time_us) continue;
       records = PipelinesAfter(event, std::move(records), removed);
       for (const auto& [name, sinks] : event.rebuilt)
-        for (const std::string& sink : sinks) records[name].rebuilt[sink] = event.version;
+        for (const std::string& sink : sinks) records[name].rebuilt[sink].version = event.version;
     } else if (event.kind == ControlKind::kActivated) {
       auto record = records.find(event.name);
       if (record == records.end() || record->second.generation != event.generation) continue;

@@ -29,9 +29,9 @@ bool WasRunAnew(const Catalog& catalog, const std::string& pipeline, const std::
                 uint64_t rebuild) {
   auto record = catalog.pipelines().find(pipeline);
   if (record == catalog.pipelines().end()) return false;
-  auto below = record->second.rebuilt_letters.find(sink);
-  return below != record->second.rebuilt_letters.end() && letter < below->second &&
-         rebuild != record->second.rebuilt_by.at(sink);
+  auto made = record->second.rebuilt.find(sink);
+  return made != record->second.rebuilt.end() && letter < made->second.letters_before.value_or(0) &&
+         rebuild != made->second.replay;
 }
 
 /// Why a letter of this rebuild cannot go again; empty if it can.
@@ -277,10 +277,10 @@ Status Engine::State::FindAgain(const LetterReplay& replay, ActiveReplay& active
   // A cutover of an older release does not say which letters there were.
   auto is_made_anew = [&](const ReplayPart& part) {
     auto record = catalog.pipelines().find(part.pipeline);
-    if (record == catalog.pipelines().end() || record->second.rebuilt_letters.contains(part.sink))
-      return false;
-    auto rebuilt = record->second.rebuilt.find(part.sink);
-    return rebuilt != record->second.rebuilt.end() && rebuilt->second > part.version;
+    if (record == catalog.pipelines().end()) return false;
+    auto made = record->second.rebuilt.find(part.sink);
+    return made != record->second.rebuilt.end() && !made->second.letters_before &&
+           made->second.version > part.version;
   };
   for (const ReplayPart& part : replay.parts)
     again[{part.pipeline, part.generation, part.sink}] = {replay.id, part.sink, part.slot, part.version, {}};

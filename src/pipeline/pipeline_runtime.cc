@@ -114,14 +114,14 @@ Status PipelineRuntime::AddSink(const SinkConfig& config, const PipelineVersion&
   return OkStatus();
 }
 
-void PipelineRuntime::SetRebuilt(std::map<std::string, uint64_t> since) {
+void PipelineRuntime::SetRebuilt(std::map<std::string, Rebuilt> rebuilt) {
   std::unique_lock lock(sinks_mutex_);
-  rebuilt_ = std::move(since);
+  rebuilt_ = std::move(rebuilt);
 }
 
-uint64_t PipelineRuntime::SinceOf(const std::string& sink_id) const {
+Rebuilt PipelineRuntime::RebuiltOf(const std::string& sink_id) const {
   auto found = rebuilt_.find(sink_id);
-  return found == rebuilt_.end() ? 0 : found->second;
+  return found == rebuilt_.end() ? Rebuilt() : found->second;
 }
 
 LoopContext PipelineRuntime::LoopContextOf(const RunningSink& sink, uint32_t partition) const {
@@ -134,7 +134,7 @@ LoopContext PipelineRuntime::LoopContextOf(const RunningSink& sink, uint32_t par
   loop.dead_letters = context_.dead_letters;
   loop.runner = RunnerContextOf(sink.shared->sink());
   loop.sink = sink.shared.get();
-  loop.since = SinceOf(sink.config.id);
+  loop.rebuilt = RebuiltOf(sink.config.id);
   loop.pace = context_.pace;
   loop.batch_events = context_.limits.batch_events;
   loop.batch_bytes = context_.limits.batch_bytes;
@@ -167,7 +167,7 @@ Result<bool> PipelineRuntime::KeyInOnePartition(const SinkConfig& config,
   ASSIGN_OR_FAIL(auto connection, context_.database->Connect());
   if (!OnePartitionAKey(*connection, wanted.stream, wanted.config, table.key)) return false;
   std::vector<Version> versions = gate_.versions();
-  uint64_t since = SinceOf(config.id);
+  uint64_t since = RebuiltOf(config.id).version;
   while (versions.size() > 1 && versions[1]->number <= since) versions.erase(versions.begin());
   for (const Version& version : versions)
     if (!OnePartitionAKey(*connection, version->stream, version->config, table.key)) return false;

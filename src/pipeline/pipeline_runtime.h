@@ -61,7 +61,7 @@ class PipelineRuntime {
 
   /// Sinks that were made anew, and the version since which they are what they are. Before Open, and before
   /// Reap opens such a sink again.
-  void SetRebuilt(std::map<std::string, uint64_t> since);
+  void SetRebuilt(std::map<std::string, Rebuilt> rebuilt);
   /// Binds `wanted`, the newest version or the one that Activate will be given, and makes its sinks, so that
   /// Bind has something to compare with. kInvalid: the filters do not bind.
   Status Build(const Version& wanted);
@@ -214,7 +214,7 @@ class PipelineRuntime {
   Status AddSink(const SinkConfig& config, const PipelineVersion& version);
   Status OpenSink(RunningSink& sink);
   bool WasThere(const std::string& sink_id) const;
-  uint64_t SinceOf(const std::string& sink_id) const;
+  Rebuilt RebuiltOf(const std::string& sink_id) const;
   void ClaimUnknown();
   void TakeOut(const std::string& id, std::optional<SinkConfig> next);
   void RunLoop(Running& running);
@@ -243,7 +243,7 @@ class PipelineRuntime {
   std::vector<std::unique_ptr<RunningSink>> sinks_;
   std::vector<Leaving> leaving_;
   std::map<std::string, Status> unmade_sinks_;  // id, what is wrong with its options
-  std::map<std::string, uint64_t> rebuilt_;     // of sinks_ to come
+  std::map<std::string, Rebuilt> rebuilt_;      // of sinks_ to come
   std::map<std::string, Boundary> skips_;
   std::string paused_because_;
   mutable LatencyWindow latency_;

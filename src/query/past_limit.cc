@@ -12,6 +12,7 @@ constexpr int64_t kMostUs = 24 * 3600ll * 1'000'000;
 PastLimit::PastLimit(Engine& engine, int64_t timeout_us, std::stop_token caller)
     : timeout_us_(
           std::min(kMostUs, timeout_us > 0 ? timeout_us : engine.project()->server.query_deadline_us)),
+      until_(std::chrono::steady_clock::now() + std::chrono::microseconds(timeout_us_)),
       caller_(std::move(caller)) {
   guard_.emplace(watchdog_, timeout_us_, [this] { End(); });
   on_gone_.emplace(caller_, [this] { guard_->Expire(); });
@@ -29,7 +30,7 @@ void PastLimit::Watch(Connection* connection) {
 }
 
 Status PastLimit::Tell(Status status) const {
-  if (status.ok() || !ended_.stop_requested()) return status;
+  if (!ended_.stop_requested() && std::chrono::steady_clock::now() < until_) return status;
   if (caller_.stop_requested()) return Cancelled("the question was cancelled");
   return Deadline("it took longer than its deadline of {}", FormatDuration(timeout_us_));
 }

@@ -4,6 +4,7 @@
 // Failure: Tell says kDeadline or kCancelled in place of what an interrupted step said.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <mutex>
 #include <optional>
@@ -20,7 +21,7 @@ class PastLimit {
   PastLimit(Engine& engine, int64_t timeout_us, std::stop_token caller);
   /// For what looks at one: it is asked to stop.
   std::stop_token token() const { return ended_.get_token(); }
-  /// The status of a step; why it was ended, if it was.
+  /// The status of the whole; why it was ended, if it was. What comes too late is no answer.
   Status Tell(Status status) const;
 
   /// While it lives the connection is interrupted too.
@@ -40,6 +41,7 @@ class PastLimit {
   void End();
 
   const int64_t timeout_us_;
+  const std::chrono::steady_clock::time_point until_;
   const std::stop_token caller_;
   std::stop_source ended_;
   std::mutex mutex_;

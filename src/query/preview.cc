@@ -372,7 +372,7 @@ class Previewer {
 Result<std::string> Preview(Engine& engine, const PreviewRequest& request) {
   PastLimit limit(engine, request.timeout_us, request.stop);
   auto answer = Previewer(engine, request, limit).Run();
-  if (!answer) return Fail(limit.Tell(answer.error()));
+  FAIL_IF_ERROR(limit.Tell(answer ? OkStatus() : answer.error()));
   return answer;
 }
 

@@ -284,7 +284,7 @@ class Tracer {
 Result<std::string> Trace(Engine& engine, const TraceRequest& request) {
   PastLimit limit(engine, request.timeout_us, request.stop);
   auto answer = Tracer(engine, request, limit).Run();
-  if (!answer) return Fail(limit.Tell(answer.error()));
+  FAIL_IF_ERROR(limit.Tell(answer ? OkStatus() : answer.error()));
   return answer;
 }
 
