@@ -84,13 +84,23 @@ Result<std::map<std::string, PastPipeline>> Engine::PipelinesAt(int64_t time_us)
 
 Result<std::shared_ptr<Engine::PastPlace>> Engine::TakePastPlace() {
   constexpr size_t kPlaces = 2;
-  std::lock_guard lock(state_->past_mutex);
-  std::erase_if(state_->past_places, [](const auto& place) { return place.expired(); });
-  if (state_->past_places.size() >= kPlaces)
-    return Fail(Exhausted("{} questions about the past are being answered already", kPlaces));
-  auto place = std::make_shared<PastPlace>();
-  state_->past_places.push_back(place);
-  return place;
+  // A question that was answered just now gives its place back a moment later.
+  constexpr auto kWaitMax = std::chrono::milliseconds(1000), kLookEvery = std::chrono::milliseconds(5);
+  const auto until = std::chrono::steady_clock::now() + kWaitMax;
+  while (true) {
+    {
+      std::lock_guard lock(state_->past_mutex);
+      std::erase_if(state_->past_places, [](const auto& place) { return place.expired(); });
+      if (state_->past_places.size() < kPlaces) {
+        auto place = std::make_shared<PastPlace>();
+        state_->past_places.push_back(place);
+        return place;
+      }
+    }
+    if (std::chrono::steady_clock::now() >= until)
+      return Fail(Exhausted("{} questions about the past are being answered already", kPlaces));
+    std::this_thread::sleep_for(kLookEvery);
+  }
 }
 
 std::vector<std::shared_ptr<const Engine::PastPlace>> Engine::PastPlaces() const {
