@@ -196,9 +196,8 @@ class Planner {
           doubled += (doubled.empty() ? "" : ", ") + sink.id;
       if (doubled.empty()) continue;
       change.note += fmt::format(
-          "; a pipeline of this name was removed: {} would get rows a second time (adopt: true goes on where "
-          "it "
-          "stood)",
+          "; a pipeline of this name was removed: {} would get rows a second time "
+          "(adopt: true goes on where it stood)",
           doubled);
     }
   }

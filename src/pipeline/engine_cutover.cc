@@ -310,9 +310,10 @@ Status Engine::State::SwitchTables(const ReplaySpec& spec) {
 
 /// Of a replay that was cancelled. Letters go first: a start that finds a shadow drops them too.
 Status Engine::State::DropShadows(const ReplaySpec& spec, const std::string& who) {
-  if (spec.is_rebuild())
-    for (const auto& [pipeline, start] : spec.starts)
-      RETURN_IF_ERROR(DropLettersOf(spec.id, start.stream, who));
+  std::set<std::string> streams;
+  for (const auto& [pipeline, start] : spec.starts)
+    if (spec.is_rebuild()) streams.insert(start.stream);
+  for (const std::string& stream : streams) RETURN_IF_ERROR(DropLettersOf(spec.id, stream, who));
   for (const std::string& table : spec.tables)
     if (tables->Find(spec.Shadow(table))) RETURN_IF_ERROR(tables->Drop(spec.Shadow(table)));
   return OkStatus();
