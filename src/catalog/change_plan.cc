@@ -50,6 +50,12 @@ void KeepOld(Node& root, const Node& live, const PathParts& parts) {
     Remove(root, parts);
 }
 
+/// Whether the item waits until tables are made anew.
+bool IsRebuilt(const ChangeDecision& decision, const PathParts& parts) {
+  return (parts.section == "pipelines" && decision.rebuilt.pipelines.contains(parts.name)) ||
+         (parts.section == "streams" && decision.rebuilt.streams.contains(parts.name));
+}
+
 const char* RefusalOf(const Change& change) {
   if (change.how != "refused") return "cannot be changed in place";
   return change.change == "add" ? "cannot be added" : "cannot be changed";
@@ -65,7 +71,7 @@ void HoldBackAll(ChangeDecision& decision, const Project& proposed, const Catalo
     if (change.how != "rebuild" && (change.how != "refused" || change.note.starts_with("waits for ")))
       continue;
     PathParts parts = PartsOf(change.path);
-    if (change.how == "rebuild" && parts.section == "pipelines" && decision.rebuilt.contains(parts.name)) {
+    if (change.how == "rebuild" && IsRebuilt(decision, parts)) {
       KeepOld(decision.root, catalog.root(), parts);
       continue;
     }
@@ -214,25 +220,55 @@ class Planner {
     return names;
   }
 
-  /// Pipelines that write a table which is made anew change with it, and not before.
+  bool IsRefused(const std::string& item) const {
+    return std::any_of(
+        decision_.changes.begin(), decision_.changes.end(),
+        [&](const Change& change) { return change.how == "refused" && PartsOf(change.path).item() == item; });
+  }
+
+  /// The changes of an item come with tables that are made anew. False if there are none.
+  bool ChangesWithTables(const std::string& item, const char* note) {
+    bool changes = false;
+    for (Change& change : decision_.changes) {
+      if (PartsOf(change.path).item() != item || change.how == "kept" || change.how == "conflict") continue;
+      change.how = "rebuild", change.note = note;
+      changes = true;
+    }
+    return changes;
+  }
+
+  /// Pipelines that write a table which is made anew change with it, and not before; so do the contracts
+  /// that they read.
   void TakeRebuilds(const Project& next) {
+    std::set<std::string> streams;
     for (const auto& [name, pipeline] : next.pipelines) {
       std::vector<std::string> sinks = RebuiltBy(pipeline);
-      if (sinks.empty() || !catalog_.pipelines().contains(name)) continue;
       std::string item = "pipelines." + name;
-      bool changes = false, is_refused = false;
-      for (const Change& change : decision_.changes)
-        if (PartsOf(change.path).item() == item) is_refused = is_refused || change.how == "refused";
-      if (is_refused) continue;
-      for (Change& change : decision_.changes) {
-        if (PartsOf(change.path).item() != item || change.how == "kept" || change.how == "conflict") continue;
-        change.how = "rebuild", change.note = "history through it, beside the old; then one switch";
-        changes = true;
-      }
-      if (!changes)
+      if (sinks.empty() || !catalog_.pipelines().contains(name) || IsRefused(item)) continue;
+      if (!ChangesWithTables(item, "history through it, beside the old; then one switch"))
         decision_.changes.push_back(
             {item + ".to." + sinks[0], "edit", "rebuild", "history anew, beside the old; then one switch"});
-      decision_.rebuilt[name] = pipeline.node;
+      decision_.rebuilt.pipelines[name] = pipeline.node;
+      streams.insert(pipeline.stream);
+    }
+    for (const std::string& stream : streams) TakeContract(next, stream);
+  }
+
+  /// A contract that changes together with tables: until then events are held to the old one, and what else
+  /// reads the stream stays as it is.
+  void TakeContract(const Project& next, const std::string& stream) {
+    const StreamConfig *before = live_.FindStream(stream), &after = next.streams.at(stream);
+    const std::string item = "streams." + stream;
+    if (before == nullptr || before->shape.contract == after.shape.contract || IsRefused(item)) return;
+    if (!ChangesWithTables(item, "with the switch of the tables; until then the old one holds")) return;
+    decision_.rebuilt.streams[stream] = after.node;
+    for (const auto& [name, pipeline] : next.pipelines) {
+      const std::string reader = "pipelines." + name;
+      if (pipeline.stream != stream || !catalog_.pipelines().contains(name) ||
+          decision_.rebuilt.pipelines.contains(name) || IsRefused(reader))
+        continue;
+      if (ChangesWithTables(reader, "with the contract that it reads"))
+        decision_.rebuilt.pipelines[name] = pipeline.node;
     }
   }
 

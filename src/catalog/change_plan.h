@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "catalog/control.h"
+#include "catalog/edit.h"
 #include "catalog/project.h"
 
 namespace millstream {
@@ -23,7 +24,8 @@ struct ChangeOptions {
   bool prune = false;      // streams, sources and pipelines that the proposal lacks are removed ...
   std::set<std::string> purge;    // ... and these streams with their events
   bool force = false;             // in a conflict the files win
-  std::set<std::string> rebuild;  // tables that are made anew, with the changes of who writes them
+  /// Tables that are made anew, with the changes of who writes them and of the contracts that these read.
+  std::set<std::string> rebuild;
   bool is_edit = false;           // the proposal is what is live, edited: nothing to compare it with
 };
 
@@ -35,8 +37,8 @@ struct ChangeDecision {
   std::vector<std::string> new_pipelines;       // whose start is to be resolved
   std::vector<Change> changes;
   std::vector<std::string> notices;  // for the user, a line each
-  /// Pipelines that a rebuild changes, as they will be; until then root has them as they are.
-  std::map<std::string, Node> rebuilt;
+  /// What changes once the tables are made anew, as it will be; until then root has it as it is.
+  Definitions rebuilt;
   Faults refused;  // changes that cannot be made to what has events; the old definition stays in root
   Faults faults;   // what holds then does not parse: nothing can be applied
 

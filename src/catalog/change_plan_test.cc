@@ -258,6 +258,38 @@ TEST(DecideChange, WhatCannotBeChangedIsRefusedAndKept) {
   EXPECT_EQ(decision.root.Find("streams")->Find("clicks")->Find("ack")->scalar, "written");
 }
 
+TEST(DecideChange, AContractChangesWithTheTablesThatAreMadeAnew) {
+  const std::string more =
+      "  reader:\n    from: orders\n    filters:\n      - r: SELECT * FROM input\n    to: [drop]\n"
+      "  other:\n    from: clicks\n    filters:\n      - o: SELECT * FROM input\n    to: [drop]\n";
+  Control control;
+  control.Start(FromYaml(kStreams + kPipeline + more));
+  std::string yaml = kStreams + kPipeline + more;
+  for (const auto& [from, to] : {std::pair("partitions: 2", "partitions: 2, contract: {id: varchar}"),
+                                 {"clicks: {}", "clicks: {contract: {id: varchar}}"},
+                                 {"r: SELECT *", "r: SELECT id"},
+                                 {"o: SELECT *", "o: SELECT id"}})
+    yaml.replace(yaml.find(from), std::string(from).size(), to);
+  const Project files = FromYaml(yaml);
+  ChangeOptions options;
+  options.rebuild = {"revenue"};
+  ChangeDecision decision = control.Apply(files, options);
+  EXPECT_EQ(Text(decision.changes),
+            "streams.clicks.contract edit live\nstreams.orders.contract edit rebuild\n"
+            "pipelines.other.filters.o edit live\npipelines.reader.filters.r edit rebuild\n"
+            "pipelines.revenue.to.table:revenue edit rebuild\n");
+  EXPECT_TRUE(decision.refused.empty());
+  EXPECT_EQ(decision.root.Find("streams")->Find("orders")->Find("contract"), nullptr) << "not yet";
+  EXPECT_NE(decision.root.Find("streams")->Find("clicks")->Find("contract"), nullptr);
+  EXPECT_EQ(WithDefinitions(decision.root, decision.rebuilt), files.root);
+  ReplaySpec spec;
+  spec.tables = {"revenue"}, spec.definitions = decision.rebuilt;
+  Faults faults;
+  auto back = ReplaySpec::FromNode(ParseJson(spec.ToJson(), "", faults));
+  ASSERT_TRUE(back && faults.empty());
+  EXPECT_EQ(WithDefinitions(decision.root, back->definitions), files.root);
+}
+
 const std::string kEditedPipeline =
     "pipelines:\n  revenue:\n    from: orders\n    filters:\n      - a: SELECT * FROM input WHERE true\n"
     "      - b: SELECT data FROM input\n    to:\n      - table: revenue\n";

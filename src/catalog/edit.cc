@@ -115,11 +115,14 @@ Result<Node> RemoveFilter(const Node& root, const std::string& pipeline, const s
   return edited;
 }
 
-Node WithDefinitions(const Node& root, const std::map<std::string, Node>& definitions) {
+Node WithDefinitions(const Node& root, const Definitions& definitions) {
   Node next = root;
-  Node* pipelines = FindMember(next, "pipelines");
-  for (const auto& [name, definition] : definitions)
-    if (Node* item = pipelines == nullptr ? nullptr : FindMember(*pipelines, name)) *item = definition;
+  for (const auto& [section, changed] :
+       {std::pair("streams", &definitions.streams), {"pipelines", &definitions.pipelines}}) {
+    Node* items = FindMember(next, section);
+    for (const auto& [name, definition] : *changed)
+      if (Node* item = items == nullptr ? nullptr : FindMember(*items, name)) *item = definition;
+  }
   return next;
 }
 

@@ -27,8 +27,13 @@ struct FilterEdit {
 Result<Node> EditFilter(const Node& root, const FilterEdit& edit);
 Result<Node> RemoveFilter(const Node& root, const std::string& pipeline, const std::string& filter);
 
-/// Pipelines that are there with other definitions.
-Node WithDefinitions(const Node& root, const std::map<std::string, Node>& definitions);
+/// Items as they are to be, by name: what changes together with tables that are made anew.
+struct Definitions {
+  std::map<std::string, Node> pipelines, streams;
+  bool empty() const { return pipelines.empty() && streams.empty(); }
+};
+/// `root` with these in the place of those that are there.
+Node WithDefinitions(const Node& root, const Definitions& definitions);
 
 /// What a path of a Change names in a tree; null if there is none.
 const Node* FindPath(const Node& root, const std::string& path);

@@ -91,8 +91,13 @@ std::string ReplaySpec::ToJson() const {
   if (is_rebuild()) {
     out += ",\"tables\":";
     AppendJsonStrings(out, tables);
+    auto append = [&](const Node& definition) { out += millstream::ToJson(definition); };
     out += ",\"definitions\":";
-    AppendMap(out, definitions, [&](const Node& definition) { out += millstream::ToJson(definition); });
+    AppendMap(out, definitions.pipelines, append);
+    if (!definitions.streams.empty()) {
+      out += ",\"streams\":";
+      AppendMap(out, definitions.streams, append);
+    }
   }
   return out + "}";
 }
@@ -110,8 +115,10 @@ Result<ReplaySpec> ReplaySpec::FromNode(const Node& node) {
   if (const Node* into = node.Find("into")) spec.into = *into;
   if (const Node* tables = node.Find("tables"))
     for (const Node& table : tables->items) spec.tables.push_back(table.scalar);
-  if (const Node* definitions = node.Find("definitions"))
-    for (const auto& [pipeline, definition] : definitions->members) spec.definitions[pipeline] = definition;
+  for (const auto& [key, items] : {std::pair("definitions", &spec.definitions.pipelines),
+                                   {"streams", &spec.definitions.streams}})
+    if (const Node* definitions = node.Find(key))
+      for (const auto& [name, definition] : definitions->members) (*items)[name] = definition;
   return spec;
 }
 

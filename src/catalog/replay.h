@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "catalog/edit.h"
 #include "event/position.h"
 #include "stage/node.h"
 
@@ -29,7 +30,7 @@ struct ReplaySpec {
   Node into;     // {KIND: options}
   // a rebuild
   std::vector<std::string> tables;
-  std::map<std::string, Node> definitions;  // of pipelines that change with the cutover
+  Definitions definitions;  // that change with the cutover
 
   bool is_rebuild() const { return !tables.empty(); }
   /// The pipeline, or of a rebuild the first of them.

@@ -31,7 +31,7 @@ tl::expected<ChangePlan, ChangeRefusal> Engine::Apply(const ChangeRequest& reque
                  request.plan, plan.hash),
         {},
         std::move(plan)});
-  Status status = s.CheckNotRebuilt(decided.decision.changes);
+  Status status = s.CheckNotRebuilt(decided.decision.changes, *decided.next);
   if (status.ok() && !decided.is_same) status = s.Carry(request, decided, plan);
   if (!status.ok()) return tl::unexpected(Refused(std::move(status)));
   if (decided.decision.rebuilt.empty()) return plan;

@@ -55,27 +55,31 @@ Result<std::vector<ReplayRun::Part>> Engine::State::RebuildPartsOf(const ReplayR
   return parts;
 }
 
-Status Engine::State::CheckNotRebuilt(const std::vector<Change>& changes) {
+Status Engine::State::CheckNotRebuilt(const std::vector<Change>& changes, const Project& next) {
   Catalog catalog = control->catalog();
   for (const auto& [id, record] : catalog.replays()) {
-    if (!record.is_open() || !record.spec.is_rebuild()) continue;
-    for (const auto& [pipeline, start] : record.spec.starts) {
-      for (const Change& change : changes) {
-        if (change.how != "live" && change.how != "backfill" && change.how != "rebuild") continue;
-        for (const std::string& item : {"pipelines." + pipeline, "streams." + start.stream})
-          if (change.path == item || change.path.starts_with(item + "."))
-            return Conflict(
-                "{} is held by replay {}, which makes {} anew: wait for it, or millstream replay cancel {}",
-                item, id, record.spec.Target(), id);
-      }
+    const ReplaySpec& spec = record.spec;
+    if (!record.is_open() || !spec.is_rebuild()) continue;
+    std::set<std::string> held;
+    for (const auto& [pipeline, start] : spec.starts)
+      held.insert({"pipelines." + pipeline, "streams." + start.stream});
+    for (const auto& [pipeline, config] : next.pipelines)  // that will read another contract
+      if (spec.definitions.streams.contains(config.stream)) held.insert("pipelines." + pipeline);
+    for (const Change& change : changes) {
+      if (change.how != "live" && change.how != "backfill" && change.how != "rebuild") continue;
+      for (const std::string& item : held)
+        if (change.path == item || change.path.starts_with(item + "."))
+          return Conflict(
+              "{} is held by replay {}, which makes {} anew: wait for it, or millstream replay cancel {}",
+              item, id, spec.Target(), id);
     }
   }
   return OkStatus();
 }
 
 tl::expected<uint64_t, ChangeRefusal> Engine::State::StartRebuild(const std::vector<std::string>& names,
-                                                                  std::map<std::string, Node> definitions,
-                                                                  double share, const std::string& who) {
+                                                                  Definitions definitions, double share,
+                                                                  const std::string& who) {
   Catalog catalog = control->catalog();
   Faults faults, warnings;
   Project next = ParseProject(WithDefinitions(catalog.root(), definitions), options.project.directory,
@@ -113,11 +117,16 @@ tl::expected<uint64_t, ChangeRefusal> Engine::State::StartRebuild(const std::vec
     if (!written.contains(name))
       return tl::unexpected(Refused(NotFound("no pipeline writes table '{}'", name)));
   if (names.empty()) return tl::unexpected(Refused(Invalid("the pipeline writes no table")));
-  if (Status status = CheckNotRebuilt(held); !status.ok()) return tl::unexpected(Refused(std::move(status)));
-  for (auto& [name, definition] : definitions) {
-    const Node* live = FindPath(catalog.root(), "pipelines." + name);
-    if (live != nullptr && !(*live == definition)) spec.definitions[name] = std::move(definition);
-  }
+  if (Status status = CheckNotRebuilt(held, next); !status.ok()) return tl::unexpected(Refused(std::move(status)));
+  spec.definitions = std::move(definitions);
+  auto is_live = [&](const std::string& section) {
+    return [&, section](const auto& each) {
+      const Node* live = FindPath(catalog.root(), section + "." + each.first);
+      return live == nullptr || *live == each.second;
+    };
+  };
+  std::erase_if(spec.definitions.pipelines, is_live("pipelines"));
+  std::erase_if(spec.definitions.streams, is_live("streams"));
   uint64_t id = spec.id;
   event.name = spec.pipeline();
   if (Status status = control->Append(std::move(event)); !status.ok())
@@ -197,6 +206,7 @@ bool Engine::State::LookAfterRebuild(RunningReplay& replay, std::stop_token stop
 Status Engine::State::Cutover(RunningReplay& replay, std::stop_token stop) {
   std::lock_guard change(change_mutex);
   int64_t until_ns = options.clock->MonotonicNs() + kCatchUpNs;
+  const std::shared_ptr<const Project> before = project;
   std::map<std::string, PipelineRuntime::Bound> bound;
   while (true) {
     Catalog catalog = control->catalog();
@@ -235,7 +245,10 @@ Status Engine::State::Cutover(RunningReplay& replay, std::stop_token stop) {
         break;
       case CutoverStep::kOpen:
         replay.closed = false;
-        return OpenRebuilt(record, bound);
+        RETURN_IF_ERROR(ChangeStreams(*before, *project));
+        RETURN_IF_ERROR(OpenRebuilt(record, bound));
+        if (commands_started) RETURN_IF_ERROR(OpenCommands(false));
+        return ChangeSources(*before, *project);
       default:
         return OkStatus();
     }
@@ -273,6 +286,13 @@ Status Engine::State::DecideCutover(RunningReplay& replay, const ReplayRecord& r
   for (const auto& [pipeline, known] : catalog.pipelines()) {
     event.generations[pipeline] = known.generation;
     event.starts[pipeline] = known.start;
+    auto running = FindPipeline(pipeline);
+    if (!running || IsSamePipeline(catalog.root(), event.root, pipeline)) continue;
+    const PipelineConfig& config = next->pipelines.at(pipeline);
+    auto version = std::make_shared<PipelineVersion>(
+        PipelineVersion{event.version, config, next->streams.at(config.stream), {}});
+    ASSIGN_OR_RETURN(PipelineRuntime::Bound one, running->Bind(version));
+    bound.emplace(pipeline, std::move(one));
   }
   for (const auto& [pipeline, start] : spec.starts) {
     const PipelineConfig& config = next->pipelines.at(pipeline);
@@ -282,15 +302,11 @@ Status Engine::State::DecideCutover(RunningReplay& replay, const ReplayRecord& r
       event.changes.push_back({fmt::format("pipelines.{}.to.{}", pipeline, sink.id), "edit", "rebuild",
                                fmt::format("made anew by replay {}", spec.id)});
     }
-    if (spec.definitions.contains(pipeline))
-      event.changes.push_back({"pipelines." + pipeline, "edit", "live", "with the tables"});
-    auto running = FindPipeline(pipeline);
-    if (!running || IsSamePipeline(catalog.root(), event.root, pipeline)) continue;
-    auto version = std::make_shared<PipelineVersion>(
-        PipelineVersion{event.version, config, next->streams.at(config.stream), {}});
-    ASSIGN_OR_RETURN(PipelineRuntime::Bound one, running->Bind(version));
-    bound.emplace(pipeline, std::move(one));
   }
+  for (const auto& [section, changed] :
+       {std::pair("streams.", &spec.definitions.streams), {"pipelines.", &spec.definitions.pipelines}})
+    for (const auto& [name, definition] : *changed)
+      event.changes.push_back({section + name, "edit", "live", "with the tables"});
   ReplayRun::Amounts amounts = replay.run->amounts();
   event.events = amounts.done, event.dead_letters = amounts.dead_letters;
   replay.run->Stop();
@@ -324,11 +340,12 @@ Status Engine::State::OpenRebuilt(const ReplayRecord& record,
                                   std::map<std::string, PipelineRuntime::Bound>& bound) {
   Catalog catalog = control->catalog();
   Status first;
-  for (const auto& [pipeline, start] : record.spec.starts) {
+  for (const auto& [pipeline, known] : catalog.pipelines()) {
     auto running = FindPipeline(pipeline);
-    if (!running) continue;
-    running->SetRebuilt(catalog.pipelines().at(pipeline).rebuilt);
+    const bool is_rebuilt = record.spec.starts.contains(pipeline);
     auto one = bound.find(pipeline);
+    if (!running || (!is_rebuilt && one == bound.end())) continue;
+    if (is_rebuilt) running->SetRebuilt(known.rebuilt);
     if (one != bound.end() && catalog.IsPending(pipeline)) {
       auto changed = running->Change(std::move(one->second),
                                      SealOf(pipeline, running->generation(), catalog.version(), record.who));

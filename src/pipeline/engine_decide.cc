@@ -106,7 +106,7 @@ std::string Engine::State::WhyFrozen(const Project& next, const ChangeDecision& 
 }
 
 /// What is to be live once tables were made anew must be sound too; and who asks for a table must mean one.
-std::optional<ChangeRefusal> Engine::State::CheckRebuilt(const Decided& decided) {
+std::optional<ChangeRefusal> Engine::State::CheckRebuilt(Decided& decided) {
   std::set<std::string> unknown = decided.rebuild;
   for (const auto& [name, pipeline] : decided.next->pipelines)
     for (const SinkConfig& sink : pipeline.sinks)
@@ -114,13 +114,54 @@ std::optional<ChangeRefusal> Engine::State::CheckRebuilt(const Decided& decided)
   if (!unknown.empty()) return Refused(NotFound("rebuild: no pipeline writes table '{}'", *unknown.begin()));
   if (decided.decision.rebuilt.empty()) return std::nullopt;
   Faults faults, warnings;
-  Project next = ParseProject(WithDefinitions(decided.decision.root, decided.decision.rebuilt),
-                              options.project.directory, *options.registry, faults);
-  if (auto frozen = faults.empty() ? FindFrozen(decided, next) : std::nullopt)
+  decided.switched = std::make_shared<Project>(
+      ParseProject(WithDefinitions(decided.decision.root, decided.decision.rebuilt),
+                   options.project.directory, *options.registry, faults));
+  const Project& then = *decided.switched;
+  if (auto frozen = faults.empty() ? FindFrozen(decided, then) : std::nullopt)
     return Refused(Conflict("{} cannot be added; {}", frozen->path, frozen->why));
   if (faults.empty())
-    CheckProject(next, *options.registry, faults, warnings, {.workers = options.sql_workers});
-  return faults.empty() ? std::nullopt : std::optional(Refused(faults));
+    CheckProject(then, *options.registry, faults, warnings, {.workers = options.sql_workers});
+  if (!faults.empty()) return Refused(faults);
+  Status taken = CheckColumnsThen(decided);
+  return taken.ok() ? std::nullopt : std::optional(Refused(taken));
+}
+
+bool Engine::State::WritesOneOf(const PipelineConfig& pipeline, const std::set<std::string>& names) const {
+  return std::any_of(pipeline.sinks.begin(), pipeline.sinks.end(), [&](const SinkConfig& sink) {
+    return sink.kind == "table" && names.contains(TableOf(sink));
+  });
+}
+
+/// Whether tables that are not made anew take what pipelines will write that change with those that are.
+Status Engine::State::CheckColumnsThen(const Decided& decided) {
+  for (const auto& [name, config] : decided.switched->pipelines) {
+    if (IsSamePipeline(decided.catalog.root(), decided.switched->root, name)) continue;
+    std::shared_ptr<PipelineRuntime> running = RuntimeToBind(decided, config);
+    if (!running || decided.bound.contains(name)) continue;
+    PipelineConfig kept = config;
+    std::erase_if(kept.sinks, [&](const SinkConfig& sink) {
+      return sink.kind == "table" && decided.rebuild.contains(TableOf(sink));
+    });
+    auto version = std::make_shared<PipelineVersion>(PipelineVersion{
+        decided.decision.version, std::move(kept), decided.switched->streams.at(config.stream), {}});
+    auto bound = running->Bind(version);
+    if (!bound && bound.error().code() == Code::kConflict) return bound.error();
+  }
+  return OkStatus();
+}
+
+std::shared_ptr<PipelineRuntime> Engine::State::RuntimeToBind(const Decided& decided,
+                                                              const PipelineConfig& config) {
+  std::shared_ptr<PipelineRuntime> running = FindPipeline(config.name);
+  auto record = decided.catalog.pipelines().find(config.name);
+  const bool is_known = record != decided.catalog.pipelines().end();
+  if (options.read_only && is_known && record->second.active_version > 0) {  // nothing runs
+    running = MakeRuntime(config.name, config, record->second);
+    if (!running->Build(running->newest()).ok()) return nullptr;
+  }
+  if (running && decided.decision.generations.at(config.name) != running->generation()) return nullptr;
+  return running;
 }
 
 /// Binds the new versions of pipelines that run. True if one was held back, because a table that it writes
@@ -134,14 +175,8 @@ Result<bool> Engine::State::BindChanged(Decided& decided) {
   for (const auto& [name, config] : decided.next->pipelines) {
     if (IsSamePipeline(decided.catalog.root(), decision.root, name) && !decided.catalog.IsPending(name))
       continue;
-    std::shared_ptr<PipelineRuntime> running = FindPipeline(name);
-    auto record = decided.catalog.pipelines().find(name);
-    if (options.read_only && record != decided.catalog.pipelines().end() &&
-        record->second.active_version > 0) {  // nothing runs
-      running = MakeRuntime(name, config, record->second);
-      if (!running->Build(running->newest()).ok()) continue;
-    }
-    if (!running || decision.generations.at(name) != running->generation()) continue;
+    std::shared_ptr<PipelineRuntime> running = RuntimeToBind(decided, config);
+    if (!running) continue;
     auto version = std::make_shared<PipelineVersion>(
         PipelineVersion{decision.version, config, decided.next->streams.at(config.stream), {}});
     auto bound = running->Bind(version);
@@ -167,7 +202,7 @@ Status Engine::State::HoldBackChange(Decided& decided, const PipelineConfig& pip
   const Node before = decision.root;
   HoldBack(decision, decided.proposed, decided.catalog,
            is_its_own ? Change{item, "edit", "rebuild", why.message()}
-                      : Change{stream, "edit", "refused", why.message()});
+                      : Change{stream, "edit", "rebuild", why.message()});
   return decision.root == before ? why : OkStatus();
 }
 
@@ -256,12 +291,16 @@ ChangePlan Engine::State::PlanOf(const Decided& decided) {
     PlannedChange& planned = plan.changes.emplace_back();
     planned.what = change;
     if (planned.is_done()) planned.events = 0, planned.seconds = 0;
-    for (const auto& [stream, config] : decided.next->streams)
-      if (planned.is_done() && change.path == fmt::format("streams.{}.contract", stream))
+    const bool is_switched = change.how == "rebuild" && decided.switched;
+    const Project& then = is_switched ? *decided.switched : *decided.next;
+    for (const auto& [stream, config] : then.streams)
+      if ((planned.is_done() || is_switched) && change.path == fmt::format("streams.{}.contract", stream))
         planned.what.note += RefusedByContract(config);
-    auto pipeline = decided.next->pipelines.find(planned.pipeline());
-    if (pipeline == decided.next->pipelines.end()) continue;
-    const bool runs_history = change.how == "backfill" || change.how == "rebuild";
+    auto pipeline = then.pipelines.find(planned.pipeline());
+    if (pipeline == then.pipelines.end()) continue;
+    const bool goes_along = decided.decision.rebuilt.pipelines.contains(pipeline->first) &&
+                            !WritesOneOf(pipeline->second, decided.rebuild);
+    const bool runs_history = change.how == "backfill" || (change.how == "rebuild" && !goes_along);
     if (!runs_history && (change.how != "live" || change.path.find(".filters") == std::string::npos))
       continue;
     const Cost cost = CostOf(decided, pipeline->second, rates);

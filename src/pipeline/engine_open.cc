@@ -135,7 +135,7 @@ Status Engine::State::ApplyFiles() {
   for (const Fault& fault : decided.decision.refused) notices.push_back(fault.ToString());
   is_held_back = !decided.decision.refused.empty();
   if (decided.is_same) return OkStatus();
-  if (Status free = CheckNotRebuilt(decided.decision.changes); !free.ok()) {
+  if (Status free = CheckNotRebuilt(decided.decision.changes, *decided.next); !free.ok()) {
     notices.push_back(fmt::format("the changed files were not applied: {}; apply them then", free.message()));
     return OkStatus();
   }

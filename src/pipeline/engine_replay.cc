@@ -176,11 +176,11 @@ tl::expected<ReplayStatus, ChangeRefusal> Engine::StartReplay(const ReplayReques
     auto config = s.project->pipelines.find(request.pipeline);
     for (const SinkConfig& sink : config->second.sinks)
       if (sink.kind == "table") names.push_back(s.TableOf(sink));
-    std::map<std::string, Node> definitions;
+    Definitions definitions;
     if (request.edit) {
       auto edited = request.edit(catalog.root());
       if (!edited) return tl::unexpected(Refused(edited.error()));
-      definitions[request.pipeline] = *FindPath(*edited, "pipelines." + request.pipeline);
+      definitions.pipelines[request.pipeline] = *FindPath(*edited, "pipelines." + request.pipeline);
     }
     if (!request.from.empty() || !request.to.empty() || request.effects)
       return tl::unexpected(Refused(

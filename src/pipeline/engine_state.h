@@ -67,6 +67,7 @@ struct Engine::State {
     ChangeDecision decision;
     std::set<std::string> rebuild;  // tables, as asked for
     std::shared_ptr<Project> next;
+    std::shared_ptr<Project> switched;  // what will hold once tables were made anew; null: none are
     std::map<std::string, PipelineRuntime::Bound> bound;  // pipelines that run and change
     /// It would leave all as it is.
     bool is_same = false;
@@ -78,9 +79,13 @@ struct Engine::State {
   std::optional<Frozen> FindFrozen(const Decided& decided, const Project& next);
   std::string WhyFrozen(const Project& next, const ChangeDecision& decision, const Writer& writer,
                         const std::string& table);
+  /// What a new version of the pipeline is bound by; null: it begins with the change.
+  std::shared_ptr<PipelineRuntime> RuntimeToBind(const Decided& decided, const PipelineConfig& config);
   Result<bool> BindChanged(Decided& decided);
   Status HoldBackChange(Decided& decided, const PipelineConfig& pipeline, const Status& why);
-  std::optional<ChangeRefusal> CheckRebuilt(const Decided& decided);
+  std::optional<ChangeRefusal> CheckRebuilt(Decided& decided);
+  Status CheckColumnsThen(const Decided& decided);
+  bool WritesOneOf(const PipelineConfig& pipeline, const std::set<std::string>& names) const;
   uint64_t EventsIn(const std::string& stream);
   std::string RefusedByContract(const StreamConfig& config);
   struct Cost {
@@ -142,10 +147,10 @@ struct Engine::State {
   Result<std::vector<ReplayRun::Part>> RebuildPartsOf(const ReplayRecord& record);
   /// Makes tables anew, under `change_mutex`. The id.
   tl::expected<uint64_t, ChangeRefusal> StartRebuild(const std::vector<std::string>& names,
-                                                     std::map<std::string, Node> definitions, double share,
+                                                     Definitions definitions, double share,
                                                      const std::string& who);
-  /// kConflict if one of the items of these paths is being made anew.
-  Status CheckNotRebuilt(const std::vector<Change>& changes);
+  /// kConflict if a change, after which `next` holds, is of something that changes with a cutover to come.
+  Status CheckNotRebuilt(const std::vector<Change>& changes, const Project& next);
   CutoverFacts FactsOf(const RunningReplay& replay, const ReplayRecord& record);
   /// One round of looking after a rebuild. True once it has ended.
   bool LookAfterRebuild(RunningReplay& replay, std::stop_token stop);

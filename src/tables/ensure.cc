@@ -59,11 +59,13 @@ std::string Words(const std::vector<std::string>& names) {
   return out.empty() ? "none" : out;
 }
 
-constexpr const char* kWhatToDo = "give the sink another table name, or drop the table and build it anew";
+std::string WhatToDo(const TableSpec& spec) {
+  return fmt::format("give the sink another table name, or make the table anew (--rebuild {})", spec.name);
+}
 
 Status CompareSpecs(const TableSpec& stored, const TableSpec& asked) {
   auto differs = [&](const char* what, const std::string& was, const std::string& is) {
-    return Invalid("table {} has {} {}, not {}: {}", asked.name, what, was, is, kWhatToDo);
+    return Invalid("table {} has {} {}, not {}: {}", asked.name, what, was, is, WhatToDo(asked));
   };
   if (stored.key != asked.key) return differs("the key", Words(stored.key), Words(asked.key));
   auto texts = [](const TableSpec& spec) {
@@ -93,19 +95,19 @@ Result<std::vector<ColumnInfo>> Missing(const TableShape& shape, const TableSpec
       missing.push_back(column);
     else if (!Fits(column.type, shape.columns[index].type))
       return Fail(Invalid("table {}: column {} is {} in the table and {} in the rows: cast it, or {}",
-                          spec.name, column.name, shape.columns[index].type, column.type, kWhatToDo));
+                          spec.name, column.name, shape.columns[index].type, column.type, WhatToDo(spec)));
   }
   if (!shape.spec.key_in_one_partition || StaysInOnePartition(shape.spec, spec)) return missing;
   if (shape.has_last())
     return Fail(
         Invalid("table {} keeps last(…) by the offsets of one partition; events of a key now come from "
                 "several partitions or pipelines: {}",
-                spec.name, kWhatToDo));
+                spec.name, WhatToDo(spec)));
   if (shape.forgot_deletes)
     return Fail(
         Invalid("table {} does not remember which rows were deleted, and events of a key now come from "
                 "several partitions or pipelines: an older one would bring a deleted row back; {}",
-                spec.name, kWhatToDo));
+                spec.name, WhatToDo(spec)));
   return missing;
 }
 

@@ -309,8 +309,8 @@ TEST_F(TableStoreTest, EnsureRefusesAnotherKeyAndSaysWhatToDo) {
   Status status = test_.store().Ensure(spec, TestColumns(false));
   EXPECT_EQ(status.code(), Code::kInvalid);
   EXPECT_EQ(status.message(),
-            "table orders has the key id, not city: give the sink another table name, or drop the table and "
-            "build it anew");
+            "table orders has the key id, not city: give the sink another table name, or make the table anew "
+            "(--rebuild orders)");
   spec = SpecOf(Mode::kUpsert), spec.name = "other", spec.key = {"nothing"};
   EXPECT_EQ(test_.store().Ensure(spec, TestColumns(false)).message(),
             "table other: the key names 'nothing', which the rows do not have");
