@@ -103,6 +103,36 @@ TEST(Control, EventsReadBackWhatTheyWrite) {
   EXPECT_EQ(back->ToJson("ab"), event.ToJson("ab"));
 }
 
+TEST(Control, RatesAreThoseOfTheLastStopThatHadSome) {
+  Control control;
+  control.Start(FromYaml(kStreams + kPipeline));
+  ControlEvent stop = Event(ControlKind::kStopped, "");
+  stop.rates = {{"revenue", 1'240'000}};
+  control.Append(stop);
+  stop.rates.clear();
+  control.Append(stop);
+  EXPECT_EQ(control.catalog.rates(), (std::map<std::string, uint64_t>{{"revenue", 1'240'000}}));
+}
+
+TEST(Control, ACutoverTakesObsoleteLettersOffTheList) {
+  Control control;
+  control.Start(FromYaml(kStreams + kPipeline));
+  ControlEvent started = Event(ControlKind::kReplayStarted, "revenue");
+  started.replay.id = 1, started.replay.tables = {"revenue"};
+  started.replay.starts["revenue"] = {"orders", {{0, 17}, {1, 9}}};
+  control.Append(started);
+  EXPECT_TRUE(started.replay.Remakes("table:revenue"));
+  EXPECT_FALSE(started.replay.Remakes("table:rev"));
+  ControlEvent cutover = Event(ControlKind::kCutover, "revenue");
+  cutover.version = 2, cutover.replay.id = 1, cutover.root = control.catalog.root();
+  cutover.generations = {{"revenue", 1}}, cutover.rebuilt = {{"revenue", {"table:revenue"}}};
+  cutover.letters_before = {{"orders", 9}}, cutover.obsolete["orders"] = *LetterSet::Parse("2-3,8");
+  control.Append(cutover);
+  EXPECT_EQ(control.catalog.letters().StateOf("orders", 3), LetterState::kDropped);
+  EXPECT_EQ(control.catalog.letters().StateOf("orders", 4), LetterState::kOpen);
+  EXPECT_EQ(control.catalog.letters().OpenOf("orders", 9), 6u);
+}
+
 TEST(Control, ACatalogIsTheSumOfItsEvents) {
   Control control;
   control.Append(Event(ControlKind::kStarted, ""));

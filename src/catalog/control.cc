@@ -93,6 +93,11 @@ Status ReadApply(const Node& node, ControlEvent& event) {
       ASSIGN_OR_RETURN(event.letters_before[stream], ReadNumber(count.scalar));
     }
   }
+  if (const Node* obsolete = node.Find("obsolete_letters")) {
+    for (const auto& [stream, letters] : obsolete->members) {
+      ASSIGN_OR_RETURN(event.obsolete[stream], LetterSet::Parse(letters.scalar));
+    }
+  }
   if (const Node* rebuilt = node.Find("rebuilt"))
     for (const auto& [pipeline, sinks] : rebuilt->members)
       for (const Node& sink : sinks.items) event.rebuilt[pipeline].push_back(sink.scalar);
@@ -133,6 +138,10 @@ void AppendApply(ObjectWriter& object, const ControlEvent& event) {
   {
     ObjectWriter before(object.Key("letters_before"));
     for (const auto& [stream, count] : event.letters_before) before.Number(stream, count);
+  }
+  if (!event.obsolete.empty()) {
+    ObjectWriter obsolete(object.Key("obsolete_letters"));
+    for (const auto& [stream, letters] : event.obsolete) obsolete.Text(stream, letters.ToText());
   }
   ObjectWriter rebuilt(object.Key("rebuilt"));
   for (const auto& [pipeline, sinks] : event.rebuilt) AppendJsonStrings(rebuilt.Key(pipeline), sinks);
@@ -217,6 +226,11 @@ Result<Link> ParseLink(std::string_view json) {
   event.when_us = *when;
   event.name = TextOf(node, "name");
   event.program = TextOf(node, "program");
+  if (const Node* rates = node.Find("rates")) {
+    for (const auto& [pipeline, rate] : rates->members) {
+      ASSIGN_OR_FAIL(event.rates[pipeline], ReadNumber(rate.scalar));
+    }
+  }
   ASSIGN_OR_FAIL(event.version, NumberOf(node, "version"));
   ASSIGN_OR_FAIL(event.generation, NumberOf(node, "generation"));
   ASSIGN_OR_FAIL(event.boundary, ReadOffsets(node.Find("boundary")));
@@ -255,6 +269,10 @@ std::string ControlEvent::ToJson(std::string_view prev) const {
       AppendOffsets(object.Key("boundary"), boundary);
     }
     if (!program.empty()) object.Text("program", program);
+    if (!rates.empty()) {
+      ObjectWriter each(object.Key("rates"));
+      for (const auto& [pipeline, rate] : rates) each.Number(pipeline, rate);
+    }
     if (kind == ControlKind::kReplayStarted)
       object.Key("replay") += replay.ToJson();
     else if (replay.id != 0)
@@ -407,6 +425,7 @@ Status Catalog::Replay(std::string_view event_json) {
       break;
     case ControlKind::kStopped:
       running_ = false;
+      if (!event.rates.empty()) rates_ = event.rates;
       break;
     case ControlKind::kPurged: {
       purges_.erase(event.name);
@@ -436,13 +455,7 @@ Status Catalog::Replay(std::string_view event_json) {
       break;
     case ControlKind::kCutover:
       Apply(event);
-      for (const auto& [pipeline, sinks] : event.rebuilt)
-        for (const std::string& sink : sinks) {
-          PipelineRecord& record = pipelines_[pipeline];
-          Rebuilt& rebuilt = record.rebuilt[sink] = {event.version, event.replay.id, std::nullopt};
-          auto before = event.letters_before.find(record.start.stream);
-          if (before != event.letters_before.end()) rebuilt.letters_before = before->second;
-        }
+      ApplyCutover(event);
       ApplyReplay(event);
       break;
     default:

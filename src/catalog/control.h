@@ -78,11 +78,13 @@ struct ControlEvent {
   Boundary boundary;  // partition, first offset that the version owns
   // started, stopped: the program's version
   std::string program;
+  std::map<std::string, uint64_t> rates;  // stopped: events a second of each pipeline, on one core
   // replay_started: all; the other replay_…, cutover: its id
   ReplaySpec replay;
   uint64_t events = 0, dead_letters = 0;                    // replay_finished
   std::map<std::string, std::vector<std::string>> rebuilt;  // cutover: sinks by pipeline
   std::map<std::string, uint64_t> letters_before;           // cutover: how many letters each stream had
+  std::map<std::string, LetterSet> obsolete;                // cutover: letters whose events it ran again
 
   // dead_replay, dead_replayed, dead_dropped
   LetterReplay letters;   // dead_replayed: its id alone; dead_dropped: stream and letters
@@ -163,6 +165,8 @@ class Catalog {
   const std::map<uint64_t, ReplayRecord>& replays() const { return replays_; }
   uint64_t last_replay() const { return last_replay_; }
   const std::map<std::string, SandboxRecord>& sandboxes() const { return sandboxes_; }
+  /// Events a second, as the last process measured its pipelines.
+  const std::map<std::string, uint64_t>& rates() const { return rates_; }
   uint64_t events() const { return events_; }
   /// SHA-256 of the last event: the head of the chain. Zeros before the first.
   std::string head() const;
@@ -173,6 +177,7 @@ class Catalog {
 
  private:
   void Apply(const ControlEvent& event);
+  void ApplyCutover(const ControlEvent& event);
   void ApplyReplay(const ControlEvent& event);
   void ApplySandbox(const ControlEvent& event);
   Status ReplayLetters(const ControlEvent& event);
@@ -189,6 +194,7 @@ class Catalog {
   std::map<uint64_t, ReplayRecord> replays_;
   uint64_t last_replay_ = 0;
   std::map<std::string, SandboxRecord> sandboxes_;
+  std::map<std::string, uint64_t> rates_;
   std::shared_ptr<const LetterBook> letters_ = std::make_shared<const LetterBook>();
 };
 

@@ -34,6 +34,20 @@ void Catalog::ApplyReplay(const ControlEvent& event) {
   record.root.reset(), record.versions.clear();
 }
 
+void Catalog::ApplyCutover(const ControlEvent& event) {
+  for (const auto& [pipeline, sinks] : event.rebuilt)
+    for (const std::string& sink : sinks) {
+      PipelineRecord& record = pipelines_[pipeline];
+      Rebuilt& rebuilt = record.rebuilt[sink] = {event.version, event.replay.id, std::nullopt};
+      auto before = event.letters_before.find(record.start.stream);
+      if (before != event.letters_before.end()) rebuilt.letters_before = before->second;
+    }
+  if (event.obsolete.empty()) return;
+  auto letters = std::make_shared<LetterBook>(*letters_);
+  for (const auto& [stream, obsolete] : event.obsolete) letters->DropOpen(stream, obsolete);
+  letters_ = std::move(letters);
+}
+
 void Catalog::ApplySandbox(const ControlEvent& event) {
   if (event.kind != ControlKind::kSandboxCreated) {
     sandboxes_.erase(event.name);

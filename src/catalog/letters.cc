@@ -61,6 +61,21 @@ uint64_t LetterSet::count() const {
   return count;
 }
 
+LetterSet LetterSet::Without(const LetterSet& other) const {
+  LetterSet rest;
+  for (auto [first, last] : ranges_) {
+    auto cut = other.ranges_.upper_bound(first);
+    if (cut != other.ranges_.begin()) --cut;
+    for (; cut != other.ranges_.end() && cut->first <= last && first <= last; ++cut) {
+      if (cut->second < first) continue;
+      if (cut->first > first) rest.Insert(first, cut->first - 1);
+      first = cut->second + 1;
+    }
+    if (first <= last) rest.Insert(first, last);
+  }
+  return rest;
+}
+
 std::string LetterSet::ToText() const {
   std::string text;
   for (const auto& [first, last] : ranges_) {
@@ -140,6 +155,11 @@ Status LetterBook::Drop(const std::string& stream, const LetterSet& letters) {
   RETURN_IF_ERROR(CheckOpen(stream, letters));
   streams_[stream].dropped.Insert(letters);
   return OkStatus();
+}
+
+void LetterBook::DropOpen(const std::string& stream, const LetterSet& letters) {
+  Taken& taken = streams_[stream];
+  taken.dropped.Insert(letters.Without(taken.replayed));
 }
 
 void LetterBook::Forget(const std::string& stream) {

@@ -29,6 +29,7 @@ class LetterSet {
   void Insert(uint64_t number) { Insert(number, number); }
   void Insert(uint64_t first, uint64_t last);
   void Insert(const LetterSet& other);
+  LetterSet Without(const LetterSet& other) const;
   bool Contains(uint64_t number) const;
   uint64_t count() const;
   bool empty() const { return ranges_.empty(); }
@@ -76,6 +77,8 @@ class LetterBook {
   Status Begin(LetterReplay replay, uint32_t partitions);
   Status Finish(uint64_t id);
   Status Drop(const std::string& stream, const LetterSet& letters);
+  /// Those of them that are open.
+  void DropOpen(const std::string& stream, const LetterSet& letters);
 
   /// The stream's letters are gone with it.
   void Forget(const std::string& stream);

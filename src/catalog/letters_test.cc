@@ -26,6 +26,18 @@ TEST(LetterSet, KeepsRanges) {
   for (const char* bad : {"a", "4-3", "1,", "-", "1-"}) EXPECT_FALSE(LetterSet::Parse(bad)) << bad;
 }
 
+TEST(LetterSet, WithoutLeavesWhatTheOtherLacks) {
+  auto without = [](const char* one, const char* other) {
+    return LetterSet::Parse(one)->Without(*LetterSet::Parse(other)).ToText();
+  };
+  EXPECT_EQ(without("1-9", "3,5-6"), "1-2,4,7-9");
+  EXPECT_EQ(without("3-5,8-9", "1-3,9-20"), "4-5,8");
+  EXPECT_EQ(without("3-5", "1-9"), "");
+  EXPECT_EQ(without("3-5", "1-2,6"), "3-5");
+  EXPECT_EQ(LetterSet::Parse("1-9")->Without({}).ToText(), "1-9");
+  EXPECT_TRUE(LetterSet().Without(*LetterSet::Parse("1-9")).empty());
+}
+
 LetterReplay ReplayOf(const LetterBook& book, LetterSet letters, uint64_t appended, size_t parts) {
   LetterReplay replay;
   replay.stream = "s", replay.letters = std::move(letters), replay.appended = appended;
@@ -55,6 +67,18 @@ TEST(LetterBook, ALetterIsTakenOnce) {
   ASSERT_TRUE(book.Finish(1).ok());
   EXPECT_FALSE(book.Finish(1).ok());
   EXPECT_EQ(book.StateOf("s", 1), LetterState::kReplayed);
+}
+
+TEST(LetterBook, DropOpenLeavesWhatWasSentAgain) {
+  LetterBook book;
+  ASSERT_TRUE(book.Begin(ReplayOf(book, SetOf({1, 2}), 1, 1), 2).ok());
+  ASSERT_TRUE(book.Drop("s", SetOf({3})).ok());
+  book.DropOpen("s", SetOf({2, 3, 4}));
+  EXPECT_EQ(book.StateOf("s", 2), LetterState::kReplaying);
+  EXPECT_EQ(book.StateOf("s", 4), LetterState::kDropped);
+  EXPECT_EQ(book.OpenOf("s", 5), 1u);
+  ASSERT_TRUE(book.Finish(1).ok());
+  EXPECT_EQ(book.StateOf("s", 2), LetterState::kReplayed);
 }
 
 TEST(LetterBook, PlacesAreNeverGivenTwice) {

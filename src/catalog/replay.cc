@@ -68,6 +68,11 @@ bool ReplaySpec::Writes(const std::string& table) const {
                      [&](const std::string& name) { return Shadow(name) == table; });
 }
 
+bool ReplaySpec::Remakes(const std::string& sink) const {
+  return std::any_of(tables.begin(), tables.end(),
+                     [&](const std::string& table) { return sink == "table:" + table; });
+}
+
 std::string ReplaySpec::Target() const {
   if (is_rebuild()) return fmt::format("table{} {}", tables.size() == 1 ? "" : "s", fmt::join(tables, ", "));
   if (into.members.empty()) return "";

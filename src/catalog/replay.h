@@ -37,6 +37,8 @@ struct ReplaySpec {
   std::string pipeline() const { return starts.empty() ? "" : starts.begin()->first; }
   /// Whether the table is made by it: the place that it goes into, or a shadow.
   bool Writes(const std::string& table) const;
+  /// Whether the sink's table is made anew.
+  bool Remakes(const std::string& sink) const;
   /// What it writes, for people: "table r2", "tables a, b".
   std::string Target() const;
   /// The shadow of a table while it is made anew: "revenue@7". No name that a user can give has an '@'.

@@ -128,7 +128,7 @@ std::string Member(std::string_view name, std::string_view value) {
 }
 
 /// All that is live as one file of a project: {"streams":{"orders":{…}},"sources":{…},…}.
-Result<std::string> Definitions(HttpClient& api) {
+Result<std::string> LiveDefinitions(HttpClient& api) {
   std::string out = "{";
   for (const char* section : {"streams", "sources", "pipelines", "commands"}) {
     ASSIGN_OR_FAIL(std::string body, CallServer(api, "GET", std::string("/v1/") + section));
@@ -303,7 +303,7 @@ Verb ShowVerb() {
       .Run([yaml](const Everywhere& everywhere) {  // which keeps the flag's place
         auto api = OpenApi(everywhere);
         if (!api) return Complain(api.error());
-        auto definitions = Definitions(**api);
+        auto definitions = LiveDefinitions(**api);
         if (!definitions) return Complain(definitions.error());
         everywhere.json ? (void)std::printf("%s\n", definitions->c_str()) : PrintYaml(*definitions);
         return kExitDone;

@@ -34,6 +34,8 @@ Result<std::unique_ptr<ControlLog>> ControlLog::Open(Log& log, Clock& clock) {
 Status ControlLog::Append(ControlEvent event) {
   std::lock_guard lock(mutex_);
   event.when_us = clock_.WallUs();
+  if (event.kind == ControlKind::kStarted || event.kind == ControlKind::kStopped)
+    event.program = MILLSTREAM_VERSION;
   std::string json = catalog_.Seal(event);
   json.reserve(json.size() + kReadablePast);
   StreamShape shape = ControlShape();
@@ -53,7 +55,6 @@ Status ControlLog::Append(ControlKind kind, const std::string& name, const std::
   event.kind = kind;
   event.name = name;
   event.who = who;
-  if (kind == ControlKind::kStarted || kind == ControlKind::kStopped) event.program = MILLSTREAM_VERSION;
   return Append(std::move(event));
 }
 

@@ -113,6 +113,9 @@ Status Engine::Stop(bool discard) {
   for (auto& [name, source] : s.sources)
     if (source->thread.joinable()) source->thread.join();
   bool was_started = s.pipelines_started;
+  ControlEvent stop;
+  stop.kind = ControlKind::kStopped, stop.who = s.options.who;
+  if (was_started) stop.rates = s.RatesOfPipelines();
   std::vector<std::shared_ptr<PipelineRuntime>> running;
   {
     std::shared_lock lock(s.mutex);
@@ -123,8 +126,7 @@ Status Engine::Stop(bool discard) {
   for (const auto& pipeline : running) pipeline->Stop();
   running.clear();
   Status status;
-  if (was_started && !s.options.read_only)
-    status = s.control->Append(ControlKind::kStopped, "", s.options.who);
+  if (was_started && !s.options.read_only) status = s.control->Append(std::move(stop));
   if (s.head_logged_ns != 0) s.LogHead("_control at the stop");
   if (s.tables && !s.options.read_only && !discard) {
     Status saved = s.tables->FoldAll();

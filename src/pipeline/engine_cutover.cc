@@ -183,6 +183,7 @@ bool Engine::State::LookAfterRebuild(RunningReplay& replay, std::stop_token stop
   switch (NextCutoverStep(FactsOf(replay, record))) {
     case CutoverStep::kCheckpoint:
       status = tables->Checkpoint();
+      if (status.ok()) status = FindObsolete(replay, record);  // while it disturbs nobody
       replay.is_durable = status.ok();
       break;
     case CutoverStep::kClose:
@@ -310,8 +311,12 @@ Status Engine::State::DecideCutover(RunningReplay& replay, const ReplayRecord& r
   ReplayRun::Amounts amounts = replay.run->amounts();
   event.events = amounts.done, event.dead_letters = amounts.dead_letters;
   replay.run->Stop();
-  for (const auto& [pipeline, start] : spec.starts)
-    event.letters_before[start.stream] = dead_letters->Count(start.stream);
+  std::lock_guard letters(letters_mutex);
+  RETURN_IF_ERROR(FindObsolete(replay, record));
+  for (const auto& [stream, obsolete] : replay.obsolete) {
+    event.letters_before[stream] = obsolete.looked;
+    if (!obsolete.letters.empty()) event.obsolete[stream] = obsolete.letters;
+  }
   RETURN_IF_ERROR(control->Append(std::move(event)));
   std::unique_lock lock(mutex);
   project = std::move(next);

@@ -229,19 +229,23 @@ std::string Engine::State::RefusedByContract(const StreamConfig& config) {
                      FormatCount(looked->refused));
 }
 
-/// Events a second of the loops of each pipeline that has run.
-std::map<std::string, double> Engine::State::RatesOfPipelines() {
-  std::map<std::string, double> rates;
+std::map<std::string, uint64_t> Engine::State::RatesOfPipelines() {
+  constexpr uint64_t kTelling = 10'000;  // events; fewer say little
+  std::map<std::string, uint64_t> rates = control->catalog().rates();
   std::shared_lock lock(mutex);
-  for (const auto& [name, pipeline] : pipelines)
-    if (double rate = pipeline->WorkDone().EventsPerSecond(); rate > 0) rates[name] = rate;
+  std::erase_if(rates, [&](const auto& rate) { return !project->pipelines.contains(rate.first); });
+  for (const auto& [name, pipeline] : pipelines) {
+    const PipelineRuntime::Work work = pipeline->WorkDone();
+    const auto rate = static_cast<uint64_t>(work.EventsPerSecond());
+    if (rate > 0 && (work.events >= kTelling || !rates.contains(name))) rates[name] = rate;
+  }
   return rates;
 }
 
 /// What it costs to run a pipeline over history from its start: partitions run at once, at its own rate, or
 /// at the mean of all.
 Engine::State::Cost Engine::State::CostOf(const Decided& decided, const PipelineConfig& pipeline,
-                                          const std::map<std::string, double>& rates) {
+                                          const std::map<std::string, uint64_t>& rates) {
   Cost cost;
   Stream* stream = log->Find(pipeline.stream);
   if (stream == nullptr) return cost;  // it is made with the change
@@ -260,11 +264,11 @@ Engine::State::Cost Engine::State::CostOf(const Decided& decided, const Pipeline
     cost.events += events;
     most = std::max(most, events);
   }
-  double sum = 0;
+  uint64_t sum = 0;
   for (const auto& [name, rate] : rates) sum += rate;
   auto own = rates.find(pipeline.name);
-  double rate = own != rates.end() ? own->second : sum / std::max(static_cast<double>(rates.size()), 1.0);
-  if (rate > 0) cost.seconds = static_cast<double>(most) / rate;
+  const uint64_t rate = own != rates.end() ? own->second : sum / std::max<size_t>(rates.size(), 1);
+  if (rate > 0) cost.seconds = static_cast<double>(most) / static_cast<double>(rate);
   return cost;
 }
 
@@ -286,7 +290,7 @@ ChangePlan Engine::State::PlanOf(const Decided& decided) {
   plan.version = plan.base_version;
   plan.refused = decided.decision.refused;
   if (!decided.decision.rebuilt.empty()) plan.rebuild.assign(decided.rebuild.begin(), decided.rebuild.end());
-  const std::map<std::string, double> rates = RatesOfPipelines();
+  const std::map<std::string, uint64_t> rates = RatesOfPipelines();
   for (const Change& change : decided.decision.changes) {
     PlannedChange& planned = plan.changes.emplace_back();
     planned.what = change;

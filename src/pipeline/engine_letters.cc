@@ -184,6 +184,26 @@ Status Engine::State::DropLettersOf(uint64_t rebuild, const std::string& stream,
   return event.letters.letters.empty() ? OkStatus() : control->Append(std::move(event));
 }
 
+Status Engine::State::FindObsolete(RunningReplay& replay, const ReplayRecord& record) {
+  std::set<std::string> streams;
+  for (const auto& [pipeline, start] : record.spec.starts) streams.insert(start.stream);
+  for (const std::string& stream : streams) {
+    RunningReplay::Obsolete& obsolete = replay.obsolete[stream];
+    const uint64_t kept = dead_letters->Count(stream);
+    if (obsolete.looked >= kept) continue;
+    RETURN_IF_ERROR(dead_letters->Each(stream, obsolete.looked, [&](DeadLetter& letter) {
+      if (letter.number >= kept) return false;
+      auto generation = record.generations.find(letter.pipeline);
+      if (letter.rebuild != record.spec.id && generation != record.generations.end() &&
+          generation->second == letter.generation && record.spec.Remakes(letter.sink))
+        obsolete.letters.Insert(letter.number);
+      return true;
+    }));
+    obsolete.looked = kept;
+  }
+  return OkStatus();
+}
+
 Result<LettersAnswer> Engine::ReplayLetters(const LettersRequest& request, std::stop_token stop) {
   State& s = *state_;
   if (s.options.read_only) return Fail(Internal("a read-only engine replays nothing"));

@@ -92,9 +92,10 @@ struct Engine::State {
     uint64_t events = 0;
     std::optional<double> seconds;  // nothing has run yet: not known
   };
-  std::map<std::string, double> RatesOfPipelines();
+  /// Events a second of the loops of each live pipeline, as measured here, or else by an earlier process.
+  std::map<std::string, uint64_t> RatesOfPipelines();
   Cost CostOf(const Decided& decided, const PipelineConfig& pipeline,
-              const std::map<std::string, double>& rates);
+              const std::map<std::string, uint64_t>& rates);
   std::string RebuildNote(const PipelineConfig& pipeline, const Cost& cost);
   ChangePlan PlanOf(const Decided& decided);
 
@@ -117,6 +118,11 @@ struct Engine::State {
     std::unique_ptr<ReplayRun> run;   // null: it could not be opened
     std::string failure;              // why; guarded by `mutex`
     bool is_durable = false;          // of a rebuild: its tables were checkpointed
+    struct Obsolete {
+      uint64_t looked = 0;  // at letters below this number
+      LetterSet letters;
+    };
+    std::map<std::string, Obsolete> obsolete;  // by stream: letters whose events a rebuild runs again
     std::atomic<bool> closed{false};  // of a rebuild: the live loops of its tables were ended
     int64_t not_before_ns = 0;        // of a cutover, after one that did not come through
     std::atomic<bool> over{true};     // the conductor does nothing any more
@@ -204,6 +210,8 @@ struct Engine::State {
   };
   std::string WhyNotAgain(const DeadLetter& letter, const std::string& stream);
   bool IsInLog(const DeadLetter& letter, const std::string& stream);
+  /// Looks at the letters that came since it was called last.
+  Status FindObsolete(RunningReplay& replay, const ReplayRecord& record);
   Status DropLettersOf(uint64_t rebuild, const std::string& stream, const std::string& who);
   Status SelectLetters(const LettersRequest& request, bool again, LettersAnswer& answer,
                        LetterReplay& replay);
