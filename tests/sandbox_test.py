@@ -335,6 +335,8 @@ def test_the_bound_on_disk(project):
         keep = {"millstream.yaml": PROJECT.replace("amount * 2 AS twice FROM input", "amount * 2 AS twice, data::varchar || data::varchar AS twofold FROM input")}
         create(server, "history", disk="16MiB", files=keep)
         eventually(lambda: server.http("GET", "/v1/sandboxes/history").json()["state"] == "full", 30)
+        assert server.metrics()['millstream_sandbox_state{sandbox="history",state="full"}'] == 1
+        assert server.metrics()['millstream_sandbox_disk_bytes{sandbox="history"}'] > 1 << 20
         refused = server.http("POST", "/v1/streams/orders/events", {"id": "x", "customer": "c"}, inside("history"))
         assert refused.status == 507
         shop.write({"millstream.yaml": PROJECT + "server: {sandboxes: {count: 1, disk: 20MiB}}\n"})

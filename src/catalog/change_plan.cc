@@ -221,9 +221,9 @@ class Planner {
   }
 
   bool IsRefused(const std::string& item) const {
-    return std::any_of(
-        decision_.changes.begin(), decision_.changes.end(),
-        [&](const Change& change) { return change.how == "refused" && PartsOf(change.path).item() == item; });
+    return std::any_of(decision_.changes.begin(), decision_.changes.end(), [&](const Change& change) {
+      return change.how == "refused" && PartsOf(change.path).item() == item;
+    });
   }
 
   /// The changes of an item come with tables that are made anew. False if there are none.

@@ -22,11 +22,11 @@ namespace millstream {
 struct ChangeOptions {
   bool keep_live = false;  // what was changed live since the last files stays (`run`); else the files win
   bool prune = false;      // streams, sources and pipelines that the proposal lacks are removed ...
-  std::set<std::string> purge;    // ... and these streams with their events
-  bool force = false;             // in a conflict the files win
+  std::set<std::string> purge;  // ... and these streams with their events
+  bool force = false;           // in a conflict the files win
   /// Tables that are made anew, with the changes of who writes them and of the contracts that these read.
   std::set<std::string> rebuild;
-  bool is_edit = false;           // the proposal is what is live, edited: nothing to compare it with
+  bool is_edit = false;  // the proposal is what is live, edited: nothing to compare it with
 };
 
 struct ChangeDecision {

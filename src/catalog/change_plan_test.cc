@@ -60,7 +60,7 @@ struct Control {
     return Carry(files, DecideChange(files, Live(), catalog, TestKinds(), options, events_of), false);
   }
   ChangeDecision Carry(const Project& files, ChangeDecision decision, bool is_edit) {
-    EXPECT_TRUE(decision.faults.empty());
+    EXPECT_TRUE(decision.faults.empty()) << decision.faults[0].ToString();
     ControlEvent apply = ApplyEvent(decision, files, catalog, is_edit);
     apply.who = "ann@host", apply.when_us = kNow;
     for (const auto& [name, record] : catalog.pipelines()) apply.starts[name] = record.start;
@@ -290,8 +290,8 @@ TEST(DecideChange, WhatCannotBeChangedIsRefusedAndKept) {
 
 TEST(DecideChange, AContractChangesWithTheTablesThatAreMadeAnew) {
   const std::string more =
-      "  reader:\n    from: orders\n    filters:\n      - r: SELECT * FROM input\n    to: [drop]\n"
-      "  other:\n    from: clicks\n    filters:\n      - o: SELECT * FROM input\n    to: [drop]\n";
+      "  reader:\n    from: orders\n    filters:\n      - r: SELECT * FROM input\n    to: [stdout]\n"
+      "  other:\n    from: clicks\n    filters:\n      - o: SELECT * FROM input\n    to: [stdout]\n";
   Control control;
   control.Start(FromYaml(kStreams + kPipeline + more));
   std::string yaml = kStreams + kPipeline + more;

@@ -63,7 +63,9 @@ uint64_t LetterSet::count() const {
 
 LetterSet LetterSet::Without(const LetterSet& other) const {
   LetterSet rest;
-  for (auto [first, last] : ranges_) {
+  for (const auto& range : ranges_) {
+    uint64_t first = range.first;
+    const uint64_t last = range.second;
     auto cut = other.ranges_.upper_bound(first);
     if (cut != other.ranges_.begin()) --cut;
     for (; cut != other.ranges_.end() && cut->first <= last && first <= last; ++cut) {

@@ -120,8 +120,8 @@ Result<ReplaySpec> ReplaySpec::FromNode(const Node& node) {
   if (const Node* into = node.Find("into")) spec.into = *into;
   if (const Node* tables = node.Find("tables"))
     for (const Node& table : tables->items) spec.tables.push_back(table.scalar);
-  for (const auto& [key, items] : {std::pair("definitions", &spec.definitions.pipelines),
-                                   {"streams", &spec.definitions.streams}})
+  for (const auto& [key, items] :
+       {std::pair("definitions", &spec.definitions.pipelines), {"streams", &spec.definitions.streams}})
     if (const Node* definitions = node.Find(key))
       for (const auto& [name, definition] : definitions->members) (*items)[name] = definition;
   return spec;

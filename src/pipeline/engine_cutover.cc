@@ -117,7 +117,8 @@ tl::expected<uint64_t, ChangeRefusal> Engine::State::StartRebuild(const std::vec
     if (!written.contains(name))
       return tl::unexpected(Refused(NotFound("no pipeline writes table '{}'", name)));
   if (names.empty()) return tl::unexpected(Refused(Invalid("the pipeline writes no table")));
-  if (Status status = CheckNotRebuilt(held, next); !status.ok()) return tl::unexpected(Refused(std::move(status)));
+  if (Status status = CheckNotRebuilt(held, next); !status.ok())
+    return tl::unexpected(Refused(std::move(status)));
   spec.definitions = std::move(definitions);
   auto is_live = [&](const std::string& section) {
     return [&, section](const auto& each) {

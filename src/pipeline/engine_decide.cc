@@ -114,9 +114,9 @@ std::optional<ChangeRefusal> Engine::State::CheckRebuilt(Decided& decided) {
   if (!unknown.empty()) return Refused(NotFound("rebuild: no pipeline writes table '{}'", *unknown.begin()));
   if (decided.decision.rebuilt.empty()) return std::nullopt;
   Faults faults, warnings;
-  decided.switched = std::make_shared<Project>(
-      ParseProject(WithDefinitions(decided.decision.root, decided.decision.rebuilt),
-                   options.project.directory, *options.registry, faults));
+  decided.switched =
+      std::make_shared<Project>(ParseProject(WithDefinitions(decided.decision.root, decided.decision.rebuilt),
+                                             options.project.directory, *options.registry, faults));
   const Project& then = *decided.switched;
   if (auto frozen = faults.empty() ? FindFrozen(decided, then) : std::nullopt)
     return Refused(Conflict("{} cannot be added; {}", frozen->path, frozen->why));

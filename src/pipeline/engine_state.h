@@ -115,17 +115,17 @@ struct Engine::State {
   // engine_replay.cc
   struct RunningReplay {
     uint64_t id = 0;
-    std::unique_ptr<ReplayRun> run;   // null: it could not be opened
-    std::string failure;              // why; guarded by `mutex`
-    bool is_durable = false;          // of a rebuild: its tables were checkpointed
+    std::unique_ptr<ReplayRun> run;  // null: it could not be opened
+    std::string failure;             // why; guarded by `mutex`
+    bool is_durable = false;         // of a rebuild: its tables were checkpointed
     struct Obsolete {
       uint64_t looked = 0;  // at letters below this number
       LetterSet letters;
     };
     std::map<std::string, Obsolete> obsolete;  // by stream: letters whose events a rebuild runs again
-    std::atomic<bool> closed{false};  // of a rebuild: the live loops of its tables were ended
-    int64_t not_before_ns = 0;        // of a cutover, after one that did not come through
-    std::atomic<bool> over{true};     // the conductor does nothing any more
+    std::atomic<bool> closed{false};           // of a rebuild: the live loops of its tables were ended
+    int64_t not_before_ns = 0;                 // of a cutover, after one that did not come through
+    std::atomic<bool> over{true};              // the conductor does nothing any more
     std::jthread conductor;
   };
   Result<ReplaySpec> SpecOf(const ReplayRequest& request, const Catalog& catalog);

@@ -37,6 +37,7 @@ class Family {
 };
 
 constexpr std::string_view kStates[] = {"starting", "catching_up", "live", "paused", "degraded", "failed"};
+constexpr std::string_view kSandboxStates[] = {"starting", "filling", "ready", "full", "failed"};
 
 void AppendStreams(std::string& out, const EngineStatus& status) {
   Family events(out, "millstream_stream_events_total", "counter", "Events that were ever taken in.");
@@ -112,6 +113,17 @@ std::string MetricsText(const EngineStatus& status) {
   Family(out, "millstream_resident_bytes", "gauge", "Memory of the process.").Add({}, status.rss_bytes);
   Family(out, "millstream_up_seconds", "gauge", "Time since the start.")
       .Add({}, static_cast<double>(status.up_us) / 1e6);
+  return out;
+}
+
+std::string MetricsText(const std::vector<SandboxStatus>& sandboxes) {
+  std::string out;
+  Family bytes(out, "millstream_sandbox_disk_bytes", "gauge", "Bytes that the sandbox alone holds.");
+  for (const SandboxStatus& s : sandboxes) bytes.Add({{"sandbox", s.record.name}}, s.disk_bytes);
+  Family state(out, "millstream_sandbox_state", "gauge", "1 for the state that the sandbox is in.");
+  for (const SandboxStatus& s : sandboxes)
+    for (std::string_view each : kSandboxStates)
+      state.Add({{"sandbox", s.record.name}, {"state", each}}, s.state == each ? 1 : 0);
   return out;
 }
 

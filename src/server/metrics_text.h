@@ -7,10 +7,12 @@
 #include <string>
 
 #include "pipeline/status.h"
+#include "query/sandbox.h"
 
 namespace millstream {
 
 /// The text exposition format, version 0.0.4.
 std::string MetricsText(const EngineStatus& status);
+std::string MetricsText(const std::vector<SandboxStatus>& sandboxes);
 
 }  // namespace millstream

@@ -108,9 +108,10 @@ void AddOperationRoutes(Router& router, Services& services) {
               {},
               {},
               {"text/plain"},
-              [&engine](const HttpRequest&, Responder responder) {
-                responder.Send({200, "text/plain; version=0.0.4; charset=utf-8",
-                                MetricsText(engine.TakeStatus()) + engine.MetricsText()});
+              [&engine, sandboxes = services.sandboxes](const HttpRequest&, Responder responder) {
+                std::string text = MetricsText(engine.TakeStatus()) + engine.MetricsText();
+                if (sandboxes != nullptr) text += MetricsText(sandboxes->List());
+                responder.Send({200, "text/plain; version=0.0.4; charset=utf-8", std::move(text)});
               }});
   router.Add({"GET",
               "/openapi.json",
