@@ -56,7 +56,7 @@ def test_a_pipeline_that_adopts_goes_on_where_it_stood(project):
 
         shop.write({"millstream.yaml": STREAMS + AGAIN})
         plan = shop.verb("plan").stdout
-        assert "goes on where it stood when it was removed (adopt)" in plan, plan
+        assert "500 events, less than a second; goes on where it stood when it was removed (adopt)" in plan, plan
         shop.verb("apply", "--yes")
         is_exact(1_000, 1_500)
         server.kill()
@@ -79,3 +79,29 @@ def test_a_start_adopts_too(project):
     with shop.server() as server:
         server.ingest("orders", orders(100, 10))
         eventually(lambda: server.query("SELECT v, count(*) AS n FROM rows GROUP BY v ORDER BY v") == [{"v": 1, "n": 90}, {"v": 2, "n": 10}])
+
+
+def test_one_that_adopts_is_bound_before_it_is_taken_back(project):
+    shop = project({"millstream.yaml": STREAMS + PIPELINE})
+    other = STREAMS + AGAIN.replace("id, customer, n,", "id, customer, n || 'x' AS n,")
+    with shop.server() as server:
+        server.ingest("orders", orders(0, 100))
+        eventually(lambda: server.query("SELECT count(*) AS n FROM rows") == [{"n": 90}])
+        shop.write({"millstream.yaml": STREAMS})
+        shop.verb("apply", "--prune", "--yes")
+        shop.write({"millstream.yaml": other})
+
+        def refused():
+            text = shop.verb("plan").stdout
+            assert "+ pipelines.p  refused" in text and "column n is BIGINT in the table and VARCHAR in the rows" in text, text
+            assert "adopt it with the filters that it had, then change them" in text, text
+
+        refused()
+        assert "pipelines.p" not in str(server.http("GET", "/v1/pipelines").json())
+    refused()  # without a server too
+    shop.write({"millstream.yaml": STREAMS + AGAIN})
+    shop.verb("apply", "--yes")
+    shop.write({"millstream.yaml": other})
+    shop.verb("apply", "--rebuild", "rows", "--yes")
+    with shop.server() as server:
+        assert server.query("SELECT count(*) AS n FROM rows WHERE n LIKE '%x'") == [{"n": 90}]

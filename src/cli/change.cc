@@ -60,8 +60,8 @@ Result<std::string> BodyOf(const Everywhere& everywhere, const ChangeOptionsGive
 }
 
 std::string CostOf(const JsonView& change) {
-  const bool runs_history = change["how"].text() == "backfill" || change["how"].text() == "rebuild";
-  if (!runs_history || change["events"].missing()) return "";
+  const bool is_at_once = change["how"].text() == "live" && change["events"].number() == 0;
+  if (is_at_once || change["events"].missing()) return "";
   std::string cost = FormatCount(change["events"].number()) + " events";
   if (!change["seconds"].missing()) {
     double seconds = change["seconds"].real();

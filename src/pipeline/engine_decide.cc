@@ -153,15 +153,31 @@ Status Engine::State::CheckColumnsThen(const Decided& decided) {
 
 std::shared_ptr<PipelineRuntime> Engine::State::RuntimeToBind(const Decided& decided,
                                                               const PipelineConfig& config) {
-  std::shared_ptr<PipelineRuntime> running = FindPipeline(config.name);
-  auto record = decided.catalog.pipelines().find(config.name);
-  const bool is_known = record != decided.catalog.pipelines().end();
-  if (options.read_only && is_known && record->second.active_version > 0) {  // nothing runs
-    running = MakeRuntime(config.name, config, record->second);
-    if (!running->Build(running->newest()).ok()) return nullptr;
+  const uint64_t generation = decided.decision.generations.at(config.name);
+  if (std::shared_ptr<PipelineRuntime> running = FindPipeline(config.name))
+    return running->generation() == generation ? running : nullptr;
+  auto known = decided.catalog.pipelines().find(config.name);
+  const PipelineRecord* record =
+      known == decided.catalog.pipelines().end() ? decided.catalog.FindRemoved(config.name) : &known->second;
+  if (record == nullptr || record->generation != generation || record->active_version == 0) return nullptr;
+  auto stands = MakeRuntime(config.name, config, *record);  // where it does not run
+  return stands->Build(stands->newest()).ok() ? stands : nullptr;
+}
+
+/// Where a pipeline that was removed goes on, as its tables tell; other sinks know it only once they are
+/// open.
+std::optional<Boundary> Engine::State::AdoptedFrom(const PipelineRecord& removed,
+                                                   const PipelineConfig& pipeline) {
+  std::optional<Boundary> from;
+  for (const SinkConfig& sink : pipeline.sinks) {
+    if (sink.kind != "table") continue;
+    Boundary next = removed.start.offsets;
+    for (const auto& [partition, stored] : tables->Offsets({pipeline.name, removed.generation, sink.id}))
+      next[partition] = stored.next;
+    if (!from) from = next;
+    for (auto& [partition, offset] : *from) offset = std::min(offset, next[partition]);
   }
-  if (running && decided.decision.generations.at(config.name) != running->generation()) return nullptr;
-  return running;
+  return from;
 }
 
 /// Binds the new versions of pipelines that run. True if one was held back, because a table that it writes
@@ -181,7 +197,7 @@ Result<bool> Engine::State::BindChanged(Decided& decided) {
         PipelineVersion{decision.version, config, decided.next->streams.at(config.stream), {}});
     auto bound = running->Bind(version);
     if (bound) {
-      decided.bound.emplace(name, std::move(*bound));
+      if (running == FindPipeline(name)) decided.bound.emplace(name, std::move(*bound));
     } else if (bound.error().code() == Code::kConflict) {
       FAIL_IF_ERROR(HoldBackChange(decided, config, bound.error()));
       return true;
@@ -200,9 +216,12 @@ Status Engine::State::HoldBackChange(Decided& decided, const PipelineConfig& pip
   const Node *live = FindPath(decided.catalog.root(), item), *now = FindPath(decision.root, item);
   const bool is_its_own = live == nullptr || now == nullptr || !(*live == *now);
   const Node before = decision.root;
-  HoldBack(decision, decided.proposed, decided.catalog,
-           is_its_own ? Change{item, "edit", "rebuild", why.message()}
-                      : Change{stream, "edit", "rebuild", why.message()});
+  Change held{is_its_own ? item : stream, "edit", "rebuild", why.message()};
+  if (live == nullptr) {
+    held.change = "add", held.how = "refused";
+    held.note += "; adopt it with the filters that it had, then change them";
+  }
+  HoldBack(decision, decided.proposed, decided.catalog, std::move(held));
   return decision.root == before ? why : OkStatus();
 }
 
@@ -251,8 +270,13 @@ Engine::State::Cost Engine::State::CostOf(const Decided& decided, const Pipeline
   if (stream == nullptr) return cost;  // it is made with the change
   Boundary start;
   auto record = decided.catalog.pipelines().find(pipeline.name);
+  const PipelineRecord* removed = decided.catalog.FindRemoved(pipeline.name);
   if (record != decided.catalog.pipelines().end()) {
     start = record->second.start.offsets;
+  } else if (removed != nullptr && removed->generation == decided.decision.generations.at(pipeline.name)) {
+    auto from = AdoptedFrom(*removed, pipeline);
+    if (!from) return cost;
+    start = std::move(*from);
   } else if (auto resolved = ResolveStart(pipeline, decided.next->streams.at(pipeline.stream))) {
     start = resolved->offsets;
   }
@@ -304,7 +328,9 @@ ChangePlan Engine::State::PlanOf(const Decided& decided) {
     if (pipeline == then.pipelines.end()) continue;
     const bool goes_along = decided.decision.rebuilt.pipelines.contains(pipeline->first) &&
                             !WritesOneOf(pipeline->second, decided.rebuild);
-    const bool runs_history = change.how == "backfill" || (change.how == "rebuild" && !goes_along);
+    const bool adopts =
+        change.how == "live" && change.change == "add" && change.path == "pipelines." + pipeline->first;
+    const bool runs_history = change.how == "backfill" || (change.how == "rebuild" && !goes_along) || adopts;
     if (!runs_history && (change.how != "live" || change.path.find(".filters") == std::string::npos))
       continue;
     const Cost cost = CostOf(decided, pipeline->second, rates);

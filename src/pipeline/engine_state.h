@@ -81,6 +81,7 @@ struct Engine::State {
                         const std::string& table);
   /// What a new version of the pipeline is bound by; null: it begins with the change.
   std::shared_ptr<PipelineRuntime> RuntimeToBind(const Decided& decided, const PipelineConfig& config);
+  std::optional<Boundary> AdoptedFrom(const PipelineRecord& removed, const PipelineConfig& pipeline);
   Result<bool> BindChanged(Decided& decided);
   Status HoldBackChange(Decided& decided, const PipelineConfig& pipeline, const Status& why);
   std::optional<ChangeRefusal> CheckRebuilt(Decided& decided);
