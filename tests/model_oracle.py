@@ -200,9 +200,7 @@ class Folder:
             if kind in ("apply", "cutover"):
                 self.roots[int(value["version"])] = value["root"]
             if kind == "cutover":
-                for pipeline, sinks in value["rebuilt"].items():
-                    before = int(value["letters_before"][value["starts"][pipeline]["stream"]])
-                    self.rebuilt.update({(pipeline, sink): (before, int(value["version"]), int(value["replay"]["id"])) for sink in sinks})
+                self.cut_over(value, int(value["replay"]["id"]))
             elif kind == "activated":
                 number = int(value["version"])
                 self.versions[value["name"]].append(Version(number, offsets(value["boundary"]), self.chain(value["name"], number)))
@@ -219,6 +217,21 @@ class Folder:
                 parts = {(part["pipeline"], part["sink"]): int(part["version"]) for part in value.get("parts", [])}
                 letters = Letters(int(value.get("letter_replay", 0)), value["name"], numbers_of(value["letters"]), parts)
                 (self.again if kind == "dead_replay" else self.dropped).append(letters)
+
+    def cut_over(self, value, replay):
+        """A table that was made anew: the letters that it had are over."""
+        obsolete = defaultdict(set)
+        for pipeline, sinks in value["rebuilt"].items():
+            stream = value["starts"][pipeline]["stream"]
+            before = int(value["letters_before"][stream])
+            self.rebuilt.update({(pipeline, sink): (before, int(value["version"]), replay) for sink in sinks})
+            obsolete[stream] |= {number for number, letter in self.letters.get(stream, {}).items()
+                                 if number < before and letter.get("pipeline") == pipeline and letter.get("sink") in sinks and letter.get("rebuild") != replay}
+        for stream, numbers in obsolete.items():
+            told = numbers_of(value.get("obsolete_letters", {}).get(stream, ""))
+            holds(told == numbers, f"letters of {stream} that replay {replay} made obsolete: {sorted(numbers)}, told: {sorted(told)}")
+            taken = {number for letters in [*self.again, *self.dropped] if letters.stream == stream for number in letters.numbers}
+            self.dropped.append(Letters(0, stream, numbers - taken, {}))
 
     def chain(self, pipeline, version):
         return compiled(self.roots[version]["pipelines"][pipeline].get("filters"))
