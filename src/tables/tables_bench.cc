@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/random.h"
+#include "base/thread.h"
 #include "tables/registry.h"
 #include "tables/table_store.h"
 
@@ -100,6 +101,17 @@ struct Bench {
     return spec;
   }
 
+  /// As a loop does: while there is no room for rows, they wait.
+  void Surely(const Writer& writer, RowBatch& batch) {
+    Status status = store->Deliver(writer, "orders", batch);
+    while (status.code() == Code::kUnavailable) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      status = store->Deliver(writer, "orders", batch);
+    }
+    if (!status.ok()) fmt::print(stderr, "{}\n", status.ToString());
+    CHECK(status.ok());
+  }
+
   void Fill(Connection& connection) {
     double begin = Ms();
     constexpr uint64_t kStep = 1'000'000;
@@ -109,8 +121,7 @@ struct Bench {
       for (RowBatch& batch :
            Batches(connection, Select(fmt::format("{} + i", first), count, first, 0), 100'000, 0)) {
         batch.first_offset = filled, batch.next_offset = filled += batch.rows();
-        Status status = store->Deliver({"shop", 1, "fill"}, "orders", batch);
-        CHECK(status.ok());
+        Surely({"shop", 1, "fill"}, batch);
       }
     }
     Status status = store->FoldAll();
@@ -141,8 +152,7 @@ struct Bench {
         copy.first_offset = batch.first_offset, copy.next_offset = batch.next_offset;
         copy.chunks = SelectRows(batch, [](uint64_t) { return true; });
       }
-      Status status = store->Deliver(writer, "orders", settings.mode == "append" ? copy : batch);
-      if (!status.ok()) fmt::print("{}\n", status.ToString());
+      Surely(writer, settings.mode == "append" ? copy : batch);
       latencies.push_back(Ms() - sent);
       delivered_rows += batch.rows();
       if (settings.rows_a_second > 0) {
@@ -155,6 +165,7 @@ struct Bench {
   }
 
   void LookUp(std::vector<double>& latencies, std::vector<double>& cpu_ms) {
+    NameThread("look-ups");
     auto connection = std::move(*database->Connect());
     SeededRandom random(9);
     while (!stop && settings.mode != "append") {
