@@ -21,6 +21,10 @@ namespace {
 
 constexpr const char* kOpeningMark = ".opening";
 constexpr const char* kDamagedMark = ".damaged";
+// A file is attached, for only so can its row groups have another size than DuckDB's 122,880 rows: a look-up
+// reads a whole one of each sorted run (docs/decisions/0004-duckdb.md).
+constexpr const char* kAttached = "tables";
+constexpr uint64_t kRowGroupRows = 24'576;  // a multiple of a vector's 2,048
 constexpr const char* kOutOfMemory = "Out of Memory Error";  // as StatusOf begins its message
 
 // Settings before the configuration is locked, in this order: external access goes off last but one.
@@ -69,6 +73,27 @@ uint64_t LimitBytes(const DatabaseOptions& options) {
          WriterReserve::BytesOf(options.memory_bytes);
 }
 
+Status CannotOpen(const std::string& path, const SqlFault& fault) {
+  Code code = StatusOf(fault).code() == Code::kCorrupt ? Code::kCorrupt : Code::kIo;
+  return Status(code, fmt::format("cannot open {}: {}", path, fault.message));
+}
+
+Status Attach(duckdb_database database, const std::string& path, bool read_only) {
+  const std::string sql = fmt::format("ATTACH {} AS {} (ROW_GROUP_SIZE {}{})", QuoteLiteral(path), kAttached,
+                                      kRowGroupRows, read_only ? ", READ_ONLY" : "");
+  duckdb_connection connection = nullptr;
+  if (duckdb_connect(database, &connection) != DuckDBSuccess) return Internal("DuckDB gives no connection");
+  duckdb_result result;
+  duckdb_state attached = duckdb_query(connection, sql.c_str(), &result);
+  Status status;
+  if (attached != DuckDBSuccess)
+    status = CannotOpen(
+        path, ReadSqlFault(duckdb_result_error_type(&result), duckdb_result_error(&result), sql));
+  duckdb_destroy_result(&result);
+  duckdb_disconnect(&connection);
+  return status;
+}
+
 /// A DuckDB over `path` ("" = in memory), as `options` have it. kCorrupt: DuckDB says that the file or its
 /// write-ahead log is damaged.
 Result<duckdb_database> OpenFile(const std::string& path, const DatabaseOptions& options) {
@@ -76,17 +101,20 @@ Result<duckdb_database> OpenFile(const std::string& path, const DatabaseOptions&
   duckdb_create_config(&config);
   duckdb_set_config(config, "threads", "1");
   duckdb_set_config(config, WriterReserve::kSetting, fmt::format("{}B", LimitBytes(options)).c_str());
-  if (options.read_only) duckdb_set_config(config, "access_mode", "READ_ONLY");
   char* error = nullptr;
   duckdb_database database = nullptr;
-  duckdb_state opened = duckdb_open_ext(path.empty() ? nullptr : path.c_str(), &database, config, &error);
+  duckdb_state opened = duckdb_open_ext(nullptr, &database, config, &error);
   duckdb_destroy_config(&config);
-  if (opened == DuckDBSuccess) return database;
-  SqlFault fault = ReadSqlFault(DUCKDB_ERROR_IO, error, "");
-  duckdb_free(error);
-  Code code = StatusOf(fault).code() == Code::kCorrupt ? Code::kCorrupt : Code::kIo;
-  return Fail(Status(
-      code, fmt::format("cannot open {}: {}", path.empty() ? "an in-memory database" : path, fault.message)));
+  if (opened != DuckDBSuccess) {
+    Status status = CannotOpen("an in-memory database", ReadSqlFault(DUCKDB_ERROR_IO, error, ""));
+    duckdb_free(error);
+    return Fail(std::move(status));
+  }
+  if (path.empty()) return database;
+  Status attached = Attach(database, path, options.read_only);
+  if (attached.ok()) return database;
+  duckdb_close(&database);
+  return Fail(std::move(attached));
 }
 
 /// Opens the file in a process of its own, for a damaged one may crash DuckDB. kCorrupt if it does.
@@ -180,6 +208,7 @@ Result<std::unique_ptr<Connection>> Database::Connect() {
   if (duckdb_connect(state_->database, &connection) != DuckDBSuccess)
     return Fail(Internal("DuckDB gives no connection"));
   std::unique_ptr<Connection> made(new Connection(connection));
+  if (!path_.empty()) FAIL_IF_ERROR(made->Run(fmt::format("USE {}", kAttached)));
   made->reserve_ = reserve_;
   return made;
 }

@@ -106,6 +106,7 @@ struct RowBuffer::Piece {
   uint64_t bytes = 0;
   // Rows by `_hash`: those of a place, chained; a row's number in the piece and 1, 0 = none.
   std::vector<uint16_t> places, chained;
+  const uint64_t* hashes = nullptr;  // by row
 
   duckdb_vector vector(size_t i) const { return duckdb_data_chunk_get_vector(chunk.get(), i); }
   int Find(std::string_view name) const {
@@ -113,28 +114,24 @@ struct RowBuffer::Piece {
       if (SameName((*names)[i], name)) return static_cast<int>(i);
     return -1;
   }
-  const uint64_t* hashes() const {
-    int at = Find("_hash");
-    return at < 0 ? nullptr : Values<uint64_t>(vector(at));
-  }
   void Measure() {
     bytes = 0;
     for (uint32_t i = 0; i < chunk.columns(); ++i) bytes += BytesOf(vector(i), end - first);
-    const uint64_t* by_row = hashes();
-    if (by_row == nullptr) return;
+    const int at = Find("_hash");
+    if (at < 0) return;
+    hashes = Values<uint64_t>(vector(at));
     const uint32_t rows = chunk.rows();
     places.assign(std::bit_ceil(2 * rows), 0), chained.assign(rows, 0);
     for (uint32_t row = 0; row < rows; ++row) {
-      uint16_t& place = places[by_row[row] & (places.size() - 1)];
+      uint16_t& place = places[hashes[row] & (places.size() - 1)];
       chained[row] = std::exchange(place, static_cast<uint16_t>(row + 1));
     }
     bytes += (places.size() + chained.size()) * sizeof(uint16_t);
   }
   /// Adds its rows with the hash.
   void FindRows(uint64_t hash, std::vector<uint32_t>& rows) const {
-    const uint64_t* by_row = hashes();
     for (uint32_t row = places[hash & (places.size() - 1)]; row != 0; row = chained[row - 1])
-      if (by_row[row - 1] == hash) rows.push_back(row - 1);
+      if (hashes[row - 1] == hash) rows.push_back(row - 1);
   }
 };
 

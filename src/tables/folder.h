@@ -40,7 +40,7 @@ class Folder {
   static constexpr int64_t kReaderNs = 100'000'000;  // between a reader's look at the view and its start
   static constexpr uint64_t kCheckpointWalBytes = 64ull << 20;
   static constexpr uint64_t kPauseWalBytes = 1ull << 20;
-  static constexpr uint64_t kRowGroupRows = 122'880;          // DuckDB's
+  static constexpr uint64_t kRowGroupRows = 122'880;          // five of the file's (sql/database.cc)
   static constexpr uint64_t kAppendRows = 2 * kRowGroupRows;  // of an append table
   // Bytes of all deltas, as shares of the database's memory: from the first on they are folded, from the
   // second on deliveries wait. The others are those of Folding::kBulk, for each fold passes the base.
