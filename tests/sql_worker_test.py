@@ -1,6 +1,7 @@
 """SQL that was never bound is bound in a process of its own first (sql/sql_workers.h): what that does not survive is refused by name, and takes
 neither ingest nor pipelines down."""
 
+import contextlib
 import json
 import os
 import signal
@@ -44,7 +45,11 @@ CONSTANTS = {
 
 def children(server):
     """Process ids of the server's workers."""
-    return [int(pid) for task in Path(f"/proc/{server.process.pid}/task").iterdir() for pid in (task / "children").read_text().split()]
+    pids = []
+    for task in Path(f"/proc/{server.process.pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+            pids += map(int, (task / "children").read_text().split())
+    return pids
 
 
 def try_alone(*requests):

@@ -24,7 +24,7 @@ constexpr const char* kDamagedMark = ".damaged";
 // A file is attached, for only so can its row groups have another size than DuckDB's 122,880 rows: a look-up
 // reads a whole one of each sorted run (docs/decisions/0004-duckdb.md).
 constexpr const char* kAttached = "tables";
-constexpr uint64_t kRowGroupRows = 24'576;  // a multiple of a vector's 2,048
+constexpr uint64_t kRowGroupRows = 24'576;                   // a multiple of a vector's 2,048
 constexpr const char* kOutOfMemory = "Out of Memory Error";  // as StatusOf begins its message
 
 // Settings before the configuration is locked, in this order: external access goes off last but one.
@@ -87,8 +87,8 @@ Status Attach(duckdb_database database, const std::string& path, bool read_only)
   duckdb_state attached = duckdb_query(connection, sql.c_str(), &result);
   Status status;
   if (attached != DuckDBSuccess)
-    status = CannotOpen(
-        path, ReadSqlFault(duckdb_result_error_type(&result), duckdb_result_error(&result), sql));
+    status =
+        CannotOpen(path, ReadSqlFault(duckdb_result_error_type(&result), duckdb_result_error(&result), sql));
   duckdb_destroy_result(&result);
   duckdb_disconnect(&connection);
   return status;
