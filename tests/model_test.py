@@ -293,12 +293,37 @@ class Sequence:
         body = "".join(json.dumps({"id": f"box{len(self.steps)}-{n}", "customer": f"c{n % 6}", "n": n, "text": "x"}) + "\n" for n in range(9)).encode()
         self.done(self.ask("POST", "/v1/streams/orders/events", body, {"Content-Type": "application/x-ndjson", "Millstream-Sandbox": "box"}), 200, 503)
 
+    def removal(self, chance):
+        """A pipeline goes, events come, and it comes back as it stood, with other filters."""
+        name = chance.choice(PIPELINES)
+        path = f"/v1/pipelines/{name}"
+        self.steps.append(f"removal {name}")
+        self.disarm()
+        if self.replaying():  # letters of a pipeline that is gone go nowhere
+            return
+        definition = self.server.http("GET", path).json()["definition"]
+        definition |= {"adopt": True, "filters": [{"shape": sql_of("shape", len(self.steps) + 10)}, *definition["filters"][1:]]}
+        if chance.random() < 0.5:
+            self.arm(chance)
+        removed = self.done(self.ask("DELETE", path), 200, 404, 409)
+        if removed is None or removed.status == 200:  # 409: a table of it is being made anew
+            self.ingest(chance, chance.choice([1, 40]))
+        while self.surely("GET", path).status == 404:
+            answer = self.ask("PUT", path, definition)
+            holds(answer is None or answer.status == 200, f"{self.steps[-1]}: {answer and answer.body}")
+            if answer is not None and name != "d":
+                self.in_force[name] = answer.json()["version"]
+        self.refresh()
+
     ODDS = {ingest: 30, change: 28, rebuild: 6, replay: 7, conduct: 4, letters: 12, pause: 8, contract: 4, restart: 4}
 
     def step(self, number):
         beside = random.Random(f"{self.seed}/{number}/sandbox")
         if beside.random() < 0.05:
             self.sandbox(beside)
+        apart = random.Random(f"{self.seed}/{number}/removal")
+        if apart.random() < 0.06:
+            self.removal(apart)
         chance = random.Random(f"{self.seed}/{number}")
         (step,) = chance.choices(list(self.ODDS), self.ODDS.values())
         self.steps.append(step.__name__)
@@ -330,6 +355,10 @@ class Sequence:
 
     # --- and at the end ---
 
+    def replaying(self):
+        return [letter for stream in ("orders", "derived")
+                for letter in self.server.http("GET", f"/v1/dead/{stream}?state=all&limit=10000").json()["letters"] if letter["state"] == "replaying"]
+
     def settle(self):
         """Everything goes on and comes to its end."""
         self.disarm()
@@ -341,8 +370,7 @@ class Sequence:
 
         def rests():
             replays = self.server.http("GET", "/v1/replays").json()
-            letters = [letter for stream in ("orders", "derived")
-                       for letter in self.server.http("GET", f"/v1/dead/{stream}?state=all&limit=10000").json()["letters"] if letter["state"] == "replaying"]
+            letters = self.replaying()
             status = self.server.http("GET", "/v1/status").json()
             lags = {pipeline["name"]: (pipeline["state"], pipeline["lag_events"]) for pipeline in status["pipelines"] if pipeline["lag_events"]}
             going = [(replay["id"], replay["state"], replay.get("reason")) for replay in replays if replay["state"] not in ("finished", "cancelled")]
