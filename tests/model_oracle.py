@@ -260,6 +260,11 @@ def tie_of(pipeline):
     return number
 
 
+def in_order(event, rows, pipeline):
+    """With what decides which row of a key is the newest."""
+    return [((event.us, tie_of(pipeline), event.partition, event.offset, ordinal), row) for ordinal, row in enumerate(rows)]
+
+
 class Sink:
     """One sink of a pipeline: the rows that it has got, and the letters that must and may be there."""
 
@@ -286,8 +291,7 @@ class Sink:
 
     def take(self, event, chain):
         rows, refusing = run_chain(chain, event.row())
-        for ordinal, row in enumerate(rows):
-            self.rows.append(((event.us, tie_of(self.pipeline), event.partition, event.offset, ordinal), row))
+        self.rows += in_order(event, rows, self.pipeline)
         return refusing
 
     def send_again(self, replay):
@@ -367,8 +371,25 @@ class Oracle:
         for event in self.folder.streams[start["stream"]]:
             if first.get(event.partition, 0) <= event.offset < last[event.partition]:
                 made, _ = run_chain(owner_of(replay.versions, event).chain if own is None else own, event.row())
-                rows += [((event.us, 0, event.partition, event.offset, ordinal), row) for ordinal, row in enumerate(made)]
+                rows += in_order(event, made, replay.pipeline)
         self.tables[options["name"]] = self.table(rows, options)
+
+    def past(self, ends):
+        """Tables made of orders below these offsets, by the versions that owned them; of those that were never made anew."""
+        writers = defaultdict(list)
+        for pipeline, stream, sinks in self.folder.pipelines():
+            for kind, options in sinks:
+                if (stream, kind) == ("orders", "table"):
+                    writers[options["name"]].append((pipeline, options))
+        for name, parts in writers.items():
+            if any((pipeline, f"table:{name}") in self.folder.rebuilt for pipeline, _ in parts):
+                continue
+            rows = []
+            for pipeline, _ in parts:
+                for event in self.folder.streams["orders"]:
+                    if event.offset < ends[event.partition]:
+                        rows += in_order(event, run_chain(owner_of(self.folder.versions[pipeline], event).chain, event.row())[0], pipeline)
+            yield name, self.table(rows, parts[0][1])
 
     def check(self):
         for sink in self.sinks:

@@ -1,5 +1,5 @@
-"""Random sequences of what people and machines do to a server: events, changes, tables made anew, replays, dead letters, pauses, SIGKILL. Afterwards each
-table, stream and letter is held against what model_oracle.py makes of the log, row by row and by itself.
+"""Random sequences of what people and machines do to a server: events, changes, tables made anew, pipelines removed and taken back, replays, dead letters, pauses, SIGKILL.
+Afterwards each table, now and as of then, each stream and letter is held against what model_oracle.py makes of the log, row by row and by itself.
 
 A sequence is known by its seed: a failure prints it with all its steps, and MILLSTREAM_MODEL_SEED=N runs that one alone. How far the server is when
 something happens differs from run to run; what is done does not. MILLSTREAM_MODEL_SEQUENCES=N runs more of them.
@@ -379,14 +379,29 @@ class Sequence:
         eventually(rests, SETTLED_SECONDS)
         eventually(rests, SETTLED_SECONDS)  # what the chain has sent on
 
+    def compare_table(self, table, expected, **options):
+        columns = "customer, events, total, latest" if table == "sums" else COLUMNS
+        actual = self.server.http("POST", "/v1/query", {"sql": f"SELECT {columns} FROM {table}", **options})
+        if actual.status != 200 and not expected and "does not exist" in actual.body.decode():
+            return
+        holds(actual.status == 200, f"{table} {options}: {actual.body}")
+        same(f"table {table} {options}", Counter(tuple(row.values()) for row in actual.json()["rows"]), Counter({tuple(row): n for row, n in expected.items()}))
+        self.happened["table as of then" if options else "table"] += 1
+
+    def compare_past(self, oracle):
+        """As of a moment of orders. Of a pipeline that was not there then nothing is, whatever its table kept."""
+        lengths = Counter(event.partition for event in oracle.folder.streams["orders"])
+        if len(lengths) == 2 and all(set(PIPELINES) <= set(root["pipelines"]) for root in oracle.folder.roots.values()):
+            chance = random.Random(f"{self.seed}/past")
+            ends = {partition: chance.randint(1, length) for partition, length in lengths.items()}
+            position = "orders/" + ",".join(f"{partition}:{end - 1}" for partition, end in sorted(ends.items()))
+            for table, expected in oracle.past(ends):
+                self.compare_table(table, expected, as_of=position)
+
     def compare(self, oracle):
         for table, expected in sorted(oracle.tables.items()):
-            columns = "customer, events, total, latest" if table == "sums" else COLUMNS
-            actual = self.server.http("POST", "/v1/query", {"sql": f"SELECT {columns} FROM {table}"})
-            if actual.status != 200 and not expected and "does not exist" in actual.body.decode():
-                continue
-            holds(actual.status == 200, f"{table}: {actual.body}")
-            same(f"table {table}", Counter(tuple(row.values()) for row in actual.json()["rows"]), Counter({tuple(row): n for row, n in expected.items()}))
+            self.compare_table(table, expected)
+        self.compare_past(oracle)
         for stream in ("orders", "derived"):
             told = self.server.http("GET", f"/v1/dead/{stream}").json()["open"]
             holds(told == oracle.open_letters(stream), f"{stream}: {told} letters are told to be open, of {oracle.open_letters(stream)}")
