@@ -118,3 +118,15 @@ def test_contracts_and_tables_over_kills(project):
             assert sums == [{"t": sent * (sent - 1), "a": sent * (sent - 1) // 2, "c": sent}], (round_, sums)
             assert server.http("GET", "/v1/dead/orders").json()["total"] == 0
         assert killed == 8
+
+
+def test_all_tables_that_do_not_take_it_are_named(project):
+    shop = project({"millstream.yaml": PROJECT.replace("n % 2 AS odd", "n::BIGINT % 2 AS odd")})
+    with shop.server() as server:
+        server.ingest("orders", orders(0, 100))
+        eventually(lambda: types(server, "twice") == {100: "BIGINT"})
+        shop.write({"millstream.yaml": (shop.folder / "millstream.yaml").read_text().replace("n: bigint", "n: double")})
+        (told,) = [line for line in shop.verb("plan").stdout.splitlines() if line.startswith("~ streams.orders ")]
+        assert "(--rebuild all_orders); pipeline twice" in told and told.endswith("(--rebuild twice)"), told
+        shop.verb("apply", "--rebuild", "all_orders", "--rebuild", "twice", "--yes")
+        assert types(server, "twice") == types(server, "all_orders") == {100: "DOUBLE"}

@@ -123,8 +123,8 @@ std::optional<ChangeRefusal> Engine::State::CheckRebuilt(Decided& decided) {
   if (faults.empty())
     CheckProject(then, *options.registry, faults, warnings, {.workers = options.sql_workers});
   if (!faults.empty()) return Refused(faults);
-  Status taken = CheckColumnsThen(decided);
-  return taken.ok() ? std::nullopt : std::optional(Refused(taken));
+  const std::string not_taken = ColumnsNotTaken(decided, then, decided.rebuild);
+  return not_taken.empty() ? std::nullopt : std::optional(Refused(Conflict("{}", not_taken)));
 }
 
 bool Engine::State::WritesOneOf(const PipelineConfig& pipeline, const std::set<std::string>& names) const {
@@ -133,22 +133,25 @@ bool Engine::State::WritesOneOf(const PipelineConfig& pipeline, const std::set<s
   });
 }
 
-/// Whether tables that are not made anew take what pipelines will write that change with those that are.
-Status Engine::State::CheckColumnsThen(const Decided& decided) {
-  for (const auto& [name, config] : decided.switched->pipelines) {
-    if (IsSamePipeline(decided.catalog.root(), decided.switched->root, name)) continue;
+/// What tables do not take of what changed pipelines write when `then` holds; but for `rebuilt`.
+std::string Engine::State::ColumnsNotTaken(const Decided& decided, const Project& then,
+                                           const std::set<std::string>& rebuilt) {
+  std::string not_taken;
+  for (const auto& [name, config] : then.pipelines) {
+    if (IsSamePipeline(decided.catalog.root(), then.root, name)) continue;
     std::shared_ptr<PipelineRuntime> running = RuntimeToBind(decided, config);
     if (!running || decided.bound.contains(name)) continue;
     PipelineConfig kept = config;
     std::erase_if(kept.sinks, [&](const SinkConfig& sink) {
-      return sink.kind == "table" && decided.rebuild.contains(TableOf(sink));
+      return sink.kind == "table" && rebuilt.contains(TableOf(sink));
     });
-    auto version = std::make_shared<PipelineVersion>(PipelineVersion{
-        decided.decision.version, std::move(kept), decided.switched->streams.at(config.stream), {}});
+    auto version = std::make_shared<PipelineVersion>(
+        PipelineVersion{decided.decision.version, std::move(kept), then.streams.at(config.stream), {}});
     auto bound = running->Bind(version);
-    if (!bound && bound.error().code() == Code::kConflict) return bound.error();
+    if (!bound && bound.error().code() == Code::kConflict)
+      not_taken += (not_taken.empty() ? "" : "; ") + bound.error().message();
   }
-  return OkStatus();
+  return not_taken;
 }
 
 std::shared_ptr<PipelineRuntime> Engine::State::RuntimeToBind(const Decided& decided,
@@ -216,7 +219,9 @@ Status Engine::State::HoldBackChange(Decided& decided, const PipelineConfig& pip
   const Node *live = FindPath(decided.catalog.root(), item), *now = FindPath(decision.root, item);
   const bool is_its_own = live == nullptr || now == nullptr || !(*live == *now);
   const Node before = decision.root;
-  Change held{is_its_own ? item : stream, "edit", "rebuild", why.message()};
+  // A contract may be more than one table does not take.
+  Change held{is_its_own ? item : stream, "edit", "rebuild",
+              is_its_own ? why.message() : ColumnsNotTaken(decided, *decided.next, {})};
   if (live == nullptr) {
     held.change = "add", held.how = "refused";
     held.note += "; adopt it with the filters that it had, then change them";

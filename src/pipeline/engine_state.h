@@ -85,7 +85,8 @@ struct Engine::State {
   Result<bool> BindChanged(Decided& decided);
   Status HoldBackChange(Decided& decided, const PipelineConfig& pipeline, const Status& why);
   std::optional<ChangeRefusal> CheckRebuilt(Decided& decided);
-  Status CheckColumnsThen(const Decided& decided);
+  std::string ColumnsNotTaken(const Decided& decided, const Project& then,
+                              const std::set<std::string>& rebuilt);
   bool WritesOneOf(const PipelineConfig& pipeline, const std::set<std::string>& names) const;
   uint64_t EventsIn(const std::string& stream);
   std::string RefusedByContract(const StreamConfig& config);
