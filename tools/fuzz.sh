@@ -14,7 +14,7 @@ run() {
     sed -n "s/^Done \([0-9]*\) runs in \([0-9]*\) second.*/fuzz: $name: ok, \1 inputs in \2 s/p" "$log"
   else
     echo "fuzz: $name: FAILED"
-    grep -aE "check failed|differs|ERROR|SUMMARY|Test unit written" "$log" || tail -n 5 "$log"
+    grep -aE "check failed|differs|ERROR|SUMMARY|Test unit written|^Base64" "$log" || tail -n 5 "$log"
     return 1
   fi
 }

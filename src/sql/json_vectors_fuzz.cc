@@ -37,9 +37,14 @@ constexpr Reading kReadings[] = {
     {"s", "varchar", "{usual} AND (json_type(data, '$.s') IN ('BIGINT', 'UBIGINT', 'DOUBLE')) IS NOT TRUE"},
     {"d", "date"},
     {"t", "time"},
-    // DuckDB leaves a zone's offset out of account.
-    {"p", "timestamp", "p IS DISTINCT FROM try_cast({text} AS TIMESTAMPTZ)::TIMESTAMP"},
-    {"z", "timestamptz"},
+    // DuckDB leaves a zone's offset out of account, and takes neither small letters nor second 60, which
+    // RFC 3339 has.
+    {"p", "timestamp",
+     "p IS DISTINCT FROM try_cast(upper({text}) AS TIMESTAMPTZ)::TIMESTAMP AND contains({text}, ':60') IS "
+     "NOT "
+     "TRUE"},
+    {"z", "timestamptz",
+     "z IS DISTINCT FROM try_cast(upper({text}) AS TIMESTAMPTZ) AND contains({text}, ':60') IS NOT TRUE"},
     {"g", "uuid"},
     {"b", "blob", "b IS DISTINCT FROM from_base64({text})"},
     {"j", "json", "json(j) IS DISTINCT FROM nullif(json(data->'$.j'), 'null')"},
