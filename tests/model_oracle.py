@@ -13,6 +13,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -193,8 +194,8 @@ class Folder:
     def read_control(self):
         self.roots, self.versions, self.rebuilt, self.rebuilds, self.replays = {}, defaultdict(list), {}, {}, {}
         self.again, self.dropped, self.kinds = [], [], Counter()
-        for event in self.streams["_control"]:
-            value = json.loads(event.data)
+        self.control = [json.loads(event.data) for event in self.streams["_control"]]
+        for value in self.control:
             kind = value["kind"]
             self.kinds[kind] += 1
             if kind in ("apply", "cutover"):
@@ -237,19 +238,34 @@ class Folder:
         return compiled(self.roots[version]["pipelines"][pipeline].get("filters"))
 
     def pipelines(self):
-        """Name: (stream, its sinks as (kind, options))."""
-        root = self.roots[max(self.roots)]
-        for name, pipeline in root["pipelines"].items():
-            to = pipeline["to"] if isinstance(pipeline["to"], list) else [pipeline["to"]]
-            sinks = [next(iter(sink.items())) for sink in to]
-            yield name, pipeline["from"], [(kind, options if isinstance(options, dict) else {"name": options}) for kind, options in sinks]
+        return pipelines_of(self.roots[max(self.roots)])
 
 
 # --- what must be there ------------------------------------------------------------------------------------------------------
 
 
+def pipelines_of(root):
+    """(name, stream, its sinks as (kind, options)) of each."""
+    for name, pipeline in root["pipelines"].items():
+        to = pipeline["to"] if isinstance(pipeline["to"], list) else [pipeline["to"]]
+        sinks = [next(iter(sink.items())) for sink in to]
+        yield name, pipeline["from"], [(kind, options if isinstance(options, dict) else {"name": options}) for kind, options in sinks]
+
+
 def owner_of(versions, event):
     return next(version for index, version in reversed(list(enumerate(versions))) if index == 0 or version.owns(event))
+
+
+def chain_in(folder, pipeline, event, since):
+    """Of the version that owns the event in a sink, which has nothing of versions before `since`: 0, or the one that made it anew."""
+    if not since:
+        return owner_of(folder.versions[pipeline], event).chain
+    later = [version for version in folder.versions[pipeline] if version.number > since and version.owns(event)]
+    return later[-1].chain if later else folder.chain(pipeline, since)
+
+
+def us_of(when):
+    return round(datetime.fromisoformat(when).timestamp() * 1e6)
 
 
 def tie_of(pipeline):
@@ -275,19 +291,12 @@ class Sink:
         self.refused = {}  # (partition, offset): filter, of the versions that own the events
         self.events = {(event.partition, event.offset): event for event in folder.streams[stream]}
         for event in folder.streams[stream]:
-            if refusing := self.take(event, self.chain_of(event)):
+            if refusing := self.take(event, chain_in(folder, pipeline, event, self.since)):
                 self.refused[event.partition, event.offset] = refusing
         self.again = {}    # number of a letter: whether its replay was refused
         for replay in folder.again:
             if replay.stream == stream and (pipeline, sink) in replay.parts:
                 self.send_again(replay)
-
-    def chain_of(self, event):
-        """Of the version that owns the event in this sink: one made anew has nothing of those before."""
-        if not self.since:
-            return owner_of(self.folder.versions[self.pipeline], event).chain
-        later = [version for version in self.folder.versions[self.pipeline] if version.number > self.since and version.owns(event)]
-        return later[-1].chain if later else self.folder.chain(self.pipeline, self.since)
 
     def take(self, event, chain):
         rows, refusing = run_chain(chain, event.row())
@@ -324,6 +333,49 @@ class Sink:
         new = Counter(letter["replay_of"] for letter in letters.values() if letter.get("replay"))
         for number, refused in self.again.items():
             holds(new[number] == refused, f"{what}: letter {number} was sent again, refused: {refused}; new letters: {new[number]}")
+
+
+class Past:
+    """What `_control` says of a moment: who lived, what had been made anew, and how far those had come that were gone."""
+
+    def __init__(self, folder, moment):
+        self.folder = folder
+        self.roots, self.rebuilt, self.removed, self.gone = {}, {}, {}, set()
+        for place, value in enumerate(folder.control):
+            if us_of(value["when"]) > moment:
+                break
+            if value["kind"] not in ("apply", "cutover"):
+                continue
+            live = value["root"]["pipelines"]
+            for name in {*self.roots, *live}:
+                if name in live:
+                    self.roots[name] = value["root"]
+                    self.removed.pop(name, None)
+                    self.gone = {sink for sink in self.gone if sink[0] != name}
+                else:
+                    self.removed.setdefault(name, place)
+            for name, sinks in value.get("rebuilt", {}).items():
+                self.rebuilt.update({(name, sink): int(value["version"]) for sink in sinks})
+                self.gone |= {(removed, sink) for removed in self.removed for sink in sinks}
+
+    def pipelines(self):
+        for name, root in self.roots.items():
+            yield from (each for each in pipelines_of(root) if each[0] == name)
+
+    def chain_of(self, pipeline, sink, event):
+        """Of the version that owned the event, be it a later one: it may have waited."""
+        return chain_in(self.folder, pipeline, event, self.rebuilt.get((pipeline, sink), 0))
+
+    def limit(self, pipeline, sink):
+        """The offset below which the sink had the events of a partition; None: not known."""
+        if pipeline not in self.removed:
+            return lambda partition: 1 << 62
+        if (pipeline, sink) in self.gone:
+            return lambda partition: 0
+        for value in self.folder.control[self.removed[pipeline]:]:
+            if value.get("name") == pipeline and (value["kind"] == "activated" or (value["kind"], value.get("sink")) == ("pipeline_ended", sink)):
+                return lambda partition, stood=offsets(value["boundary"]): stood.get(partition, 0)
+        return None
 
 
 class Oracle:
@@ -374,22 +426,24 @@ class Oracle:
                 rows += in_order(event, made, replay.pipeline)
         self.tables[options["name"]] = self.table(rows, options)
 
-    def past(self, ends):
-        """Tables made of orders below these offsets, by the versions that owned them; of those that were never made anew."""
+    def past(self, moment, ends):
+        """Tables as of a moment, in µs: of the events below `ends`, by stream and partition, by the versions that owned them; of pipelines that had been
+        removed by then as far as they had come. None where that is not known yet."""
+        past = Past(self.folder, moment)
         writers = defaultdict(list)
-        for pipeline, stream, sinks in self.folder.pipelines():
+        for pipeline, stream, sinks in past.pipelines():
             for kind, options in sinks:
-                if (stream, kind) == ("orders", "table"):
-                    writers[options["name"]].append((pipeline, options))
+                if kind == "table":
+                    writers[options["name"]].append((pipeline, stream, options))
         for name, parts in writers.items():
-            if any((pipeline, f"table:{name}") in self.folder.rebuilt for pipeline, _ in parts):
-                continue
-            rows = []
-            for pipeline, _ in parts:
-                for event in self.folder.streams["orders"]:
-                    if event.offset < ends[event.partition]:
-                        rows += in_order(event, run_chain(owner_of(self.folder.versions[pipeline], event).chain, event.row())[0], pipeline)
-            yield name, self.table(rows, parts[0][1])
+            rows, known = [], True
+            for pipeline, stream, _ in parts:
+                limit = past.limit(pipeline, f"table:{name}")
+                known = known and limit is not None
+                for event in self.folder.streams[stream] if limit is not None else ():
+                    if event.offset < min(ends[stream].get(event.partition, 0), limit(event.partition)):
+                        rows += in_order(event, run_chain(past.chain_of(pipeline, f"table:{name}", event), event.row())[0], pipeline)
+            yield name, self.table(rows, parts[0][2]) if known else None
 
     def check(self):
         for sink in self.sinks:

@@ -12,6 +12,7 @@ import random
 import threading
 import time
 from collections import Counter
+from datetime import datetime, timezone
 
 import pytest
 from checker import Wrong, holds, same
@@ -61,6 +62,15 @@ REGRESSIONS = [5, 20, 23]
 SEEDS = [int(os.environ["MILLSTREAM_MODEL_SEED"])] if "MILLSTREAM_MODEL_SEED" in os.environ else sorted({*REGRESSIONS, *range(1, size("model_sequences") + 1)})
 
 
+def ends_by(events, takes):
+    """By partition: the offset after the last event that is taken."""
+    ends = {}
+    for event in events:
+        if takes(event):
+            ends[event.partition] = event.offset + 1
+    return ends
+
+
 class Sequence:
     """A server, what was done to it, and what it answered."""
 
@@ -78,6 +88,7 @@ class Sequence:
         self.chains = {}       # the filters of each pipeline as they are now: [(name, sql)]
         self.in_force = {}     # pipeline: the version that was acknowledged last
         self.fences = []       # (pipeline, version, partition, offset): from there on no older version owns anything
+        self.moments = []      # between steps, in µs
 
     # --- the server, which may die at any moment ---
 
@@ -299,8 +310,6 @@ class Sequence:
         path = f"/v1/pipelines/{name}"
         self.steps.append(f"removal {name}")
         self.disarm()
-        if self.replaying():  # letters of a pipeline that is gone go nowhere
-            return
         definition = self.server.http("GET", path).json()["definition"]
         definition |= {"adopt": True, "filters": [{"shape": sql_of("shape", len(self.steps) + 10)}, *definition["filters"][1:]]}
         if chance.random() < 0.5:
@@ -308,6 +317,11 @@ class Sequence:
         removed = self.done(self.ask("DELETE", path), 200, 404, 409)
         if removed is None or removed.status == 200:  # 409: a table of it is being made anew
             self.ingest(chance, chance.choice([1, 40]))
+            self.remember()
+            if chance.random() < 0.3:
+                self.restart(chance)
+            if chance.random() < 0.3:
+                self.done(self.ask("POST", "/v1/dead/orders/replay", {"all": True}), 200, 202)
         while self.surely("GET", path).status == 404:
             answer = self.ask("PUT", path, definition)
             holds(answer is None or answer.status == 200, f"{self.steps[-1]}: {answer and answer.body}")
@@ -379,24 +393,44 @@ class Sequence:
         eventually(rests, SETTLED_SECONDS)
         eventually(rests, SETTLED_SECONDS)  # what the chain has sent on
 
-    def compare_table(self, table, expected, **options):
+    def compare_table(self, table, expected):
         columns = "customer, events, total, latest" if table == "sums" else COLUMNS
-        actual = self.server.http("POST", "/v1/query", {"sql": f"SELECT {columns} FROM {table}", **options})
+        actual = self.server.http("POST", "/v1/query", {"sql": f"SELECT {columns} FROM {table}"})
         if actual.status != 200 and not expected and "does not exist" in actual.body.decode():
             return
-        holds(actual.status == 200, f"{table} {options}: {actual.body}")
-        same(f"table {table} {options}", Counter(tuple(row.values()) for row in actual.json()["rows"]), Counter({tuple(row): n for row, n in expected.items()}))
-        self.happened["table as of then" if options else "table"] += 1
+        holds(actual.status == 200, f"{table}: {actual.body}")
+        same(f"table {table}", Counter(tuple(row.values()) for row in actual.json()["rows"]), Counter({tuple(row): n for row, n in expected.items()}))
+        self.happened["table"] += 1
+
+    def remember(self):
+        self.moments.append(time.time_ns() // 1000)
 
     def compare_past(self, oracle):
-        """As of a moment of orders. Of a pipeline that was not there then nothing is, whatever its table kept."""
-        lengths = Counter(event.partition for event in oracle.folder.streams["orders"])
-        if len(lengths) == 2 and all(set(PIPELINES) <= set(root["pipelines"]) for root in oracle.folder.roots.values()):
-            chance = random.Random(f"{self.seed}/past")
-            ends = {partition: chance.randint(1, length) for partition, length in lengths.items()}
+        """As of moments between the steps, of one at the end, and of a position of orders."""
+        streams = {name: oracle.folder.streams[name] for name in ("orders", "derived")}
+        chance = random.Random(f"{self.seed}/past")
+        for moment in {*chance.sample(self.moments[:-1], 2), self.moments[-1]}:
+            when = datetime.fromtimestamp(moment // 1_000_000, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S") + f".{moment % 1_000_000:06}Z"
+            self.compare_then(oracle, when, moment, {name: ends_by(events, lambda event: event.us <= moment) for name, events in streams.items()})  # noqa: B023
+        lengths = ends_by(streams["orders"], lambda event: True)
+        ends = {partition: chance.randint(1, length) for partition, length in lengths.items()}
+        if len(ends) == 2:  # a partition that is not named is not bounded
+            moment = max(event.us for event in streams["orders"] if event.offset == ends[event.partition] - 1)
             position = "orders/" + ",".join(f"{partition}:{end - 1}" for partition, end in sorted(ends.items()))
-            for table, expected in oracle.past(ends):
-                self.compare_table(table, expected, as_of=position)
+            self.compare_then(oracle, position, moment, {"orders": ends, "derived": ends_by(streams["derived"], lambda event: event.us <= moment)})
+
+    def compare_then(self, oracle, when, moment, ends):
+        expected = {table: rows for table, rows in oracle.past(moment, ends) if rows is not None}
+        one = {table: f"SELECT '{table}' AS name, json_array({'customer, events, total::BIGINT, latest' if table == 'sums' else COLUMNS})::VARCHAR AS row FROM {table}"
+               for table in expected}
+        answer = self.server.http("POST", "/v1/query", {"sql": " UNION ALL ".join(one.values()), "as_of": when})
+        holds(answer.status == 200, f"as of {when}: {answer.body}")
+        actual = {table: Counter() for table in expected}
+        for row in answer.json()["rows"]:
+            actual[row["name"]][tuple(json.loads(row["row"]))] += 1
+        for table, rows in expected.items():
+            same(f"table {table} as of {when}", actual[table], Counter({tuple(row): n for row, n in rows.items()}))
+            self.happened["table as of then"] += 1
 
     def compare(self, oracle):
         for table, expected in sorted(oracle.tables.items()):
@@ -427,7 +461,9 @@ def test_a_sequence_ends_as_computed(project, seed):
         sequence.refresh()
         for number in range(STEPS_EACH):
             sequence.step(number)
+            sequence.remember()
         sequence.settle()
+        sequence.remember()
         oracle = sequence.check()
         if sequence.random.random() < 0.5:  # so it is after a restart
             sequence.restart(sequence.random)

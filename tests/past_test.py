@@ -156,6 +156,26 @@ def test_a_version_counts_before_it_owns_an_event(project):
         assert raw(server, "SELECT id FROM rows", as_of=position).json()["as_of"]["not_reproducible"] == ["keep.small: random()"]
 
 
+def test_a_table_made_anew_by_filters_that_were_live_already(project):
+    """The rebuild changes no definition, so no version begins with it: the one that was live made all rows."""
+    shop = project({"millstream.yaml": BARE % ("SELECT id, 1 AS v FROM input", "      - table: rows")})
+    count = "SELECT v, count(*) AS n FROM rows GROUP BY v ORDER BY v"
+    with shop.server() as server:
+        position = server.ingest("orders", [{"id": f"o{n}", "n": n} for n in range(10)])["position"]
+        server.query(count, wait=position)
+        shop.verb("filter", "set", "keep", "small", "SELECT id, 2 AS v FROM input")
+        position = server.ingest("orders", [{"id": f"o{n}", "n": n} for n in range(10, 20)])["position"]
+        both = server.query(count, wait=position)
+        before = now()
+        shop.verb("replay", "start", "keep", "--cutover")
+        anew, after = server.query(count), now()
+        shop.verb("filter", "set", "keep", "small", "SELECT id, 3 AS v FROM input")
+        server.query(count, wait=server.ingest("orders", [{"id": "o20", "n": 20}])["position"])
+        assert anew == server.query(count, as_of=after) == [{"v": 2, "n": 20}]
+        assert both == server.query(count, as_of=before) == [{"v": 1, "n": 10}, {"v": 2, "n": 10}]
+        assert server.query(count) == server.query(count, as_of="0s") == [{"v": 2, "n": 20}, {"v": 3, "n": 1}]
+
+
 def test_what_an_answer_stands_on(project):
     shop = project({"millstream.yaml": PROJECT})
     with shop.server() as server:

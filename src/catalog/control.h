@@ -29,8 +29,9 @@
 namespace millstream {
 
 enum class ControlKind : uint8_t {
-  kApply,      // all definitions, a new version
-  kActivated,  // from `boundary` on a pipeline runs `version`
+  kApply,          // all definitions, a new version
+  kActivated,      // from `boundary` on a pipeline runs `version`
+  kPipelineEnded,  // one that was removed has delivered to its table sink `sink` up to `boundary`
   kPipelinePaused,
   kPipelineResumed,
   kSourcePaused,
@@ -57,9 +58,13 @@ enum class ControlKind : uint8_t {
 /// As `_control` and `history` write it: "apply", "pipeline_paused".
 std::string_view NameOf(ControlKind kind);
 
+/// What the first event has as the hash of the one before it.
+inline const std::string kNoEventHash(64, '0');
+
 /// One event of `_control`. Which members hold depends on the kind.
 struct ControlEvent {
   ControlKind kind = ControlKind::kApply;
+  std::string prev;      // SHA-256 of the event before, as it was read
   std::string who;       // a token's name, or "USER@HOST"
   int64_t when_us = 0;   // wall clock
   std::string name;      // of the pipeline, source, table or stream
@@ -73,9 +78,9 @@ struct ControlEvent {
   std::map<std::string, Position> starts;       // of each pipeline: next offsets from which it began
   std::vector<Change> changes;
   std::vector<std::string> purges;  // streams that are removed with their events
-  // activated
+  // activated, pipeline_ended, events_skipped
   uint64_t generation = 0;
-  Boundary boundary;  // partition, first offset that the version owns
+  Boundary boundary;  // by partition: the first offset that the version owns; that none goes beyond
   // started, stopped: the program's version
   std::string program;
   std::map<std::string, uint64_t> rates;  // stopped: events a second of each pipeline, on one core
@@ -92,15 +97,17 @@ struct ControlEvent {
   std::string position;   // dead_replayed: where letters of ingest stand in the stream now
   uint64_t refused = 0;   // dead_replayed: letters that were refused again
   std::string selection;  // what was asked for, as people read it; of a pause: why
-  std::string sink;       // events_skipped
+  std::string sink;       // events_skipped, pipeline_ended
   SandboxRecord sandbox;  // sandbox_created
 
   /// True for kinds that have all definitions.
   bool is_apply() const { return kind == ControlKind::kApply || kind == ControlKind::kCutover; }
 
-  std::string ToJson(std::string_view prev) const;
+  /// As the one after the event with this hash; "": as the first.
+  std::string ToJson(std::string_view prev_hash) const;
 };
 
+/// kCorrupt for what is no event of `_control`.
 Result<ControlEvent> ParseControlEvent(std::string_view json);
 
 /// A version of a pipeline that was activated, and the definitions of its apply.
@@ -129,6 +136,7 @@ struct PipelineRecord {
   bool paused = false;
   std::string paused_because;             // empty: somebody asked for it
   std::map<std::string, Boundary> skips;  // by sink: events below are dead letters if they are not delivered
+  std::map<std::string, Boundary> ended;  // of one that was removed, by table sink: what it has delivered
 };
 
 /// The pipelines that live after an apply event, of those that lived before it. One that was removed comes
@@ -162,6 +170,12 @@ class Catalog {
   uint64_t LastGeneration(const std::string& pipeline) const;
   /// The last pipeline of this name that was removed, as it stood then; null: none was.
   const PipelineRecord* FindRemoved(const std::string& pipeline) const;
+  /// True while the pipeline lives, or may be taken back (`adopt`).
+  bool MayRun(const std::string& pipeline, uint64_t generation) const;
+  /// Whether the sink's table was made anew since the letter came, by another rebuild than `rebuild`, which
+  /// refused it (0: none did): that has run its event.
+  bool WasRunAnew(const std::string& pipeline, const std::string& sink, uint64_t letter,
+                  uint64_t rebuild) const;
   const std::map<uint64_t, ReplayRecord>& replays() const { return replays_; }
   uint64_t last_replay() const { return last_replay_; }
   const std::map<std::string, SandboxRecord>& sandboxes() const { return sandboxes_; }

@@ -48,6 +48,15 @@ void Catalog::ApplyCutover(const ControlEvent& event) {
   letters_ = std::move(letters);
 }
 
+bool Catalog::WasRunAnew(const std::string& pipeline, const std::string& sink, uint64_t letter,
+                         uint64_t rebuild) const {
+  auto record = pipelines_.find(pipeline);
+  if (record == pipelines_.end()) return false;
+  auto made = record->second.rebuilt.find(sink);
+  return made != record->second.rebuilt.end() && letter < made->second.letters_before.value_or(0) &&
+         rebuild != made->second.replay;
+}
+
 void Catalog::ApplySandbox(const ControlEvent& event) {
   if (event.kind != ControlKind::kSandboxCreated) {
     sandboxes_.erase(event.name);

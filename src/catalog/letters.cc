@@ -154,8 +154,17 @@ Status LetterBook::Finish(uint64_t id) {
 }
 
 Status LetterBook::Drop(const std::string& stream, const LetterSet& letters) {
-  RETURN_IF_ERROR(CheckOpen(stream, letters));
-  streams_[stream].dropped.Insert(letters);
+  LetterSet under_way;
+  for (const uint64_t id : Pending())
+    if (const LetterReplay& replay = replays_.at(id); replay.stream == stream)
+      under_way.Insert(replay.letters.Common(letters));
+  RETURN_IF_ERROR(CheckOpen(stream, letters.Without(under_way)));
+  for (const uint64_t id : Pending())
+    if (LetterReplay& replay = replays_.at(id); replay.stream == stream)
+      replay.letters = replay.letters.Without(under_way);
+  Taken& taken = streams_[stream];
+  taken.replayed = taken.replayed.Without(under_way);
+  taken.dropped.Insert(letters);
   return OkStatus();
 }
 

@@ -8,7 +8,8 @@
 //              partition (origin "replay/STREAM") tells which of them are appended;
 //   slots      for those of a pipeline: numbers beside the partitions, under which the sink stores how far
 //              the replay has come (SEMANTICS, "Dead letters": an offset of its own).
-// A letter is taken by at most one replay or drop for good. Threads: a LetterBook belongs to one thread.
+// A letter is taken by at most one replay or drop; what a replay cannot send for good may be dropped still.
+// Threads: a LetterBook belongs to one thread.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +31,7 @@ class LetterSet {
   void Insert(uint64_t first, uint64_t last);
   void Insert(const LetterSet& other);
   LetterSet Without(const LetterSet& other) const;
+  LetterSet Common(const LetterSet& other) const { return Without(Without(other)); }
   bool Contains(uint64_t number) const;
   uint64_t count() const;
   bool empty() const { return ranges_.empty(); }
@@ -76,6 +78,7 @@ class LetterBook {
   /// kCorrupt if a letter of it is not open, or its places are taken.
   Status Begin(LetterReplay replay, uint32_t partitions);
   Status Finish(uint64_t id);
+  /// Letters that are open, or of a replay under way, to which they then belong no more.
   Status Drop(const std::string& stream, const LetterSet& letters);
   /// Those of them that are open.
   void DropOpen(const std::string& stream, const LetterSet& letters);

@@ -58,7 +58,6 @@ TEST(LetterBook, ALetterIsTakenOnce) {
   EXPECT_EQ(book.StateOf("s", 1), LetterState::kReplaying);
   EXPECT_EQ(book.StateOf("s", 3), LetterState::kOpen);
   EXPECT_EQ(book.StateOf("other", 1), LetterState::kOpen);
-  EXPECT_EQ(book.Drop("s", SetOf({2, 3})).code(), Code::kCorrupt);
   EXPECT_EQ(book.Begin(ReplayOf(book, SetOf({2}), 0, 1), 2).code(), Code::kCorrupt);
   ASSERT_TRUE(book.Drop("s", SetOf({3})).ok());
   EXPECT_EQ(book.StateOf("s", 3), LetterState::kDropped);
@@ -79,6 +78,20 @@ TEST(LetterBook, DropOpenLeavesWhatWasSentAgain) {
   EXPECT_EQ(book.OpenOf("s", 5), 1u);
   ASSERT_TRUE(book.Finish(1).ok());
   EXPECT_EQ(book.StateOf("s", 2), LetterState::kReplayed);
+}
+
+TEST(LetterBook, WhatAReplayCannotSendMayBeDropped) {
+  LetterBook book;
+  ASSERT_TRUE(book.Begin(ReplayOf(book, SetOf({1, 2, 3}), 0, 1), 2).ok());
+  ASSERT_TRUE(book.Drop("s", SetOf({2, 3, 7})).ok());
+  EXPECT_EQ(book.StateOf("s", 1), LetterState::kReplaying);
+  EXPECT_EQ(book.StateOf("s", 3), LetterState::kDropped);
+  EXPECT_EQ(book.StateOf("s", 7), LetterState::kDropped);
+  EXPECT_EQ(book.replays().at(1).letters, SetOf({1}));
+  EXPECT_EQ(book.OpenOf("s", 10), 6u);
+  EXPECT_FALSE(book.Drop("s", SetOf({3})).ok());
+  ASSERT_TRUE(book.Finish(1).ok());
+  EXPECT_FALSE(book.Drop("s", SetOf({1})).ok()) << "it has come";
 }
 
 TEST(LetterBook, PlacesAreNeverGivenTwice) {

@@ -285,7 +285,9 @@ std::string WhatOf(const JsonView& event) {
   if (!event["replay"].missing())
     what += fmt::format("{}{}", what.empty() ? "" : " by ", event["replay"].text());
   if (!event["into"].missing()) what += " into " + event["into"].text();
-  std::string_view separator = " from ";
+  const std::string sink = event["sink"].text();
+  if (!sink.empty()) what += ", " + sink;
+  std::string_view separator = sink.empty() ? " from " : " up to ";
   for (const JsonView& each : event["boundary"].items()) {
     what += fmt::format("{}{}:{}", separator, each["partition"].text(), each["offset"].text());
     separator = ",";

@@ -263,6 +263,7 @@ Status Engine::DropTable(const std::string& name, const std::string& who) {
   for (const auto& [id, replay] : catalog.replays())
     if (replay.is_open() && replay.spec.Writes(name))
       return Conflict("replay {} writes table '{}'; cancel it first", id, name);
+  RETURN_IF_ERROR(state_->NoteEnded(true));
   RETURN_IF_ERROR(state_->control->Append(ControlKind::kTableDropped, name, who));
   return state_->tables->Drop(name);
 }
@@ -403,14 +404,13 @@ Status Engine::State::DeliverToEnd(std::stop_token stop, const std::function<voi
   bool stands_still = false;
   uint64_t reached = 0;
   int64_t reached_ns = options.clock->MonotonicNs();
-  auto has_letters = [&] { return letter_replayer.joinable() && !control->letters()->Pending().empty(); };
   while (!stop.stop_requested()) {
     // A stream sink may have appended to a stream after its readers were looked at: all must be at the end
     // twice without progress between.
     auto look = [&] {
       std::shared_lock lock(mutex);
       uint64_t sum = 0;
-      bool at_end = !has_letters();
+      bool at_end = !AreLettersToCome();
       for (const auto& [name, pipeline] : pipelines) {
         sum += pipeline->Progress();
         at_end = at_end && pipeline->AtEnd();
@@ -452,7 +452,7 @@ Status Engine::State::DeliverToEnd(std::stop_token stop, const std::function<voi
     return Invalid("pipeline {}: it stands still", name);
   }
   for (const auto& [name, reason] : broken_pipelines) return Invalid("{}", reason);
-  if (stands_still && has_letters())
+  if (stands_still && AreLettersToCome())
     return Unavailable(
         "dead letters that are sent again have not arrived in {} s; the next run goes on with them",
         kStandstillUs / 1'000'000);

@@ -67,11 +67,17 @@ struct PastPipeline {
   /// Sinks that were made anew by then, and with which version: those before it own nothing there.
   std::map<std::string, Rebuilt> rebuilt;
   uint64_t active_version = 0;  // the last one that was activated by then; it may own no event yet
+  /// Of one that had been removed by then: its table sinks whose rows were still there, and how far it had
+  /// come in each: next offsets; it delivered nothing of a partition that is not named.
+  std::optional<std::map<std::string, Boundary>> ended;
 
   /// Versions that own something of what such sinks got; the first of them from the start on.
   std::vector<std::shared_ptr<const PipelineVersion>> VersionsFor(
       const std::function<bool(const SinkConfig&)>& is_meant) const;
 };
+
+/// By name: the one that lived, and those of its name that had been removed.
+using PastPipelines = std::multimap<std::string, PastPipeline>;
 
 class Engine {
  public:
@@ -168,9 +174,10 @@ class Engine {
   Result<std::vector<ControlEvent>> History();
   /// The definitions that held with a version.
   Result<Node> DefinitionsOf(uint64_t version);
-  /// The pipelines that there were at a time, each with all of its versions, also later ones: which of them
-  /// owns an offset their boundaries tell. kNotFound: nothing had been applied yet.
-  Result<std::map<std::string, PastPipeline>> PipelinesAt(int64_t time_us);
+  /// The pipelines that there were at a time, or whose rows were still there, each with all of its versions,
+  /// also later ones: which of them owns an offset their boundaries tell. kNotFound: nothing had been applied
+  /// yet.
+  Result<PastPipelines> PipelinesAt(int64_t time_us);
   /// A place for history that runs to answer a question: memory, disk and cores bound how many there are.
   /// kExhausted: all are taken. It is given back with the last copy; whoever has it says how far it is.
   struct PastPlace {
@@ -180,7 +187,7 @@ class Engine {
   Result<std::shared_ptr<PastPlace>> TakePastPlace();
   std::vector<std::shared_ptr<const PastPlace>> PastPlaces() const;
   /// The pipelines that there are, each with the version that is live as the only one.
-  std::map<std::string, PastPipeline> PipelinesNow();
+  PastPipelines PipelinesNow();
 
   // Replays (pipeline/replay.h): history beside the live pipelines.
   /// Durable in `_control` on return; goes on by itself after a restart, until it has ended.

@@ -70,6 +70,7 @@ Status Engine::State::Carry(const ChangeRequest& request, Decided& decided, Chan
   EndPipelines(*next, decision);
   RETURN_IF_ERROR(OpenPipelines());
   if (pipelines_started) StartPipelines();
+  letters_asked = true, letters_changed.notify_all();  // some may wait for a pipeline
   for (const auto& [name, config] : next->pipelines) {
     auto running = FindPipeline(name);
     if (!running) {
@@ -193,6 +194,38 @@ Status Engine::State::ChangeSources(const Project& live, const Project& next) {
   return OkStatus();
 }
 
+Status Engine::State::NoteEnded(bool at_once) {
+  Catalog catalog = control->catalog();
+  auto is_noted = [&](const Writer& writer) {
+    const PipelineRecord* removed = catalog.FindRemoved(writer.pipeline);
+    auto lives = catalog.pipelines().find(writer.pipeline);
+    return removed == nullptr || removed->generation != writer.generation ||
+           removed->ended.contains(writer.sink) ||
+           (lives != catalog.pipelines().end() && lives->second.generation == writer.generation);
+  };
+  auto is_at_work = [&](const Writer& writer) {
+    std::shared_lock lock(mutex);
+    return std::any_of(ending_pipelines.begin(), ending_pipelines.end(), [&](const auto& pipeline) {
+      return pipeline->name() == writer.pipeline && pipeline->generation() == writer.generation;
+    });
+  };
+  for (const TableInfo& table : tables->List())
+    for (const Writer& writer : tables->WritersOf(table.spec.name)) {
+      if (is_noted(writer)) continue;
+      const auto stored = tables->Offsets(writer);
+      if (!at_once && (is_at_work(writer) || stored != tables->CheckpointedOffsets(writer))) continue;
+      ControlEvent event;
+      event.kind = ControlKind::kPipelineEnded;
+      event.name = writer.pipeline;
+      event.who = options.who;
+      event.generation = writer.generation;
+      event.sink = writer.sink;
+      for (const auto& [partition, offset] : stored) event.boundary[partition] = offset.next;
+      RETURN_IF_ERROR(control->Append(std::move(event)));
+    }
+  return OkStatus();
+}
+
 void Engine::State::Reap() {
   std::unique_lock change(change_mutex, std::try_to_lock);
   if (!change.owns_lock()) return;
@@ -209,6 +242,8 @@ void Engine::State::Reap() {
   for (const auto& pipeline : running) (void)pipeline->Reap();
   if (Status purged = FinishPurges(); !purged.ok() && options.logger != nullptr)
     options.logger->Warn("a removed stream's events are still there", {{"reason", purged.message()}});
+  if (Status noted = NoteEnded(false); !noted.ok() && options.logger != nullptr)
+    options.logger->Warn("how far removed pipelines came is not noted", {{"reason", noted.message()}});
 }
 
 }  // namespace millstream

@@ -273,6 +273,7 @@ void Engine::State::CloseTables(const ReplaySpec& spec) {
 
 Status Engine::State::DecideCutover(RunningReplay& replay, const ReplayRecord& record,
                                     std::map<std::string, PipelineRuntime::Bound>& bound) {
+  RETURN_IF_ERROR(NoteEnded(true));
   const ReplaySpec& spec = record.spec;
   Catalog catalog = control->catalog();
   ControlEvent event;

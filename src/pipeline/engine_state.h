@@ -111,6 +111,9 @@ struct Engine::State {
   Status ChangeStreams(const Project& live, const Project& next);
   void EndPipelines(const Project& next, const ChangeDecision& decision);
   Status ChangeSources(const Project& live, const Project& next);
+  /// Writes down how far pipelines that were removed have come in their tables, once that is on disk, or at
+  /// once, for the table's rows are about to go.
+  Status NoteEnded(bool at_once);
   /// Closes what was asked to end and has.
   void Reap();
 
@@ -198,19 +201,26 @@ struct Engine::State {
   void RetryBroken();
   void LogHead(const std::string& message);
 
-  // engine_letters.cc
+  // engine_letters.cc, engine_letters_again.cc
   struct ActiveReplay {
     struct Again {
-      std::string pipeline;
-      uint64_t generation = 0;
+      Writer to;
       PipelineRuntime::LettersAgain letters;
     };
-    bool found = false, appended = false, finished = false;
+    std::optional<uint64_t> found;  // how many letters it had when `again` was made
+    bool appended = false, finished = false;
+    bool waits_for_removed = false;  // nothing else is left to be done
     std::vector<Again> again;
     std::string position, reason, told;
     uint64_t refused = 0;
   };
+  static Writer WriterOf(const DeadLetter& letter) {
+    return {letter.pipeline, letter.generation, letter.sink};
+  }
   std::string WhyNotAgain(const DeadLetter& letter, const std::string& stream);
+  bool IsWaiting(const Catalog& catalog, const DeadLetter& letter, const std::string& stream);
+  /// Whether a table has what was sent again for the event; false for other sinks.
+  bool HasCome(const Writer& to, uint32_t slot, uint64_t offset) const;
   bool IsInLog(const DeadLetter& letter, const std::string& stream);
   /// Looks at the letters that came since it was called last.
   Status FindObsolete(RunningReplay& replay, const ReplayRecord& record);
@@ -223,7 +233,10 @@ struct Engine::State {
   bool HasSink(const std::string& pipeline, const std::string& sink_id) const;
   Status FindAgain(const LetterReplay& replay, ActiveReplay& active);
   Result<bool> DeliverLetters(ActiveReplay& active);
+  Status DropUndeliverable(const LetterReplay& replay, const ActiveReplay& active);
   Result<uint64_t> CountRefused(const LetterReplay& replay);
+  /// Letters are being sent again, and not only to pipelines that were removed.
+  bool AreLettersToCome();
   Status StepReplay(const LetterReplay& replay, ActiveReplay& active);
   Status FindLostReplays(std::vector<ActiveReplay>& lost);
   void RunLetterReplays(std::stop_token stop);

@@ -81,14 +81,6 @@ Result<std::string> PipelineRuntime::RefusesOlder(const std::string& sink_id) co
   return sink->shared->sink().RefusesOlder();
 }
 
-std::optional<uint64_t> PipelineRuntime::StoredOf(const std::string& sink_id, uint32_t slot) const {
-  std::shared_lock lock(sinks_mutex_);
-  const RunningSink* sink = FindSink(sink_id);
-  if (sink == nullptr || !sink->shared->is_open()) return std::nullopt;
-  auto stored = sink->shared->stored().find(slot);
-  return stored == sink->shared->stored().end() ? 0 : stored->second;
-}
-
 Result<Boundary> PipelineRuntime::StuckAt(const std::string& sink_id,
                                           std::optional<uint32_t> partition) const {
   Boundary stuck;

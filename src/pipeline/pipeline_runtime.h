@@ -139,8 +139,6 @@ class PipelineRuntime {
   void ForgetReplay(uint64_t id);
   /// Why the sink takes no older events; empty if it does. kNotFound: no such sink now.
   Result<std::string> RefusesOlder(const std::string& sink) const;
-  /// What a sink has stored for a slot, if it is open.
-  std::optional<uint64_t> StoredOf(const std::string& sink, uint32_t slot) const;
 
   /// Going on renews the allowance of dead letters. `because` is shown.
   void SetPaused(bool paused, const std::string& because = "");

@@ -169,6 +169,15 @@ class PastBuilder {
       part.versions.push_back(version);
     }
     if (part.sinks.empty()) return std::nullopt;
+    if (pipeline.ended) {
+      auto ended = pipeline.ended->find(part.sinks[0].id);
+      if (ended == pipeline.ended->end()) return std::nullopt;
+      Boundary to;
+      for (const auto& [partition, end] : ended->second)
+        if (auto then = part.to.find(partition); then != part.to.end())
+          to[partition] = std::min(end, then->second);
+      part.to = std::move(to);
+    }
     return part;
   }
 
@@ -252,7 +261,7 @@ class PastBuilder {
   PastTables& past_;
   PastGround& ground_;
   std::unique_ptr<Connection> connection_;
-  std::map<std::string, PastPipeline> pipelines_;
+  PastPipelines pipelines_;
   std::set<std::string> on_way_;
   std::map<std::string, size_t> levels_of_;
   std::vector<std::vector<HistoryPart>> levels_;  // those that join tables after those that make them

@@ -222,7 +222,7 @@ class Previewer {
 
  private:
   Status FindVersions() {
-    std::map<std::string, PastPipeline> pipelines = engine_.PipelinesNow();
+    PastPipelines pipelines = engine_.PipelinesNow();
     auto found = pipelines.find(request_.pipeline);
     if (found == pipelines.end()) {
       std::vector<std::string> names;

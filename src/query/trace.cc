@@ -111,7 +111,9 @@ class Tracer {
   bool Writes(const PastPipeline& past) const {
     for (const auto& version : past.versions)
       if (std::any_of(version->config.sinks.begin(), version->config.sinks.end(),
-                      [this](const SinkConfig& sink) { return Feeds(sink); }))
+                      [&](const SinkConfig& sink) {
+                        return Feeds(sink) && (!past.ended || past.ended->contains(sink.id));
+                      }))
         return true;
     return false;
   }
@@ -273,7 +275,7 @@ class Tracer {
   Engine& engine_;
   const TraceRequest& request_;
   PastLimit& limit_;
-  std::map<std::string, PastPipeline> pipelines_;
+  PastPipelines pipelines_;
   std::vector<std::pair<std::string, Place>> places_;  // pipeline, event
   uint64_t total_ = 0;
   std::vector<std::string> notes_;

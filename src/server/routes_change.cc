@@ -324,7 +324,8 @@ void GetHistory(Engine& engine, const HttpRequest& request, Responder responder)
       object.Text("by", event.is_edit ? "edit" : "files");
       AppendChanges(object, out, event.changes);
     }
-    if (event.kind != ControlKind::kActivated) continue;
+    if (!event.sink.empty()) object.Text("sink", event.sink);
+    if (event.kind != ControlKind::kActivated && event.sink.empty()) continue;
     object.Number("generation", event.generation);
     object.Array("boundary", event.boundary, [&](const auto& each) {
       JsonObject(out).Number("partition", each.first).Number("offset", each.second);
