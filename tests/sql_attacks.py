@@ -256,3 +256,4 @@ HEAVY_QUERIES |= {
 # Those of them that an event's filter ends soon by itself; others run to the deadline of a filter (30 s) several times before the event is a dead letter.
 HEAVY_FILTERS = ["repeat", "repeat of a list", "range of times", "list_resize", "format of many", "replace", "array_to_string", "list_reduce that doubles", "levenshtein", "damerau_levenshtein",
                  "jaro_similarity", "strpos", "regexp_replace that looks on", "LIKE with many %", "LIKE with other wild cards", "GLOB"]
+HEAVY_VALUES = ["repeat", "list_resize", "replace", "levenshtein"]  # for what a table computes

@@ -146,7 +146,7 @@ class PostgresSinkStage final : public Sink {
     if (target_.key().empty()) return OkStatus();
     deletions_.reset();
     scan_.reset();
-    ASSIGN_OR_RETURN(connection_, database_.Connect());
+    ASSIGN_OR_RETURN(connection_, database_.ConnectBounded({delete_when_}));
     ASSIGN_OR_RETURN(scan_, RowScan::Make(database_, columns));
     std::string when = delete_when_.empty() ? "_op = 'd'" : delete_when_;
     auto statement = connection_->Prepare(
@@ -219,6 +219,7 @@ class PostgresSinkStage final : public Sink {
     scan_->Set({});
     if (!result) {
       if (deletions_->fault().data_error) return Fail(result.error().Within("delete_when"));
+      if (connection_->NeededTooMuch()) return Fail(Invalid("delete_when: {}", result.error().message()));
       return Fail(Unavailable("delete_when: {}", result.error().message()));
     }
     while (true) {

@@ -246,6 +246,13 @@ Status Connection::Run(const std::string& sql) {
   return status;
 }
 
+bool Connection::NeededTooMuch() const {
+  const Allowance* allowance = executions_->allowance();
+  if (allowance == nullptr) return false;
+  return allowance->refusal() == Allowance::Refusal::kTooMuch ||
+         allowance->refusal() == Allowance::Refusal::kFull;
+}
+
 Status Connection::Commit() {
   return reserve_->Write([&] { return Run("COMMIT"); });
 }

@@ -172,6 +172,9 @@ class Connection {
   void Interrupt();
   /// The failure of the last Run, Prepare or Query.
   const SqlFault& fault() const { return fault_; }
+  /// Whether what was executed last (by a statement of it too) was refused memory, because it had much: of a
+  /// bounded connection, so that the rows are at fault.
+  bool NeededTooMuch() const;
   _duckdb_connection* get() const { return connection_; }
   Executions& executions() const { return *executions_; }
 

@@ -91,7 +91,9 @@ Result<DeltaStatement*> TableStore::State::FindDeltaStatement(Table& table, cons
   constexpr size_t kMaxStatements = 16;  // old ones are those of pipelines' old versions
   auto made = std::make_unique<DeltaStatement>();
   made->columns = columns;
-  ASSIGN_OR_FAIL(made->connection, database.Connect());
+  std::vector<std::string_view> texts = {shape.spec.delete_when};
+  for (const auto& [name, expression] : shape.spec.values) texts.push_back(expression);
+  ASSIGN_OR_FAIL(made->connection, database.ConnectBounded(texts));
   ASSIGN_OR_FAIL(made->scan, RowScan::Make(database, columns));
   ASSIGN_OR_FAIL(made->statement, made->connection->Prepare(DeltaRowsSql(shape, columns, made->scan->Sql())));
   if (table.delta_statements.size() >= kMaxStatements)
@@ -113,14 +115,20 @@ Result<std::vector<Chunk>> TableStore::State::MakeRows(Table& table, const Table
   Statement& statement = *(*made)->statement;
   if (!statement.parameters().empty()) FAIL_IF_ERROR(statement.Bind(1, static_cast<int64_t>(pipeline)));
   (*made)->scan->Set(chunks);
+  // Of an expression that needs so much by itself the event is at fault, as in a filter.
+  auto said = [&](const Status& status) {
+    return (*made)->connection->NeededTooMuch() ? Invalid("{}", status.message()) : status;
+  };
   Result<Rows> result = statement.Stream();
-  if (!result) return Fail(statement.fault().data_error ? result.error() : not_of_event(result.error()));
+  if (!result)
+    return Fail(statement.fault().data_error ? result.error() : said(not_of_event(result.error())));
   *columns = statement.columns();
   std::vector<Chunk> out;
   while (true) {
-    ASSIGN_OR_FAIL(std::optional<Chunk> chunk, result->Next());
-    if (!chunk) return out;
-    out.push_back(std::move(*chunk));
+    auto chunk = result->Next();
+    if (!chunk) return Fail(said(chunk.error()));
+    if (!*chunk) return out;
+    out.push_back(std::move(**chunk));
   }
 }
 
