@@ -16,24 +16,32 @@ constexpr uint32_t kChunkRows = 2048;
 constexpr uint32_t kSmallRows = 512;
 constexpr size_t kSmallRun = 32;
 
-std::vector<duckdb_logical_type> TypesOf(const Chunk& chunk, std::vector<LogicalType>& owned) {
-  std::vector<duckdb_logical_type> types;
-  for (uint32_t i = 0; i < chunk.columns(); ++i) {
-    owned.emplace_back(duckdb_vector_get_column_type(duckdb_data_chunk_get_vector(chunk.get(), i)));
-    types.push_back(owned.back().get());
+class OwnedVector {
+ public:
+  /// With room for `rows` values of the type that `like` has.
+  OwnedVector(duckdb_vector like, idx_t rows) {
+    LogicalType type(duckdb_vector_get_column_type(like));
+    vector_ = duckdb_create_vector(type.get(), rows);
   }
-  return types;
-}
+  ~OwnedVector() {
+    if (vector_ != nullptr) duckdb_destroy_vector(&vector_);
+  }
+  OwnedVector(OwnedVector&& other) noexcept : vector_(std::exchange(other.vector_, nullptr)) {}
+  OwnedVector& operator=(OwnedVector&&) = delete;
+  duckdb_vector get() const { return vector_; }
 
-/// A chunk that shares the other's vectors.
-Chunk Share(const Chunk& chunk) {
-  std::vector<LogicalType> owned;
-  std::vector<duckdb_logical_type> types = TypesOf(chunk, owned);
-  Chunk shared(duckdb_create_data_chunk(types.data(), types.size()));
-  for (uint32_t i = 0; i < chunk.columns(); ++i)
-    duckdb_vector_reference_vector(duckdb_data_chunk_get_vector(shared.get(), i),
-                                   duckdb_data_chunk_get_vector(chunk.get(), i));
-  duckdb_data_chunk_set_size(shared.get(), chunk.rows());
+ private:
+  duckdb_vector vector_;
+};
+
+/// Vectors that share what the chunk's hold: a chunk of them would have memory of its own beside.
+std::vector<OwnedVector> Share(const Chunk& chunk) {
+  std::vector<OwnedVector> shared;
+  for (uint32_t i = 0; i < chunk.columns(); ++i) {
+    duckdb_vector vector = duckdb_data_chunk_get_vector(chunk.get(), i);
+    shared.emplace_back(vector, 1);
+    duckdb_vector_reference_vector(shared.back().get(), vector);
+  }
   return shared;
 }
 
@@ -99,7 +107,7 @@ void SetNull(duckdb_vector vector, uint32_t rows) {
 }  // namespace
 
 struct RowBuffer::Piece {
-  Chunk chunk;
+  std::vector<OwnedVector> vectors;
   std::shared_ptr<const std::vector<std::string>> names;
   uint32_t pipeline = 0;
   uint64_t first = 0, end = 0;  // numbers of its rows
@@ -108,7 +116,8 @@ struct RowBuffer::Piece {
   std::vector<uint16_t> places, chained;
   const uint64_t* hashes = nullptr;  // by row
 
-  duckdb_vector vector(size_t i) const { return duckdb_data_chunk_get_vector(chunk.get(), i); }
+  duckdb_vector vector(size_t i) const { return vectors[i].get(); }
+  uint32_t rows() const { return static_cast<uint32_t>(end - first); }
   int Find(std::string_view name) const {
     for (size_t i = 0; i < names->size(); ++i)
       if (SameName((*names)[i], name)) return static_cast<int>(i);
@@ -116,13 +125,12 @@ struct RowBuffer::Piece {
   }
   void Measure() {
     bytes = 0;
-    for (uint32_t i = 0; i < chunk.columns(); ++i) bytes += BytesOf(vector(i), end - first);
+    for (const OwnedVector& each : vectors) bytes += BytesOf(each.get(), rows());
     const int at = Find("_hash");
     if (at < 0) return;
     hashes = Values<uint64_t>(vector(at));
-    const uint32_t rows = chunk.rows();
-    places.assign(std::bit_ceil(2 * rows), 0), chained.assign(rows, 0);
-    for (uint32_t row = 0; row < rows; ++row) {
+    places.assign(std::bit_ceil(2 * rows()), 0), chained.assign(rows(), 0);
+    for (uint32_t row = 0; row < rows(); ++row) {
       uint16_t& place = places[hashes[row] & (places.size() - 1)];
       chained[row] = std::exchange(place, static_cast<uint16_t>(row + 1));
     }
@@ -222,7 +230,7 @@ struct RowBuffer::Scan : ScanSource {
   static void TakeRange(const Piece& piece, const std::string& name, uint32_t begin, uint32_t count,
                         duckdb_vector vector) {
     int at = piece.Find(name);
-    if (at >= 0 && count == piece.chunk.rows())
+    if (at >= 0 && count == piece.rows())
       duckdb_vector_reference_vector(vector, piece.vector(at));
     else if (at >= 0)
       CopyRange(piece.vector(at), vector, begin, count, 0);
@@ -274,20 +282,16 @@ void RowBuffer::State::MergeSmall() {
   if (pieces.size() - begin < kSmallRun) return;
   const Piece& first = *pieces[begin];
   auto merged = std::make_shared<Piece>();
-  std::vector<LogicalType> owned;
-  std::vector<duckdb_logical_type> types = TypesOf(first.chunk, owned);
-  merged->chunk = Chunk(duckdb_create_data_chunk(types.data(), types.size()));
   merged->names = first.names, merged->pipeline = first.pipeline;
   merged->first = first.first, merged->end = pieces.back()->end;
-  for (uint32_t column = 0; column < first.chunk.columns(); ++column) {
+  for (uint32_t column = 0; column < first.vectors.size(); ++column) {
+    merged->vectors.emplace_back(first.vector(column), kChunkRows);
     uint32_t at = 0;
     for (size_t i = begin; i < pieces.size(); ++i) {
-      uint32_t count = pieces[i]->chunk.rows();
-      CopyRange(pieces[i]->vector(column), merged->vector(column), 0, count, at);
-      at += count;
+      CopyRange(pieces[i]->vector(column), merged->vector(column), 0, pieces[i]->rows(), at);
+      at += pieces[i]->rows();
     }
   }
-  duckdb_data_chunk_set_size(merged->chunk.get(), rows);
   merged->Measure();
   for (size_t i = begin; i < pieces.size(); ++i) bytes -= pieces[i]->bytes;
   bytes += merged->bytes;
@@ -329,7 +333,7 @@ void RowBuffer::Append(const std::vector<ColumnInfo>& columns, std::span<const C
   for (const Chunk& chunk : chunks) {
     if (chunk.rows() == 0) continue;
     auto piece = std::make_shared<Piece>();
-    piece->chunk = Share(chunk);
+    piece->vectors = Share(chunk);
     piece->names = state_->names;
     piece->pipeline = pipeline;
     piece->first = state_->end, piece->end = state_->end += chunk.rows();
@@ -367,8 +371,7 @@ uint64_t RowBuffer::OffsetOf(uint64_t row) const {
                                     [&](const auto& piece) { return piece->end <= row; });
   CHECK(found != state_->pieces.end() && (*found)->first <= row);
   const Piece& piece = **found;
-  return static_cast<uint64_t>(piece.chunk.Int64(static_cast<uint32_t>(piece.Find("_offset")),
-                                                 static_cast<uint32_t>(row - piece.first)));
+  return Values<uint64_t>(piece.vector(static_cast<size_t>(piece.Find("_offset"))))[row - piece.first];
 }
 
 std::string RowBuffer::Sql(uint64_t first, uint64_t end) const {
