@@ -19,7 +19,7 @@ SIZES = {  # suite: (CI, soak)
     "sync_failures": (4, 50),         # the Nth sync fails (fault_sync_test.py)
     "poison_events": (100_000, 10_000_000),
     "hot_changes": (60, 20_000),      # of filters while events flow (hot_change_test.py); a third as many without kills
-    "model_sequences": (20, 5_000),   # random ways through all that can be done to a server (model_test.py)
+    "model_sequences": (12, 5_000),   # random ways through all that can be done to a server (model_test.py)
     "abuse_seconds": (6, 3_600),
     "documents": (8_000, 5_000_000),  # read by us and by DuckDB (reader_differential_test.py)
     "memory_mib": (250, 25 * 1024),   # of events into a server with little memory (fault_memory_test.py)
