@@ -263,7 +263,7 @@ Status Engine::DropTable(const std::string& name, const std::string& who) {
   for (const auto& [id, replay] : catalog.replays())
     if (replay.is_open() && replay.spec.Writes(name))
       return Conflict("replay {} writes table '{}'; cancel it first", id, name);
-  RETURN_IF_ERROR(state_->NoteEnded(true));
+  RETURN_IF_ERROR(state_->NoteEnded({name}));
   RETURN_IF_ERROR(state_->control->Append(ControlKind::kTableDropped, name, who));
   return state_->tables->Drop(name);
 }

@@ -194,7 +194,7 @@ Status Engine::State::ChangeSources(const Project& live, const Project& next) {
   return OkStatus();
 }
 
-Status Engine::State::NoteEnded(bool at_once) {
+Status Engine::State::NoteEnded(const std::vector<std::string>& going) {
   Catalog catalog = control->catalog();
   auto is_noted = [&](const Writer& writer) {
     const PipelineRecord* removed = catalog.FindRemoved(writer.pipeline);
@@ -213,7 +213,8 @@ Status Engine::State::NoteEnded(bool at_once) {
     for (const Writer& writer : tables->WritersOf(table.spec.name)) {
       if (is_noted(writer)) continue;
       const auto stored = tables->Offsets(writer);
-      if (!at_once && (is_at_work(writer) || stored != tables->CheckpointedOffsets(writer))) continue;
+      const bool is_going = std::find(going.begin(), going.end(), table.spec.name) != going.end();
+      if (!is_going && (is_at_work(writer) || stored != tables->CheckpointedOffsets(writer))) continue;
       ControlEvent event;
       event.kind = ControlKind::kPipelineEnded;
       event.name = writer.pipeline;
@@ -242,7 +243,7 @@ void Engine::State::Reap() {
   for (const auto& pipeline : running) (void)pipeline->Reap();
   if (Status purged = FinishPurges(); !purged.ok() && options.logger != nullptr)
     options.logger->Warn("a removed stream's events are still there", {{"reason", purged.message()}});
-  if (Status noted = NoteEnded(false); !noted.ok() && options.logger != nullptr)
+  if (Status noted = NoteEnded({}); !noted.ok() && options.logger != nullptr)
     options.logger->Warn("how far removed pipelines came is not noted", {{"reason", noted.message()}});
 }
 

@@ -273,8 +273,8 @@ void Engine::State::CloseTables(const ReplaySpec& spec) {
 
 Status Engine::State::DecideCutover(RunningReplay& replay, const ReplayRecord& record,
                                     std::map<std::string, PipelineRuntime::Bound>& bound) {
-  RETURN_IF_ERROR(NoteEnded(true));
   const ReplaySpec& spec = record.spec;
+  RETURN_IF_ERROR(NoteEnded(spec.tables));
   Catalog catalog = control->catalog();
   ControlEvent event;
   event.kind = ControlKind::kCutover;

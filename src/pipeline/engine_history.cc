@@ -64,7 +64,8 @@ struct Removed {
 };
 using RemovedPipelines = std::map<std::pair<std::string, uint64_t>, Removed>;  // by name and generation
 
-/// Of pipelines that an apply event leaves: `before` it, and those that were removed and live again.
+/// What an apply event makes of them: `records` live after it, and `removed` are those that were removed by
+/// then, of which some may live again.
 void TakeRemovals(const ControlEvent& event, const std::map<std::string, PipelineRecord>& removed,
                   const std::map<std::string, PipelineRecord>& records, RemovedPipelines& all) {
   for (const auto& [name, record] : removed) {
@@ -72,7 +73,7 @@ void TakeRemovals(const ControlEvent& event, const std::map<std::string, Pipelin
     if (lives != records.end() && lives->second.generation == record.generation)
       all.erase({name, record.generation});
     else
-      all.try_emplace({name, record.generation}, Removed{record, {}, record.ended});
+      all.try_emplace({name, record.generation}, Removed{record, {}, {}});
   }
   for (const auto& [name, sinks] : event.rebuilt)  // without the rows of pipelines that are gone
     for (auto& [key, each] : all) each.gone.insert(sinks.begin(), sinks.end());

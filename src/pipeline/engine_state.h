@@ -111,9 +111,9 @@ struct Engine::State {
   Status ChangeStreams(const Project& live, const Project& next);
   void EndPipelines(const Project& next, const ChangeDecision& decision);
   Status ChangeSources(const Project& live, const Project& next);
-  /// Writes down how far pipelines that were removed have come in their tables, once that is on disk, or at
-  /// once, for the table's rows are about to go.
-  Status NoteEnded(bool at_once);
+  /// Writes down how far pipelines that were removed have come in their tables, once that is on disk; at once
+  /// of tables whose rows are about to go.
+  Status NoteEnded(const std::vector<std::string>& going);
   /// Closes what was asked to end and has.
   void Reap();
 
