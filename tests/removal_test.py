@@ -49,17 +49,12 @@ def then(server, moment):
     return {table: answer.json()["rows"] if answer.status == 200 else answer.json()["detail"] for table, answer in answers.items()}
 
 
-def moment_of(server):
+def moment_of_now():
     """Of now; what comes later is after it."""
     time.sleep(0.002)
     moment = time.time_ns() // 1_000_000
     time.sleep(0.002)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment // 1000)) + f".{moment % 1000:03}Z"
-
-
-def same(one, other):
-    assert one == other
-    return True
 
 
 def again(server, end=None):
@@ -79,7 +74,7 @@ def test_the_past_has_the_rows_of_a_pipeline_that_was_removed(project):
         assert server.http("DELETE", "/v1/pipelines/p").status == 200
         server.ingest("orders", orders(100, 50))  # p has nothing of these
         at_rest(server)
-        removed, rows = moment_of(server), now(server)
+        removed, rows = moment_of_now(), now(server)
         assert rows["every"] == [{"v": 1, "n": 100}, {"v": 2, "n": 75}] and rows["own"] == [{"n": 100, "total": 4950}], rows
         assert then(server, removed) == rows
         asked = server.http("POST", "/v1/query", {"sql": TABLES["own"], "as_of": removed}).json()["as_of"]
@@ -95,7 +90,7 @@ def test_the_past_has_the_rows_of_a_pipeline_that_was_removed(project):
         shop.write({"millstream.yaml": STREAM + Q + P.replace("1 AS v", "3 AS v") + "    adopt: true\n"})
         shop.verb("apply", "--yes")
         at_rest(server)
-        taken_back, rows_then = moment_of(server), now(server)
+        taken_back, rows_then = moment_of_now(), now(server)
         assert rows_then["every"] == [{"v": 1, "n": 100}, {"v": 2, "n": 75}, {"v": 3, "n": 50}], rows_then
         assert then(server, removed) == rows and then(server, taken_back) == rows_then
 
@@ -103,12 +98,12 @@ def test_the_past_has_the_rows_of_a_pipeline_that_was_removed(project):
         server.ingest("orders", orders(150, 10))
         at_rest(server)
         assert server.http("DELETE", "/v1/pipelines/p").status == 200
-        removed_again, rows_again = moment_of(server), now(server)
+        removed_again, rows_again = moment_of_now(), now(server)
         shop.verb("table", "drop", "own")
         shop.write({"millstream.yaml": STREAM + Q})
         shop.verb("apply", "--rebuild", "every", "--yes")
         eventually(lambda: server.query(TABLES["every"]) == [{"v": 2, "n": 80}])
-        last = moment_of(server)
+        last = moment_of_now()
         for moment, wanted in ((removed, rows), (taken_back, rows_then), (removed_again, rows_again)):
             assert then(server, moment) == wanted, moment
         found = then(server, last)
@@ -156,7 +151,7 @@ def test_letters_wait_for_a_pipeline_that_was_removed(project):
         # They can be dropped meanwhile, and what was dropped does not come.
         shop.verb("filter", "set", "p", "parse", PARSING.split('"')[1])
         server.ingest("orders", orders(10, 3, text="y"))
-        eventually(lambda: same(letters()[10:], ["open"] * 6))
+        eventually(lambda: letters()[10:] == ["open"] * 6)
         at_rest(server)
         on_their_way()
         answer = server.http("POST", "/v1/dead/orders/drop", {"ids": [10, 11, 12]}).json()

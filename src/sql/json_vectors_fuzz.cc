@@ -40,11 +40,10 @@ constexpr Reading kReadings[] = {
     // DuckDB leaves a zone's offset out of account, and takes neither small letters nor second 60, which
     // RFC 3339 has.
     {"p", "timestamp",
-     "p IS DISTINCT FROM try_cast(upper({text}) AS TIMESTAMPTZ)::TIMESTAMP AND contains({text}, ':60') IS "
-     "NOT "
-     "TRUE"},
+     "contains({text}, ':60') IS NOT TRUE AND "
+     "p IS DISTINCT FROM try_cast(upper({text}) AS TIMESTAMPTZ)::TIMESTAMP"},
     {"z", "timestamptz",
-     "z IS DISTINCT FROM try_cast(upper({text}) AS TIMESTAMPTZ) AND contains({text}, ':60') IS NOT TRUE"},
+     "contains({text}, ':60') IS NOT TRUE AND z IS DISTINCT FROM try_cast(upper({text}) AS TIMESTAMPTZ)"},
     {"g", "uuid"},
     {"b", "blob", "b IS DISTINCT FROM from_base64({text})"},
     {"j", "json", "json(j) IS DISTINCT FROM nullif(json(data->'$.j'), 'null')"},
