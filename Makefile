@@ -81,9 +81,9 @@ format: setup-check ## formatting as .clang-format has it; FIX=1 rewrites
 	@if git ls-files 'src/*.cc' 'src/*.h' 'bench/*.cc' | xargs clang-format --dry-run -Werror 2>&1 | grep -oE '^(src|bench)/[^:]*' | sort -u | grep .; \
 	then echo "format: these differ; make format FIX=1 rewrites them"; exit 1; else echo "format: ok"; fi
 
-lint: setup-check ## clang-tidy over src/
-	$(call build,$(BUILD),,precompiled)
-	@$(PYTHON) tools/lint.py --build $(BUILD) --jobs $(JOBS)
+lint: setup-check ## clang-tidy over src/, each source by itself
+	$(call build,build-lint,-DMILLSTREAM_UNITY=OFF,precompiled)
+	@$(PYTHON) tools/lint.py --build build-lint --jobs $(JOBS)
 
 asan: setup-check ## tests, examples and engine runs under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(call build,build-asan,-DMILLSTREAM_SANITIZE=address$(comma)undefined,tests)
@@ -112,4 +112,4 @@ setup-check:
 	@tools/setup.sh check
 
 clean:           ## remove everything that was built
-	rm -rf build build-asan build-tsan build-fuzz
+	rm -rf build build-asan build-tsan build-fuzz build-lint

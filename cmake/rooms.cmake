@@ -23,7 +23,9 @@ set_source_files_properties(src/cli/demo_files.cc PROPERTIES OBJECT_DEPENDS "${d
 set_source_files_properties(src/cli/help.cc PROPERTIES
   COMPILE_DEFINITIONS "YAML_CPP_VERSION=\"${YAML_VERSION}\";PROMETHEUS_CPP_VERSION=\"${PROMETHEUS_VERSION}\";LIBPQ_VERSION=\"${LIBPQ_VERSION}\"")
 
-# The inner loops of ingest and delivery: -O2 costs ingest a twelfth more CPU (docs/decisions/0008-intake.md).
+# The inner loops of ingest and delivery: -O2 costs ingest a twelfth more CPU (docs/decisions/0008-intake.md). Each source by itself,
+# as GCC inlines less where a unit is large.
+set_target_properties(event PROPERTIES UNITY_BUILD OFF)
 if(NOT MILLSTREAM_SANITIZE AND NOT MILLSTREAM_FUZZ)
   target_compile_options(event PRIVATE -O3)
 endif()

@@ -49,6 +49,8 @@ enum class OpenMode : unsigned char {
   kCreate,     // read and write; made if missing
 };
 
+inline constexpr size_t kCopyBytes = 1 << 20;  // of a file that are copied at a time
+
 struct DiskSpace {
   uint64_t total_bytes = 0;
   uint64_t free_bytes = 0;

@@ -31,8 +31,6 @@ constexpr int64_t kMinuteUs = 60 * kSecondUs;
 constexpr int64_t kHourUs = 60 * kMinuteUs;
 constexpr int64_t kDayUs = 24 * kHourUs;
 
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-
 // Takes the digits at the start of `text`. False if there are none or they exceed 64 bits.
 bool TakeNumber(std::string_view& text, uint64_t& number) {
   size_t digits = 0;
@@ -366,9 +364,21 @@ void AppendJsonString(std::string& out, std::string_view text) {
   out += '"';
 }
 
+std::string Lower(std::string_view text) {
+  std::string lower(text);
+  for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  return lower;
+}
+
 bool SameName(std::string_view a, std::string_view b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(),
                     [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
+}
+
+std::string JsonString(std::string_view text) {
+  std::string out;
+  AppendJsonString(out, text);
+  return out;
 }
 
 void AppendJsonStrings(std::string& out, const std::vector<std::string>& texts) {

@@ -43,6 +43,20 @@ std::optional<Number> ParseNumber(std::string_view text, int base = 10) {
   if (text.empty() || error != std::errc() || end != text.data() + text.size()) return std::nullopt;
   return number;
 }
+constexpr bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+/// A letter of ASCII, a digit or '_'.
+constexpr bool IsAsciiWord(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || IsDigit(c) || c == '_';
+}
+/// What JSON and SQL take for space between tokens.
+constexpr bool IsSpace(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
+/// The value of a hexadecimal digit, either case; -1 if it is none.
+constexpr int HexDigit(char c) {
+  char lower = static_cast<char>(c | 0x20);
+  return IsDigit(c) ? c - '0' : lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+}
+/// With the ASCII letters in lower case.
+std::string Lower(std::string_view text);
 /// Equal but for the case of ASCII letters, as SQL's names are.
 bool SameName(std::string_view a, std::string_view b);
 
@@ -60,6 +74,7 @@ std::string Hex(std::string_view bytes);
 size_t Utf8Length(std::string_view text);
 /// Appends `text` as a JSON string with its quotes. Each byte that is not part of valid UTF-8 becomes U+FFFD.
 void AppendJsonString(std::string& out, std::string_view text);
+std::string JsonString(std::string_view text);
 /// The same as a list: ["a","b"].
 void AppendJsonStrings(std::string& out, const std::vector<std::string>& texts);
 

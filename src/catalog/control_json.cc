@@ -52,19 +52,14 @@ class ObjectWriter {
   bool first_ = true;
 };
 
-std::string TextOf(const Node& node, std::string_view name) {
-  const Node* member = node.Find(name);
-  return member == nullptr ? "" : member->scalar;
-}
-
 Result<uint64_t> NumberOf(const Node& node, std::string_view name) {
   const Node* member = node.Find(name);
   return member == nullptr ? Result<uint64_t>(0) : ReadNumber(member->scalar);
 }
 
 Status ReadApply(const Node& node, ControlEvent& event) {
-  event.files_hash = TextOf(node, "files");
-  event.is_edit = TextOf(node, "edit") == "true";
+  event.files_hash = node.TextOf("files");
+  event.is_edit = node.TextOf("edit") == "true";
   if (const Node* root = node.Find("root")) event.root = *root;
   if (const Node* files = node.Find("files_root")) event.files = *files;
   if (const Node* generations = node.Find("generations")) {
@@ -75,14 +70,14 @@ Status ReadApply(const Node& node, ControlEvent& event) {
   if (const Node* starts = node.Find("starts")) {
     for (const auto& [name, value] : starts->members) {
       Position& position = event.starts[name];
-      position.stream = TextOf(value, "stream");
+      position.stream = value.TextOf("stream");
       ASSIGN_OR_RETURN(position.offsets, ReadOffsets(value.Find("next")));
     }
   }
   if (const Node* changes = node.Find("changes")) {
     for (const Node& change : changes->items)
       event.changes.push_back(
-          {TextOf(change, "path"), TextOf(change, "change"), TextOf(change, "how"), TextOf(change, "note")});
+          {change.TextOf("path"), change.TextOf("change"), change.TextOf("how"), change.TextOf("note")});
   }
   if (const Node* purges = node.Find("purges"))
     for (const Node& stream : purges->items) event.purges.push_back(stream.scalar);
@@ -149,7 +144,7 @@ Status ReadLetters(const Node& node, ControlEvent& event) {
   LetterReplay& replay = event.letters;
   replay.stream = event.name;
   ASSIGN_OR_RETURN(replay.id, NumberOf(node, "letter_replay"));
-  ASSIGN_OR_RETURN(replay.letters, LetterSet::Parse(TextOf(node, "letters")));
+  ASSIGN_OR_RETURN(replay.letters, LetterSet::Parse(node.TextOf("letters")));
   ASSIGN_OR_RETURN(replay.appended, NumberOf(node, "appended"));
   ASSIGN_OR_RETURN(replay.sequence, NumberOf(node, "sequence"));
   ASSIGN_OR_RETURN(uint64_t slots, NumberOf(node, "slots"));
@@ -158,7 +153,7 @@ Status ReadLetters(const Node& node, ControlEvent& event) {
   if (parts == nullptr) return OkStatus();
   for (const Node& item : parts->items) {
     ReplayPart& part = replay.parts.emplace_back();
-    part.pipeline = TextOf(item, "pipeline"), part.sink = TextOf(item, "sink");
+    part.pipeline = item.TextOf("pipeline"), part.sink = item.TextOf("sink");
     ASSIGN_OR_RETURN(part.generation, NumberOf(item, "generation"));
     ASSIGN_OR_RETURN(part.version, NumberOf(item, "version"));
     ASSIGN_OR_RETURN(uint64_t slot, NumberOf(item, "slot"));
@@ -212,19 +207,19 @@ Result<ControlEvent> ParseControlEvent(std::string_view json) {
   Node node = ParseJson(json, "", faults);
   if (!faults.empty()) return Fail(Corrupt("not a control event: {}", faults.front().message));
   ControlEvent event;
-  std::string kind = TextOf(node, "kind");
+  std::string kind = node.TextOf("kind");
   auto known = std::find_if(std::begin(kKindNames), std::end(kKindNames),
                             [&](const auto& entry) { return entry.second == kind; });
   if (known == std::end(kKindNames))
     return Fail(Corrupt("unknown kind of control event '{}': was it written by a newer version?", kind));
   event.kind = known->first;
-  event.prev = TextOf(node, "prev");
-  event.who = TextOf(node, "who");
-  auto when = ParseTimeUs(TextOf(node, "when"));
+  event.prev = node.TextOf("prev");
+  event.who = node.TextOf("who");
+  auto when = ParseTimeUs(node.TextOf("when"));
   if (!when) return Fail(Corrupt("control event without a time"));
   event.when_us = *when;
-  event.name = TextOf(node, "name");
-  event.program = TextOf(node, "program");
+  event.name = node.TextOf("name");
+  event.program = node.TextOf("program");
   if (const Node* rates = node.Find("rates")) {
     for (const auto& [pipeline, rate] : rates->members) {
       ASSIGN_OR_FAIL(event.rates[pipeline], ReadNumber(rate.scalar));
@@ -239,9 +234,9 @@ Result<ControlEvent> ParseControlEvent(std::string_view json) {
   }
   ASSIGN_OR_FAIL(event.events, NumberOf(node, "events"));
   ASSIGN_OR_FAIL(event.dead_letters, NumberOf(node, "dead_letters"));
-  event.selection = TextOf(node, "selection");
-  event.sink = TextOf(node, "sink");
-  event.position = TextOf(node, "position");
+  event.selection = node.TextOf("selection");
+  event.sink = node.TextOf("sink");
+  event.position = node.TextOf("position");
   ASSIGN_OR_FAIL(event.refused, NumberOf(node, "refused"));
   if (IsOfLetters(event.kind)) FAIL_IF_ERROR(ReadLetters(node, event));
   if (const Node* sandbox = node.Find("sandbox")) {

@@ -12,11 +12,6 @@ std::string EscapePointer(std::string_view name) {
   return out;
 }
 
-std::string Lower(std::string text) {
-  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return text;
-}
-
 // Columns of `input` that are not the contract's.
 bool IsReserved(const std::string& name) {
   std::string lower = Lower(name);

@@ -19,10 +19,9 @@ namespace {
 constexpr int kRounds = 20;                            // how often the bundled webhooks arrive
 constexpr int kRoundsAfter = 2;                        // and after a filter was changed
 constexpr auto kPause = std::chrono::milliseconds(1);  // between two of them, so that it can be watched
-constexpr size_t kReadablePast = 64;
 constexpr size_t kColumns = 80;
 constexpr int64_t kWaitUs = 10'000'000;
-constexpr auto kLookEvery = std::chrono::milliseconds(20);
+constexpr auto kDemoLookEvery = std::chrono::milliseconds(20);
 
 constexpr char kChanged[] =
     "SELECT ce_type AS event, sender, repository, stars, split_part(repository, '/', 1) AS owner, "
@@ -31,12 +30,6 @@ constexpr char kReplayed[] = "SELECT split_part(ce_type, '.', 1) AS kind, stars 
 constexpr char kInto[] = "{table: {name: by_kind, key: kind, values: {events: count(*), stars: max(stars)}}}";
 constexpr char kPastQuestion[] =
     "SELECT count(*) AS events, count(DISTINCT event) AS kinds_of_event FROM activity";
-
-std::string JsonText(std::string_view text) {
-  std::string out;
-  AppendJsonString(out, text);
-  return out;
-}
 
 }  // namespace
 
@@ -72,7 +65,7 @@ void Screen::Typed(std::string_view text) const {
 
 Result<IngestAnswer> DemoShow::Send(const std::string& stream, BodyFormat format, std::string_view body) {
   std::string padded(body);
-  padded.append(kReadablePast, '\0');
+  padded.append(kJsonPadding, '\0');
   IngestRequest request;
   request.stream = stream;
   request.format = format;
@@ -96,7 +89,7 @@ Result<std::string> DemoShow::UsersAsJson() {
 }
 
 Result<std::string> DemoShow::Ask(std::string_view sql, std::string_view more, std::string* answer) {
-  std::string body = fmt::format("{{\"sql\":{}{}}}", JsonText(sql), more);
+  std::string body = fmt::format("{{\"sql\":{}{}}}", JsonString(sql), more);
   ASSIGN_OR_FAIL(std::string text, CallServer(api_, "POST", "/v1/query", body));
   JsonView document(text);
   std::vector<std::string> heading;
@@ -228,7 +221,7 @@ Status DemoShow::Replay() {
       std::string started,
       CallServer(api_, "POST", "/v1/replays",
                  fmt::format("{{\"pipeline\":\"activity\",\"set\":{{\"named\":{}}},\"into\":{}}}",
-                             JsonText(kReplayed), into)));
+                             JsonString(kReplayed), into)));
   std::string path = "/v1/replays/" + JsonView(started)["id"].text();
   int64_t begun_ns = clock_.MonotonicNs();
   std::string text;
@@ -236,7 +229,7 @@ Status DemoShow::Replay() {
     ASSIGN_OR_RETURN(text, CallServer(api_, "GET", path));
     state = JsonView(text)["state"].text();
     if (state == "failed") return Internal("the replay: {}", JsonView(text)["reason"].text());
-    if (state == "running") std::this_thread::sleep_for(kLookEvery);
+    if (state == "running") std::this_thread::sleep_for(kDemoLookEvery);
   }
   if (signals_.received()) return OkStatus();
   screen_.Text(fmt::format("{} of {} events, {:.1f} s, beside the live pipelines",
@@ -261,7 +254,7 @@ Status DemoShow::Past() {
   screen_.Typed(fmt::format("millstream query \"{}\" --as-of {}", kPastQuestion, before.ToString()));
   std::string answer;
   ASSIGN_OR_RETURN(std::string then,
-                   Ask(kPastQuestion, ",\"as_of\":" + JsonText(before.ToString()), &answer));
+                   Ask(kPastQuestion, ",\"as_of\":" + JsonString(before.ToString()), &answer));
   screen_.Text(then);
   JsonView ground = JsonView(answer)["as_of"];
   screen_.Text(fmt::format("made again from {} events by version {} of activity",

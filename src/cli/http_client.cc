@@ -2,8 +2,9 @@
 
 #include <curl/curl.h>
 
-#include <cctype>
 #include <chrono>
+
+#include "base/text.h"
 
 namespace millstream {
 namespace {
@@ -29,12 +30,8 @@ size_t OnHeader(char* data, size_t size, size_t count, void* context) {
   }
   size_t colon = line.find(':');
   if (colon == std::string_view::npos) return line.size();
-  std::string name(line.substr(0, colon));
-  std::transform(name.begin(), name.end(), name.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  std::string_view value = line.substr(colon + 1);
-  while (!value.empty() && std::isspace(static_cast<unsigned char>(value.front()))) value.remove_prefix(1);
-  while (!value.empty() && std::isspace(static_cast<unsigned char>(value.back()))) value.remove_suffix(1);
+  std::string name = Lower(line.substr(0, colon));
+  std::string_view value = Trim(line.substr(colon + 1));
   receiving.answer.headers[name] = value;
   receiving.is_other_data =
       name == "millstream-data" && !receiving.data_uuid.empty() && value != receiving.data_uuid;

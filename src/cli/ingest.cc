@@ -19,8 +19,6 @@
 namespace millstream {
 namespace {
 
-constexpr int64_t kProgressNs = 100'000'000;
-
 struct IngestOptions {
   std::string stream, format, records;
   std::vector<std::string> files, csv;

@@ -11,8 +11,6 @@
 namespace millstream {
 namespace {
 
-constexpr size_t kPieceBytes = 1 << 20;
-constexpr size_t kReadablePast = 64;
 constexpr size_t kIdentityBytes = 64 << 10;
 constexpr size_t kMaxLineBytes = 64 << 20;  // a line beyond it ends the ingest: it is no NDJSON
 
@@ -55,7 +53,7 @@ class LineFeed final : public InputFeed {
     if (taken == 0) taken = held;  // the last line may have no end
     if (taken == 0) return std::optional<FeedPiece>();
     rest_.assign(buffer.get() + taken, held - taken);
-    std::memset(buffer.get() + held, 0, kReadablePast);
+    std::memset(buffer.get() + held, 0, kJsonPadding);
     FeedPiece piece;
     piece.body = std::string_view(buffer.get(), taken);
     piece.owner = std::move(buffer);
@@ -74,7 +72,7 @@ class LineFeed final : public InputFeed {
  private:
   using Buffer = std::shared_ptr<char[]>;
   static Buffer MakeBuffer(size_t size) {
-    return std::make_shared_for_overwrite<char[]>(size + kReadablePast);
+    return std::make_shared_for_overwrite<char[]>(size + kJsonPadding);
   }
 
   InputBytes bytes_;

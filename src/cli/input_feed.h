@@ -29,6 +29,8 @@ struct FeedOptions {
   std::stop_token stop;                    // ends a wait for stdin: kCancelled
 };
 
+inline constexpr size_t kPieceBytes = 1 << 20;  // of the input, about
+
 struct FeedPiece {
   BodyFormat format = BodyFormat::kNdjson;
   std::string_view body;              // followed by 64 readable bytes

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <mutex>
 
+#include "base/text.h"
 #include "server/api.h"
 
 namespace millstream {
@@ -50,10 +51,7 @@ class LocalChannel final : public ResponseChannel {
  private:
   void TakeHead(const HttpResponse& head) {
     answer_.status = head.status;
-    for (auto [name, value] : head.headers) {
-      for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-      answer_.headers[name] = value;
-    }
+    for (const auto& [name, value] : head.headers) answer_.headers[Lower(name)] = value;
   }
   void Done(bool complete) {
     done_ = true;
@@ -117,11 +115,9 @@ Result<HttpAnswer> LocalClient::Send(const Request& request) {
   http->headers.emplace_back("host", "127.0.0.1");
   for (const std::string& header : request.headers) {
     size_t colon = header.find(':');
-    std::string name = header.substr(0, colon);
-    std::transform(name.begin(), name.end(), name.begin(),
-                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     http->headers.emplace_back(
-        std::move(name), header.substr(std::min(header.size(), header.find_first_not_of(' ', colon + 1))));
+        Lower(header.substr(0, colon)),
+        header.substr(std::min(header.size(), header.find_first_not_of(' ', colon + 1))));
   }
   http->body = BodyBuffer(request.body);
   http->content_length = request.body.size();

@@ -18,8 +18,6 @@
 namespace millstream {
 namespace {
 
-constexpr int64_t kProgressNs = 100'000'000;
-
 struct ReadOptions {
   std::string stream, from, to;
   bool follow = false;

@@ -18,19 +18,13 @@
 namespace millstream {
 namespace {
 
-constexpr auto kLookEvery = std::chrono::milliseconds(200);
+constexpr auto kReplayLookEvery = std::chrono::milliseconds(200);
 
 struct StartGiven {
   std::string pipeline, from, to, filters, into, share;
   std::vector<std::string> set;
   bool cutover = false, effects = false, detach = false;
 };
-
-std::string JsonText(std::string_view text) {
-  std::string out;
-  AppendJsonString(out, text);
-  return out;
-}
 
 /// KIND:VALUE, KIND, or {KIND: options} as YAML.
 Result<std::string> IntoJson(const std::string& into) {
@@ -41,8 +35,8 @@ Result<std::string> IntoJson(const std::string& into) {
     return ToJson(node);
   }
   size_t colon = into.find(':');
-  std::string value = colon == std::string::npos ? "{}" : JsonText(into.substr(colon + 1));
-  return fmt::format("{{{}:{}}}", JsonText(into.substr(0, colon)), value);
+  std::string value = colon == std::string::npos ? "{}" : JsonString(into.substr(colon + 1));
+  return fmt::format("{{{}:{}}}", JsonString(into.substr(0, colon)), value);
 }
 
 Result<std::string> SetJson(const Everywhere& everywhere, const std::vector<std::string>& set) {
@@ -52,9 +46,9 @@ Result<std::string> SetJson(const Everywhere& everywhere, const std::vector<std:
     if (sign == std::string::npos) return Fail(Invalid("--set: expected FILTER=SQL, found '{}'", each));
     ASSIGN_OR_FAIL(std::string value, FilterValueOf(everywhere, each.substr(sign + 1)));
     if (out.size() > 1) out += ',';
-    out += JsonText(each.substr(0, sign)) + ":";
+    out += JsonString(each.substr(0, sign)) + ":";
     if (!value.starts_with('{')) {
-      out += JsonText(value);
+      out += JsonString(value);
       continue;
     }
     Faults faults;
@@ -66,10 +60,10 @@ Result<std::string> SetJson(const Everywhere& everywhere, const std::vector<std:
 }
 
 Result<std::string> BodyOf(const Everywhere& everywhere, const StartGiven& given) {
-  std::string body = "{\"pipeline\":" + JsonText(given.pipeline);
-  if (!given.from.empty()) body += ",\"from\":" + JsonText(given.from);
-  if (!given.to.empty()) body += ",\"to\":" + JsonText(given.to);
-  if (!given.share.empty()) body += ",\"share\":" + JsonText(given.share);
+  std::string body = "{\"pipeline\":" + JsonString(given.pipeline);
+  if (!given.from.empty()) body += ",\"from\":" + JsonString(given.from);
+  if (!given.to.empty()) body += ",\"to\":" + JsonString(given.to);
+  if (!given.share.empty()) body += ",\"share\":" + JsonString(given.share);
   if (!given.set.empty()) {
     ASSIGN_OR_FAIL(std::string set, SetJson(everywhere, given.set));
     body += ",\"set\":" + set;
@@ -90,7 +84,7 @@ Result<std::string> BodyOf(const Everywhere& everywhere, const StartGiven& given
   return body + fmt::format(",\"cutover\":{},\"effects\":{}}}", given.cutover, given.effects);
 }
 
-std::string HowFar(const JsonView& replay) {
+std::string ReplayLine(const JsonView& replay) {
   uint64_t done = replay["done"].number(), total = replay["total"].number();
   std::string text =
       fmt::format("replay {}: {} of {} events", replay["id"].text(), FormatCount(done), FormatCount(total));
@@ -149,7 +143,7 @@ int Start(const Everywhere& everywhere, const StartGiven& given) {
   return FollowReplay(everywhere, *api, id, signals, is_local);
 }
 
-int List(const Everywhere& everywhere) {
+int ListReplays(const Everywhere& everywhere) {
   auto api = OpenApi(everywhere);
   if (!api) return Complain(api.error());
   auto answer = CallServer(**api, "GET", "/v1/replays");
@@ -211,8 +205,8 @@ int FollowReplay(const Everywhere& everywhere, HttpClient& api, uint64_t id, con
                    is_local ? " when a server runs" : "", Command(everywhere).c_str(), id);
       return kExitInterrupted;
     }
-    progress.Show(HowFar(replay));
-    std::this_thread::sleep_for(kLookEvery);
+    progress.Show(ReplayLine(replay));
+    std::this_thread::sleep_for(kReplayLookEvery);
   }
 }
 
@@ -239,8 +233,9 @@ Verb ReplayVerb() {
           .Example("millstream replay start revenue --set gross=@gross.sql --into table:what_if --from 24h",
                    "a day through another filter")
           .Run([given](const Everywhere& everywhere) { return Start(everywhere, *given); }));
-  verb.Below(
-      Verb("list", "all replays").Example("millstream replay list", "also those that have ended").Run(List));
+  verb.Below(Verb("list", "all replays")
+                 .Example("millstream replay list", "also those that have ended")
+                 .Run(ListReplays));
   struct Action {
     const char *name, *summary, *what;
   };

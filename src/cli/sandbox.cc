@@ -16,7 +16,7 @@
 namespace millstream {
 namespace {
 
-constexpr auto kLookEvery = std::chrono::milliseconds(100);
+constexpr auto kSandboxLookEvery = std::chrono::milliseconds(100);
 
 struct CreateGiven {
   std::string name, as_of, with, expires, disk;
@@ -39,7 +39,7 @@ Result<std::string> BodyOf(const Everywhere& everywhere, const CreateGiven& give
   return body + fmt::format(",\"allow_exec\":{}}}", given.allow_exec);
 }
 
-std::string HowFar(const JsonView& sandbox) {
+std::string SandboxLine(const JsonView& sandbox) {
   std::string text =
       fmt::format("sandbox {}: {} of {} events", sandbox["name"].text(),
                   FormatCount(sandbox["done"].number()), FormatCount(sandbox["total"].number()));
@@ -91,8 +91,8 @@ int Follow(const Everywhere& everywhere, HttpClient& api, const std::string& nam
           name.c_str(), is_local ? " when a server runs" : "", Command(everywhere).c_str(), name.c_str());
       return kExitInterrupted;
     }
-    progress.Show(HowFar(sandbox));
-    std::this_thread::sleep_for(kLookEvery);
+    progress.Show(SandboxLine(sandbox));
+    std::this_thread::sleep_for(kSandboxLookEvery);
   }
 }
 
@@ -126,7 +126,7 @@ int Create(const Everywhere& everywhere, const CreateGiven& given) {
   return kExitDone;
 }
 
-int List(const Everywhere& everywhere) {
+int ListSandboxes(const Everywhere& everywhere) {
   auto api = OpenApi(everywhere);
   if (!api) return Complain(api.error());
   auto answer = CallServer(**api, "GET", "/v1/sandboxes");
@@ -183,7 +183,7 @@ Status AwaitDelivered(const Everywhere& everywhere, HttpClient& inside, const St
     if (at_end && was_at_end) return OkStatus();
     was_at_end = at_end;
     progress.Show(fmt::format("{} events to deliver", FormatCount(lag)));
-    std::this_thread::sleep_for(kLookEvery / 5);
+    std::this_thread::sleep_for(kSandboxLookEvery / 5);
   }
   return OkStatus();
 }
@@ -214,7 +214,7 @@ Verb SandboxVerb() {
           .Run([given](const Everywhere& everywhere) { return Create(everywhere, *given); }));
   verb.Below(Verb("list", "all of them: how far, how large, until when")
                  .Example("millstream sandbox list", "a line each")
-                 .Run(List));
+                 .Run(ListSandboxes));
   auto name = std::make_shared<std::string>();
   verb.Below(Verb("drop", "remove one with all that is in it")
                  .Argument("NAME", name.get(), "its name")

@@ -6,8 +6,6 @@ namespace millstream {
 namespace {
 
 constexpr size_t kReadBytes = 1 << 20;
-constexpr size_t kPieceBytes = 1 << 20;
-constexpr size_t kReadablePast = 64;
 
 class SplitterFeed final : public InputFeed {
  public:
@@ -82,14 +80,14 @@ class SplitterFeed final : public InputFeed {
 
   bool Sound(std::string_view text) {
     padded_.assign(text);
-    padded_.append(kReadablePast, '\0');
+    padded_.append(kJsonPadding, '\0');
     return !ValidateJson(std::string_view(padded_.data(), text.size()));
   }
 
   Result<std::optional<FeedPiece>> Close(FeedPiece piece, std::string body) {
     if (piece.format == BodyFormat::kJson) body += ']';
     size_t size = body.size();
-    body.append(kReadablePast, '\0');
+    body.append(kJsonPadding, '\0');
     auto owner = std::make_shared<const std::string>(std::move(body));
     piece.body = std::string_view(*owner).substr(0, size);
     piece.owner = std::move(owner);

@@ -12,6 +12,8 @@
 namespace millstream {
 
 /// One line on stderr that is written over; nothing if stderr is no terminal.
+inline constexpr int64_t kProgressNs = 100'000'000;  // between two sights of how far it is
+
 class ProgressLine {
  public:
   explicit ProgressLine(bool quiet);

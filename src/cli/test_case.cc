@@ -29,7 +29,7 @@ std::vector<std::string> LinesOf(std::string_view text) {
   return lines;
 }
 
-std::string Joined(const std::vector<std::string>& lines) {
+std::string WithEnds(const std::vector<std::string>& lines) {
   std::string text;
   for (const std::string& line : lines) text += line + "\n";
   return text;
@@ -195,7 +195,7 @@ Status TestRunner::Expect(const TestSection& section, const std::vector<std::str
   std::vector<std::string> expected = section.Text();
   if (std::equal(expected.begin(), expected.end(), actual.begin(), actual.end(), Matches)) return OkStatus();
   return Conflict("{}:{}: === {} {}\nexpected:\n{}got:\n{}", name_, section.line, section.kind,
-                  section.argument, Joined(expected), Joined(actual));
+                  section.argument, WithEnds(expected), WithEnds(actual));
 }
 
 Status TestRunner::Write(const std::string& path, const std::string& text) {
@@ -254,11 +254,11 @@ Status TestRunner::TakeCloudEvents(const std::string& stream, const std::vector<
 
 Status TestRunner::Run(const TestSection& section) {
   const std::string &kind = section.kind, &argument = section.argument;
-  if (kind == "project") return Write("millstream.yaml", Joined(section.lines));
-  if (kind == "file") return Write(argument, Joined(section.Text()));
+  if (kind == "project") return Write("millstream.yaml", WithEnds(section.lines));
+  if (kind == "file") return Write(argument, WithEnds(section.Text()));
   if (kind == "append") {
     auto before = ReadFile(fs_, folder_ + "/" + argument);
-    return Write(argument, before.value_or("") + Joined(section.Text()));
+    return Write(argument, before.value_or("") + WithEnds(section.Text()));
   }
   if (kind == "cloudevents") return TakeCloudEvents(argument, section.Text());
   if (kind == "events") {
@@ -267,7 +267,7 @@ Status TestRunner::Run(const TestSection& section) {
     std::vector<std::string> arguments{"ingest", words[0], "-"};
     arguments.insert(arguments.end(), words.begin() + 1, words.end());
     if (words.size() == 1) arguments.insert(arguments.end(), {"--format", "ndjson"});
-    auto done = Done(arguments, {kExitDone}, Joined(section.Text()));
+    auto done = Done(arguments, {kExitDone}, WithEnds(section.Text()));
     return done ? OkStatus() : done.error();
   }
   if (kind == "run") {

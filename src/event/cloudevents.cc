@@ -15,12 +15,6 @@ namespace {
 
 constexpr std::string_view kNull = "null";
 
-std::string Lower(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-  return lower;
-}
-
 bool IsAttributeName(std::string_view name) {
   return !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
@@ -28,7 +22,7 @@ bool IsAttributeName(std::string_view name) {
 }
 
 // Gathers attributes, whichever way they came, and checks them together.
-class EventReader {
+class CloudEventReader {
  public:
   // `value` must live as long as the event, or come from Keep.
   Status Set(std::string_view name, std::string_view value) {
@@ -98,7 +92,7 @@ class EventReader {
   bool has_version_ = false;
 };
 
-Status SetMember(EventReader& reader, std::string_view name, std::string_view text) {
+Status SetMember(CloudEventReader& reader, std::string_view name, std::string_view text) {
   JsonValue value = MakeJsonValue(text);
   switch (value.kind) {
     case JsonKind::kNull:
@@ -120,11 +114,6 @@ Status SetMember(EventReader& reader, std::string_view name, std::string_view te
     if (name == known) return Invalid("{} must be a string, not {}", name, text);
   }
   return reader.SetExtension(name, text);
-}
-
-int HexDigit(char c) {
-  char lower = static_cast<char>(c | 0x20);
-  return c >= '0' && c <= '9' ? c - '0' : lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
 }
 
 // A header's value: quotes and backslashes taken away first, then percent-decoded (CloudEvents, HTTP
@@ -167,7 +156,7 @@ Result<CloudEvent> ParseCloudEvent(std::string_view text) {
   }
   auto members = JsonMembers(text);
   if (!members) return Fail(Invalid("a CloudEvent is a JSON object"));
-  EventReader reader;
+  CloudEventReader reader;
   std::string_view data = kNull;
   for (size_t i = 0; i < members->size(); ++i) {
     const auto& [name, value] = (*members)[i];
@@ -187,7 +176,7 @@ Result<CloudEvent> ParseCloudEvent(std::string_view text) {
 }
 
 Result<CloudEvent> ReadCloudEventHeaders(const HeaderList& headers, std::string_view body) {
-  EventReader reader;
+  CloudEventReader reader;
   for (const auto& [header, text] : headers) {
     std::string name = Lower(header);
     if (name == "content-type") {

@@ -15,12 +15,6 @@ bool IsNumber(std::string_view text) {
   return !ValidateJson(text).has_value();
 }
 
-std::string Lower(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-  return lower;
-}
-
 }  // namespace
 
 Status SetCsvOption(CsvOptions& options, std::string_view key, std::string_view value) {

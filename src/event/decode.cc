@@ -20,19 +20,6 @@ std::string Cut(std::string_view text, size_t most) {
   return std::string(text.substr(0, most)) + "…";
 }
 
-std::string PointerToken(std::string_view name) {
-  std::string out;
-  for (char c : name) {
-    if (c == '~')
-      out += "~0";
-    else if (c == '/')
-      out += "~1";
-    else
-      out += c;
-  }
-  return out;
-}
-
 template <typename T>
 bool DecodeInteger(std::string_view text, Scalar& out) {
   Int128 value;

@@ -13,37 +13,14 @@ namespace {
 
 using Kind = Type::Kind;
 
-constexpr int kNestingMax = 16;  // deeper values are json
-constexpr int kScaleMax = 4;     // fractions with more digits are measurements: double
+constexpr int kInferredNestingMax = 16;  // deeper values are json
+constexpr int kScaleMax = 4;             // fractions with more digits are measurements: double
 constexpr uint8_t kDecimalWidth = 18;
-
-std::string Lower(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-  return lower;
-}
-
-std::string PointerToken(std::string_view name) {
-  std::string out;
-  for (char c : name) {
-    if (c == '~')
-      out += "~0";
-    else if (c == '/')
-      out += "~1";
-    else
-      out += c;
-  }
-  return out;
-}
-
-bool IsWord(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
-}
 
 // A column's name for a member: itself where SQL takes it without quotes and it is not one of ours.
 std::string ColumnName(std::string_view name, std::set<std::string>& taken) {
   std::string column;
-  for (char c : name) column += IsWord(c) ? c : '_';
+  for (char c : name) column += IsAsciiWord(c) ? c : '_';
   bool reserved = column.empty() || column[0] == '_' || (column[0] >= '0' && column[0] <= '9') ||
                   Lower(column) == "data" || Lower(column).starts_with("ce_");
   if (reserved) column = "field_" + column;
@@ -102,14 +79,14 @@ struct ContractInference::Shape {
       }
       case JsonKind::kArray:
         ++arrays;
-        if (nesting >= kNestingMax)
+        if (nesting >= kInferredNestingMax)
           too_wide = true;
         else
           AddElements(text, typed_text, nesting);
         break;
       case JsonKind::kObject:
         ++objects;
-        if (nesting >= kNestingMax)
+        if (nesting >= kInferredNestingMax)
           too_wide = true;
         else
           AddMembers(text, typed_text, nesting);
@@ -271,7 +248,7 @@ namespace {
 std::string YamlScalar(std::string_view text, bool in_flow) {
   static const std::set<std::string> kWords = {"true", "false", "yes", "no", "on", "off",
                                                "null", "y",     "n",   "~",  ""};
-  bool plain = !kWords.contains(Lower(text)) && IsWord(text[0]) && text.find(": ") == text.npos &&
+  bool plain = !kWords.contains(Lower(text)) && IsAsciiWord(text[0]) && text.find(": ") == text.npos &&
                text.find(" #") == text.npos && text.find_first_of("\"\\\n") == text.npos &&
                text.back() != ':' && text.back() != ' ';
   if (in_flow) plain = plain && text.find_first_of(",[]{}") == text.npos;

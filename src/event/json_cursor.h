@@ -12,10 +12,10 @@
 #include <cstdint>
 #include <cstring>
 
+#include "event/json_scan.h"  // kJsonPadding
+
 namespace millstream {
 
-/// Bytes after a document that must be readable.
-inline constexpr uint32_t kJsonPadding = 64;
 /// No depth limit may be larger: the scanner recurses.
 inline constexpr uint32_t kJsonDepthMax = 1024;
 

@@ -16,6 +16,9 @@
 
 namespace millstream {
 
+/// Bytes after a document that must be readable where a text is scanned in place: loads need no bounds.
+inline constexpr uint32_t kJsonPadding = 64;
+
 struct JsonError {
   std::string code;     // json, utf8 or depth
   size_t position = 0;  // byte offset in the document
@@ -51,7 +54,7 @@ class JsonFinder {
   JsonFinder& operator=(JsonFinder&&) noexcept;
   /// Validates `text` and fills values[i] for pointer i (kMissing if it is not there).
   std::optional<JsonError> Find(std::string_view text, std::vector<JsonValue>& values);
-  /// The same for a text after whose end kJsonPadding (64) bytes are readable.
+  /// The same for a text after whose end kJsonPadding bytes are readable.
   std::optional<JsonError> FindPadded(std::string_view text, std::vector<JsonValue>& values);
 
  private:

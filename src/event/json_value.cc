@@ -8,8 +8,6 @@
 namespace millstream {
 namespace {
 
-bool IsSpace(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
-
 // Steps over values of a valid text; answers `end` rather than reading on where the text is not valid after
 // all.
 class Stepper {

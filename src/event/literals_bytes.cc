@@ -1,6 +1,7 @@
 #include <array>
 #include <cstring>
 
+#include "base/text.h"
 #include "event/literals.h"
 
 namespace millstream {
@@ -15,12 +16,6 @@ constexpr std::array<int8_t, 256> Base64Values() {
   return values;
 }
 constexpr std::array<int8_t, 256> kBase64Value = Base64Values();
-
-int HexDigit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  char lower = static_cast<char>(c | 0x20);
-  return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-}
 
 }  // namespace
 

@@ -2,6 +2,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "base/text.h"
 #include "event/literals.h"
 
 namespace millstream {
@@ -33,8 +34,6 @@ struct NumberParts {
   Unsigned128 mantissa = 0;
   int64_t exponent = 0;
 };
-
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
 bool ReadExponent(std::string_view text, size_t at, int64_t& exponent) {
   bool negative = false;
@@ -110,12 +109,6 @@ bool ParseFloating(std::string_view text, T& out) {
   if (point - static_cast<int64_t>(text.find_first_of("123456789")) + exponent > 0) return false;
   out = text[0] == '-' ? T(-0.0) : T(0);
   return true;
-}
-
-std::string Lower(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-  return lower;
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "base/text.h"
 #include "event/literals.h"
 
 namespace millstream {
@@ -12,8 +13,6 @@ constexpr int64_t kSecondUs = 1'000'000;
 constexpr int64_t kMinuteUs = 60 * kSecondUs;
 constexpr int64_t kHourUs = 60 * kMinuteUs;
 constexpr int64_t kDayUs = 24 * kHourUs;
-
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
 // Two digits, or -1.
 int Pair(const char* p) {

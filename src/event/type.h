@@ -95,6 +95,9 @@ Result<Type> ParseType(std::string_view text);
 /// converts.
 Result<Field> ParseField(std::string name, std::string_view text);
 
+/// A name as a token of a JSON pointer (RFC 6901, 4): "a/b~c" as "a~1b~0c".
+std::string PointerToken(std::string_view name);
+
 /// Raised when decoding changes what it makes of the same bytes.
 inline constexpr uint32_t kDecoderVersion = 1;
 

@@ -11,19 +11,8 @@
 namespace millstream {
 namespace {
 
-constexpr int kNestingMax = 32;
+constexpr int kTypeNestingMax = 32;
 constexpr size_t kSymbolsMax = 65'535;
-
-bool IsSpace(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
-bool IsWord(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
-}
-
-std::string Lower(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-  return lower;
-}
 
 class TypeParser {
  public:
@@ -50,7 +39,7 @@ class TypeParser {
   std::string_view Word() {
     SkipSpace();
     size_t begin = at_;
-    while (at_ < text_.size() && IsWord(text_[at_])) ++at_;
+    while (at_ < text_.size() && IsAsciiWord(text_[at_])) ++at_;
     return text_.substr(begin, at_ - begin);
   }
   // The text between quotes that stand here; a doubled quote is one.
@@ -184,7 +173,8 @@ Status TypeParser::Unknown(std::string_view word, size_t begin) {
 }
 
 Result<Type> TypeParser::TypeAt(int nesting) {
-  if (nesting > kNestingMax) return Fail(Invalid("the type is nested more than {} deep", kNestingMax));
+  if (nesting > kTypeNestingMax)
+    return Fail(Invalid("the type is nested more than {} deep", kTypeNestingMax));
   SkipSpace();
   size_t begin = at_;
   std::string_view word = Word();
@@ -208,7 +198,8 @@ Result<Type> TypeParser::TypeAt(int nesting) {
   }
   while (Take('[')) {
     if (!Take(']')) return Fail(Invalid("expected ']' at '{}'; a list is written varchar[]", rest()));
-    if (++nesting > kNestingMax) return Fail(Invalid("the type is nested more than {} deep", kNestingMax));
+    if (++nesting > kTypeNestingMax)
+      return Fail(Invalid("the type is nested more than {} deep", kTypeNestingMax));
     Type list;
     list.kind = Type::Kind::kList;
     Field element;
@@ -253,7 +244,9 @@ Result<std::string> TypeParser::CheckExpression() {
   return Fail(Invalid("the check's parenthesis is not closed"));
 }
 
-std::string EscapedPointerToken(std::string_view name) {
+}  // namespace
+
+std::string PointerToken(std::string_view name) {
   std::string out;
   for (char c : name) {
     if (c == '~')
@@ -266,8 +259,6 @@ std::string EscapedPointerToken(std::string_view name) {
   return out;
 }
 
-}  // namespace
-
 Result<Type> ParseType(std::string_view text) {
   TypeParser parser(text);
   ASSIGN_OR_FAIL(Type type, parser.TypeAt(1));
@@ -277,7 +268,7 @@ Result<Type> ParseType(std::string_view text) {
 
 Result<Field> ParseField(std::string name, std::string_view text) {
   Field field;
-  field.pointer = "/" + EscapedPointerToken(name);
+  field.pointer = "/" + PointerToken(name);
   field.name = std::move(name);
   TypeParser parser(text);
   ASSIGN_OR_FAIL(field.type, parser.TypeAt(1));

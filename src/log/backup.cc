@@ -11,7 +11,6 @@
 namespace millstream {
 namespace {
 
-constexpr size_t kCopyBytes = 1 << 20;
 constexpr int kCutsMax = 20;  // retention, merges and restarts may overtake a copy; each time it begins anew
 
 bool IsDirectory(FileSystem& fs, const std::string& path) {

@@ -11,7 +11,6 @@
 namespace millstream {
 namespace {
 
-constexpr size_t kCopyBytes = 1 << 20;
 constexpr char kPipelineOrigin[] = "pipeline/";
 
 Status CopyFile(FileSystem& fs, const std::string& from_path, const std::string& to_path) {

@@ -55,4 +55,9 @@ struct ChangeRefusal {
   std::optional<ChangePlan> plan;  // of a stale hash: what would happen now
 };
 
+inline ChangeRefusal Refused(Status status) { return {std::move(status), {}, std::nullopt}; }
+inline ChangeRefusal Refused(const Faults& faults) {
+  return {Invalid("{} fault{}", faults.size(), faults.size() == 1 ? "" : "s"), faults, std::nullopt};
+}
+
 }  // namespace millstream

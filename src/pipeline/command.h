@@ -36,6 +36,10 @@ struct CommandRefusal {
   std::string position{};
 };
 
+inline CommandRefusal Because(Status status, std::string code = "") {
+  return {std::move(status), std::move(code), {}, {}, {}};
+}
+
 /// Events, their position, and whether it was answered before (an Idempotency-Key).
 using CommandDone = std::function<void(tl::expected<IngestAnswer, CommandRefusal>)>;
 

@@ -8,7 +8,6 @@ namespace millstream {
 namespace {
 
 constexpr size_t kMostReaders = 16;
-constexpr size_t kReadablePadding = 64;
 
 }  // namespace
 
@@ -80,7 +79,7 @@ tl::expected<CommandDefinition::Parsed, CommandRefusal> CommandDefinition::Parse
     return tl::unexpected(std::move(refusal));
   }
   Parsed parsed;
-  parsed.data.reserve(body.size() + kReadablePadding);
+  parsed.data.reserve(body.size() + kJsonPadding);
   parsed.data.assign(body);
   parsed.key = std::move(*key);
   return parsed;

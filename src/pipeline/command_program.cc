@@ -12,7 +12,6 @@
 namespace millstream {
 namespace {
 
-constexpr size_t kReadablePadding = 64;
 constexpr int kTries = 5;  // a fold may take away the part of a table that a statement was made for
 
 }  // namespace
@@ -235,7 +234,7 @@ Status CommandProgram::Read(const JsonWriter& writer, const Chunk& chunk, uint32
                             EmittedEvent& event) const {
   event.row = static_cast<uint32_t>(chunk.Int64(0, row));
   text_.AppendRow(event.data, writer, chunk, row);
-  event.data.reserve(event.data.size() + kReadablePadding);
+  event.data.reserve(event.data.size() + kJsonPadding);
   auto text = [&](int column, std::optional<std::string>& to) {
     if (column < 0 || chunk.IsNull(static_cast<uint32_t>(column), row)) return;
     writer.AppendText(to.emplace(), chunk, static_cast<uint32_t>(column), row);

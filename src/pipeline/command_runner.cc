@@ -10,10 +10,6 @@ namespace {
 constexpr int64_t kIdleUs = 1'000'000;
 constexpr size_t kMostPrograms = 64;
 
-CommandRefusal Because(Status status, std::string code = "") {
-  return {std::move(status), std::move(code), {}, {}, {}};
-}
-
 }  // namespace
 
 CommandRunner::CommandRunner(const StreamConfig& config, CommandContext context)

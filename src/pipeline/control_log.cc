@@ -6,7 +6,6 @@ namespace millstream {
 namespace {
 
 constexpr uint32_t kMaxEventBytes = 64 << 20;  // a whole project lies in one
-constexpr size_t kReadablePast = 64;           // what the assembler may read after an event
 
 StreamShape ControlShape() {
   StreamShape shape;
@@ -37,7 +36,7 @@ Status ControlLog::Append(ControlEvent event) {
   if (event.kind == ControlKind::kStarted || event.kind == ControlKind::kStopped)
     event.program = MILLSTREAM_VERSION;
   std::string json = catalog_.Seal(event);
-  json.reserve(json.size() + kReadablePast);
+  json.reserve(json.size() + kJsonPadding);
   StreamShape shape = ControlShape();
   Assembler assembler(shape);
   if (auto rejection = assembler.Add(Envelope(), json))

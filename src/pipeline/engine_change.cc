@@ -4,12 +4,6 @@
 #include "pipeline/engine_state.h"
 
 namespace millstream {
-namespace {
-
-ChangeRefusal Refused(Status status) { return {std::move(status), {}, std::nullopt}; }
-
-}  // namespace
-
 tl::expected<ChangePlan, ChangeRefusal> Engine::Plan(const ChangeRequest& request) {
   State& s = *state_;
   std::lock_guard lock(s.change_mutex);

@@ -6,8 +6,6 @@
 namespace millstream {
 namespace {
 
-CommandRefusal Because(Status status) { return {std::move(status), "", {}, {}, {}}; }
-
 /// The answers of Idempotency-Keys are kept as those of ingest.
 IngestRefusal AsIngest(const CommandRefusal& refusal) {
   IngestRefusal as{refusal.status, {}};

@@ -12,8 +12,6 @@ constexpr int64_t kCatchUpNs = 10'000'000'000;  // for which a table stands stil
 constexpr int64_t kTryAgainNs = 5'000'000'000;  // after a cutover that did not come through
 constexpr auto kBriefly = std::chrono::milliseconds(1);
 
-ChangeRefusal Refused(Status status) { return {std::move(status), {}, std::nullopt}; }
-
 /// The table sink's options with another table.
 Node Renamed(const Node& options, const std::string& table) {
   if (options.kind != Node::Kind::kMap) return ScalarNode(table);
@@ -86,9 +84,7 @@ tl::expected<uint64_t, ChangeRefusal> Engine::State::StartRebuild(const std::vec
                               *options.registry, faults);
   if (faults.empty())
     CheckProject(next, *options.registry, faults, warnings, {.workers = options.sql_workers});
-  if (!faults.empty())
-    return tl::unexpected(ChangeRefusal{Invalid("{} fault{}", faults.size(), faults.size() == 1 ? "" : "s"),
-                                        faults, std::nullopt});
+  if (!faults.empty()) return tl::unexpected(Refused(faults));
   ControlEvent event;
   event.kind = ControlKind::kReplayStarted;
   event.who = who;

@@ -7,15 +7,6 @@
 #include "pipeline/engine_state.h"
 
 namespace millstream {
-namespace {
-
-ChangeRefusal Refused(Status status) { return {std::move(status), {}, std::nullopt}; }
-ChangeRefusal Refused(const Faults& faults) {
-  return {Invalid("{} fault{}", faults.size(), faults.size() == 1 ? "" : "s"), faults, std::nullopt};
-}
-
-}  // namespace
-
 std::optional<ChangeRefusal> Engine::State::Decide(const ChangeRequest& request, Decided& decided) {
   decided.catalog = control->catalog();
   {

@@ -9,9 +9,8 @@
 namespace millstream {
 namespace {
 
-constexpr uint64_t kCommitEvents = 1000, kCommitBytes = 4 << 20;
+constexpr uint64_t kLettersCommit = 1000, kLettersCommitBytes = 4 << 20;
 constexpr int64_t kLookUs = 20'000, kRetryUs = 1'000'000;
-constexpr size_t kReadablePast = 64;  // what the assembler may read after an event
 constexpr char kPart[] = "letters";
 
 std::string ReplayOrigin(const std::string& stream) { return "replay/" + stream; }
@@ -36,7 +35,7 @@ Status Engine::State::AppendLetters(const LetterReplay& replay, ActiveReplay& ac
     if (letter.number > replay.letters.last()) return false;
     if (!letter.pipeline.empty() || !replay.letters.Contains(letter.number)) return true;
     ++sequence;
-    letter.data.reserve(letter.data.size() + kReadablePast);
+    letter.data.reserve(letter.data.size() + kJsonPadding);
     std::string of = fmt::format("{}/{}", replay.stream, letter.number);
     if (!letter.is_cloud_event) {
       LetterEnvelope envelope(letter.envelope, of);
@@ -49,7 +48,7 @@ Status Engine::State::AppendLetters(const LetterReplay& replay, ActiveReplay& ac
       writer.Refuse(kPart, letter.data, sequence, letter.event, {"json", "", event.error().message()},
                     letter.number);
     }
-    if (writer.count() >= kCommitEvents || writer.bytes() >= kCommitBytes) status = commit();
+    if (writer.count() >= kLettersCommit || writer.bytes() >= kLettersCommitBytes) status = commit();
     return status.ok();
   }));
   if (status.ok() && writer.count() > 0) status = commit();

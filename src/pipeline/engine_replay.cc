@@ -17,9 +17,8 @@ namespace {
 constexpr int64_t kLookEveryUs = 100'000;
 constexpr int64_t kFinishAgainUs = 200'000;
 constexpr size_t kEndedKept = 16;
-constexpr int64_t kStandstillNs = 60'000'000'000;  // `run --once` gives up when none went forward so long
-
-ChangeRefusal Refused(Status status) { return {std::move(status), {}, std::nullopt}; }
+constexpr int64_t kReplaysStandstillNs =
+    60'000'000'000;  // `run --once` gives up when none went forward so long
 
 /// A bound of history as offsets of every partition; a position leaves those that it does not name at
 /// `missing`.
@@ -200,9 +199,7 @@ tl::expected<ReplayStatus, ChangeRefusal> Engine::StartReplay(const ReplayReques
         return tl::unexpected(Refused(std::move(status)));
       CheckProject(next, *s.options.registry, faults, warnings, {.workers = s.options.sql_workers});
     }
-    if (!faults.empty())
-      return tl::unexpected(ChangeRefusal{Invalid("{} fault{}", faults.size(), faults.size() == 1 ? "" : "s"),
-                                          faults, std::nullopt});
+    if (!faults.empty()) return tl::unexpected(Refused(faults));
     ControlEvent event;
     event.kind = ControlKind::kReplayStarted;
     event.who = request.who, event.name = request.pipeline, event.replay = std::move(*spec);
@@ -312,7 +309,7 @@ Result<bool> Engine::State::ReplaysToEnd(std::stop_token stop, const std::functi
     if (running == 0) return had_some;
     int64_t now_ns = options.clock->MonotonicNs();
     if (done != reached) reached = done, reached_ns = now_ns;
-    if (now_ns - reached_ns > kStandstillNs) return Fail(Invalid("{} (it stands still)", first));
+    if (now_ns - reached_ns > kReplaysStandstillNs) return Fail(Invalid("{} (it stands still)", first));
     progress();
     std::this_thread::sleep_for(std::chrono::microseconds(kLookEveryUs));
   }

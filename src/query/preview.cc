@@ -10,7 +10,7 @@
 namespace millstream {
 namespace {
 
-constexpr uint64_t kMemory = 512ull << 20;
+constexpr uint64_t kPreviewMemory = 512ull << 20;
 constexpr uint64_t kOldGeneration = 1, kNewGeneration = 2;  // tell the letters of the two runs apart
 
 bool IsPlace(const std::string& name) { return name == "_partition" || name == "_offset"; }
@@ -305,7 +305,7 @@ class Previewer {
         }
       }
     }
-    ASSIGN_OR_RETURN(past_, PastTables::Build(engine_, past, kMemory, limit_.token()));
+    ASSIGN_OR_RETURN(past_, PastTables::Build(engine_, past, kPreviewMemory, limit_.token()));
     return OkStatus();
   }
 

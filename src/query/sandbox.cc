@@ -14,14 +14,14 @@ namespace {
 constexpr int64_t kMeasureEveryNs = 1'000'000'000;
 constexpr char kKeeper[] = "millstream";  // who pauses and resumes in its `_control`
 
-struct Progress {
+struct Fill {
   uint64_t done = 0, total = 0;
   bool at_end = true;
   std::string failed;  // the first pipeline that does not go on
 };
 
-Progress ProgressOf(const EngineStatus& status) {
-  Progress progress;
+Fill FillOf(const EngineStatus& status) {
+  Fill progress;
   std::map<std::string, const StreamStatus*> streams;
   for (const StreamStatus& stream : status.streams) streams[stream.name] = &stream;
   for (const PipelineStatus& pipeline : status.pipelines) {
@@ -187,7 +187,7 @@ void Sandbox::PausePipelines(bool paused) {
 
 void Sandbox::Look() {
   EngineStatus now = engine_->TakeStatus();
-  Progress progress = ProgressOf(now);
+  Fill progress = FillOf(now);
   // A stream sink may have appended behind the back of a reader that was looked at first.
   const bool was_at_end = std::exchange(at_end_, progress.at_end);
   const int64_t now_ns = live_.clock().MonotonicNs();

@@ -12,8 +12,8 @@
 namespace millstream {
 namespace {
 
-constexpr int kDepthMax = 16;  // streams between an event and the first that caused it
-constexpr uint64_t kMemory = 256ull << 20;
+constexpr int kCausesMax = 16;  // streams between an event and the first that caused it
+constexpr uint64_t kTraceMemory = 256ull << 20;
 
 struct Place {
   std::string stream;
@@ -154,7 +154,7 @@ class Tracer {
     PastRequest past_request;
     ASSIGN_OR_RETURN(past_request.as_of, ResolveAsOf(engine_, "0s"));
     past_request.rows_of = request_.table;
-    ASSIGN_OR_RETURN(auto past, PastTables::Build(engine_, past_request, kMemory, limit_.token()));
+    ASSIGN_OR_RETURN(auto past, PastTables::Build(engine_, past_request, kTraceMemory, limit_.token()));
     notes_ = past->ground().not_reproducible;
     ASSIGN_OR_RETURN(auto connection, past->database().Connect());
     PastLimit::Watched watched(limit_, *connection);
@@ -246,7 +246,7 @@ class Tracer {
       if (name == "id") id = std::string(JsonStringValue(MakeJsonValue(value), scratch));
     }
     auto position = ParsePosition(cause);
-    if (position && position->offsets.size() == 1 && depth < kDepthMax) {
+    if (position && position->offsets.size() == 1 && depth < kCausesMax) {
       out += ",\"cause\":";
       Place from{position->stream, position->offsets.begin()->first, position->offsets.begin()->second};
       RETURN_IF_ERROR(AppendEvent(out, from, MakerOf(place.stream, from.stream, id), depth + 1));

@@ -73,9 +73,11 @@ struct HttpRequest {
   const std::string& PathValue(std::string_view name) const;
 };
 
+inline constexpr char kJsonType[] = "application/json";
+
 struct HttpResponse {
   int status = 200;
-  std::string content_type = "application/json";
+  std::string content_type = kJsonType;
   std::string body;
   HttpHeaders headers{};  // beside those that the server sets
 };

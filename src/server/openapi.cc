@@ -11,16 +11,9 @@ namespace {
 constexpr std::string_view kComponents =
     R"("components":{"securitySchemes":{"token":{"type":"http","scheme":"bearer"}},"schemas":{"Problem":{"type":"object","required":["type","title","status","detail","code"],"properties":{"type":{"type":"string"},"title":{"type":"string"},"status":{"type":"integer"},"detail":{"type":"string"},"code":{"type":"string"},"position":{"type":"string"},"faults":{"type":"array","items":{"$ref":"#/components/schemas/Fault"}}}},"Fault":{"type":"object","required":["message"],"properties":{"file":{"type":"string"},"line":{"type":"integer"},"column":{"type":"integer"},"path":{"type":"string"},"index":{"type":"integer"},"message":{"type":"string"},"expected":{"type":"string"},"hint":{"type":"string"}}}}})";
 
-std::string Json(std::string_view text) {
-  std::string out;
-  AppendJsonString(out, text);
-  return out;
-}
-
 /// "/v1/streams/{stream}/events" and POST: "postStreamsStreamEvents".
 std::string OperationId(const Route& route) {
-  std::string id;
-  for (char c : route.method) id += static_cast<char>(std::tolower(c));
+  std::string id = Lower(route.method);
   bool is_word_start = true;
   std::string_view path = route.path;
   if (path.starts_with("/v1")) path.remove_prefix(3);
@@ -40,7 +33,7 @@ void AppendParameter(std::string& out, std::string_view name, std::string_view i
   if (!out.ends_with('[')) out += ',';
   fmt::format_to(std::back_inserter(out),
                  R"({{"name":{},"in":"{}","required":{},"schema":{{"type":"{}"}},"description":{}}})",
-                 Json(name), in, in == "path", type, Json(description));
+                 JsonString(name), in, in == "path", type, JsonString(description));
 }
 
 void AppendContent(std::string& out, const std::vector<std::string>& media_types) {
@@ -48,17 +41,16 @@ void AppendContent(std::string& out, const std::vector<std::string>& media_types
   for (const std::string& type : media_types) {
     if (!out.ends_with('{')) out += ',';
     bool is_json = type.ends_with("json") && !type.ends_with("ndjson");
-    fmt::format_to(std::back_inserter(out), "{}:{{\"schema\":{}}}", Json(type),
+    fmt::format_to(std::back_inserter(out), "{}:{{\"schema\":{}}}", JsonString(type),
                    is_json ? "{}" : R"({"type":"string"})");
   }
   out += '}';
 }
 
 void AppendOperation(std::string& out, const Route& route) {
-  std::string method;
-  for (char c : route.method) method += static_cast<char>(std::tolower(c));
+  std::string method = Lower(route.method);
   fmt::format_to(std::back_inserter(out), R"("{}":{{"operationId":"{}","summary":{},"parameters":[)", method,
-                 OperationId(route), Json(route.summary));
+                 OperationId(route), JsonString(route.summary));
   for (std::string_view segment : Split(route.path, '/'))
     if (segment.starts_with('{'))
       AppendParameter(out, segment.substr(1, segment.size() - 2), "path", "string", "");
@@ -94,7 +86,7 @@ std::string OpenApiJson(const std::vector<Route>& routes, const std::string& ver
     if (std::find(done.begin(), done.end(), first.path) != done.end()) continue;
     if (!done.empty()) out += ',';
     done.push_back(first.path);
-    out += Json(first.path) + ":{";
+    out += JsonString(first.path) + ":{";
     for (const Route& route : routes) {
       if (route.path != first.path) continue;
       if (!out.ends_with('{')) out += ',';

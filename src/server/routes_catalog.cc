@@ -11,8 +11,6 @@
 namespace millstream {
 namespace {
 
-constexpr char kJson[] = "application/json";
-
 /// The element of `list` in the status document whose name is `name`; "null" if there is none.
 std::string StatusOf(const std::string& status, std::string_view list, const std::string& name) {
   auto members = JsonMembers(status);
@@ -61,7 +59,7 @@ void AddItems(Router& router, Engine& engine, Items<Config> items) {
               fmt::format("All {}: definition and status.", items.list),
               {},
               {},
-              {kJson},
+              {kJsonType},
               [&engine, items](const HttpRequest&, Responder responder) {
                 auto project = engine.project();
                 std::string status = engine.TakeStatus().ToJson();
@@ -81,7 +79,7 @@ void AddItems(Router& router, Engine& engine, Items<Config> items) {
               fmt::format("One {}: definition and status.", items.kind),
               {},
               {},
-              {kJson},
+              {kJsonType},
               [&engine, items](const HttpRequest& request, Responder responder) {
                 auto project = engine.project();
                 const auto& all = (*project).*items.of;
@@ -160,7 +158,7 @@ void AddPause(Router& router, Engine& engine, const char* kind, Setter set) {
                 fmt::format("{} a {}.", paused ? "Pause" : "Resume", kind),
                 {},
                 {},
-                {kJson},
+                {kJsonType},
                 [&engine, kind, set, paused](const HttpRequest& request, Responder responder) {
                   Status status = (engine.*set)(request.PathValue(kind), paused, request.who);
                   if (!status.ok()) return responder.Send(Problem(status));
@@ -186,7 +184,7 @@ void AddCatalogRoutes(Router& router, Services& services) {
               "One filter: kind and definition.",
               {},
               {},
-              {kJson},
+              {kJsonType},
               [&engine](const HttpRequest& request, Responder responder) {
                 GetFilter(engine, request, std::move(responder));
               }});
@@ -200,8 +198,8 @@ void AddCatalogRoutes(Router& router, Services& services) {
        "Sets events aside as dead letters that a sink cannot take: {\"sink\":ID,\"events\":1}, for each "
        "partition that is stuck, or for one \"partition\".",
        {},
-       {kJson},
-       {kJson},
+       {kJsonType},
+       {kJsonType},
        [&engine](const HttpRequest& request, Responder responder) {
          PostSkip(engine, request, std::move(responder));
        }});

@@ -13,9 +13,8 @@
 namespace millstream {
 namespace {
 
-constexpr char kJson[] = "application/json";
-const std::vector<std::string> kDefinitionTypes{kJson, "application/yaml"};
-const std::vector<std::string> kFilterTypes{kJson, "application/yaml", "application/sql"};
+const std::vector<std::string> kDefinitionTypes{kJsonType, "application/yaml"};
+const std::vector<std::string> kFilterTypes{kJsonType, "application/yaml", "application/sql"};
 const Parameter kDryRun{"dry_run", "query", "true: answers the plan, changes nothing"};
 const Parameter kRebuild{"rebuild", "query", "true: make the pipeline's tables anew with it; answers 202"};
 const Parameter kIfMatch{"If-Match", "header", "the ETag that the definition must have"};
@@ -29,7 +28,7 @@ HttpResponse Refusal(const ChangeRefusal& refusal) {
 /// 202 while tables that the change asks for are made anew.
 HttpResponse Answer(const tl::expected<ChangePlan, ChangeRefusal>& plan) {
   if (!plan) return Refusal(plan.error());
-  HttpResponse response{200, kJson, plan->ToJson()};
+  HttpResponse response{200, kJsonType, plan->ToJson()};
   if (plan->replay == 0) return response;
   response.status = 202;
   response.headers.emplace_back("Location", fmt::format("/v1/replays/{}", plan->replay));
@@ -50,17 +49,12 @@ bool IsTrue(const Node& body, std::string_view name) {
   return member != nullptr && member->scalar == "true";
 }
 
-std::string TextOf(const Node& body, std::string_view name) {
-  const Node* member = body.Find(name);
-  return member == nullptr ? "" : member->scalar;
-}
-
 /// The body of POST /v1/plan and /v1/apply.
 std::optional<HttpResponse> ReadChange(Engine& engine, const HttpRequest& request, ChangeRequest& change) {
   Faults faults;
   Node body = ParseJson(request.body.view(), "", faults);
   if (!faults.empty()) return Problem(400, "bad_request", "the body is not JSON: " + faults[0].message);
-  change.plan = TextOf(body, "plan");
+  change.plan = body.TextOf("plan");
   change.options.prune = IsTrue(body, "prune");
   change.options.force = IsTrue(body, "force");
   using Names = std::pair<const char*, std::set<std::string>*>;
@@ -168,7 +162,7 @@ void AddEdits(Router& router, Engine& engine, const char* kind) {
               fmt::format("Make a {}, or change it while events flow.", kind),
               puts,
               kDefinitionTypes,
-              {kJson},
+              {kJsonType},
               [&engine, section, kind](const HttpRequest& request, Responder responder) {
                 Node value;
                 if (auto problem = ReadDefinition(request, value)) return responder.Send(std::move(*problem));
@@ -185,7 +179,7 @@ void AddEdits(Router& router, Engine& engine, const char* kind) {
               fmt::format("Remove a {}; what was made stays.", kind),
               parameters,
               {},
-              {kJson},
+              {kJsonType},
               [&engine, section, kind](const HttpRequest& request, Responder responder) {
                 const std::string& name = request.PathValue(kind);
                 Edit(engine, request, std::move(responder), section + "." + name,
@@ -217,7 +211,7 @@ void AddFilterEdits(Router& router, Engine& engine) {
               "Make a filter, or change it, while events flow; SQL as application/sql.",
               {before, after, add, kDryRun, kIfMatch, kRebuild},
               kFilterTypes,
-              {kJson},
+              {kJsonType},
               [&engine](const HttpRequest& request, Responder responder) {
                 FilterEdit edit = FilterEditOf(request);
                 edit.value.emplace();
@@ -233,7 +227,7 @@ void AddFilterEdits(Router& router, Engine& engine) {
               "Move a filter before or after another one.",
               {before, after, kDryRun, kIfMatch, kRebuild},
               {},
-              {kJson},
+              {kJsonType},
               [&engine](const HttpRequest& request, Responder responder) {
                 FilterEdit edit = FilterEditOf(request);
                 if (edit.before.empty() == edit.after.empty())
@@ -248,7 +242,7 @@ void AddFilterEdits(Router& router, Engine& engine) {
               "Remove a filter while events flow; rows already made stay.",
               {kDryRun, kIfMatch, kRebuild},
               {},
-              {kJson},
+              {kJsonType},
               [&engine](const HttpRequest& request, Responder responder) {
                 Edit(engine, request, std::move(responder), FilterPath(request), [&](const Node& root) {
                   return RemoveFilter(root, request.PathValue("pipeline"), request.PathValue("filter"));
@@ -422,8 +416,8 @@ void AddChangeRoutes(Router& router, Services& services) {
               Lane::kLong,
               "What these files would change in what runs, and what that costs.",
               {},
-              {kJson},
-              {kJson},
+              {kJsonType},
+              {kJsonType},
               [&engine](const HttpRequest& request, Responder responder) {
                 PostPlan(engine, request, std::move(responder));
               }});
@@ -433,8 +427,8 @@ void AddChangeRoutes(Router& router, Services& services) {
               Lane::kLong,
               "Make what runs equal to these files, or to an earlier version, while events flow.",
               {},
-              {kJson},
-              {kJson},
+              {kJsonType},
+              {kJsonType},
               [&engine](const HttpRequest& request, Responder responder) {
                 PostApply(engine, request, std::move(responder));
               }});
@@ -448,7 +442,7 @@ void AddChangeRoutes(Router& router, Services& services) {
               {{"item", "query", "a path: pipelines.revenue.filters.gross"},
                {"since", "query", "a time, or a duration ago"}},
               {},
-              {kJson},
+              {kJsonType},
               [&engine](const HttpRequest& request, Responder responder) {
                 GetHistory(engine, request, std::move(responder));
               }});
@@ -459,7 +453,7 @@ void AddChangeRoutes(Router& router, Services& services) {
               "What differs between two versions.",
               {{"from", "query", "version", "integer"}, {"to", "query", "version", "integer"}},
               {},
-              {kJson},
+              {kJsonType},
               [&engine](const HttpRequest& request, Responder responder) {
                 GetHistoryDiff(engine, request, std::move(responder));
               }});

@@ -9,7 +9,6 @@
 namespace millstream {
 namespace {
 
-constexpr char kJson[] = "application/json";
 constexpr size_t kKeyBytesMax = 1024;  // Idempotency-Key
 constexpr int64_t kTimeoutMaxUs = 60'000'000;
 
@@ -37,8 +36,8 @@ HttpResponse ProblemOf(const CommandRefusal& refusal) {
 }
 
 HttpResponse AnswerOf(const IngestAnswer& answer) {
-  if (answer.accepted == 0) return {200, kJson, R"({"position":null,"version":null,"events":0})"};
-  HttpResponse response{200, kJson, {}};
+  if (answer.accepted == 0) return {200, kJsonType, R"({"position":null,"version":null,"events":0})"};
+  HttpResponse response{200, kJsonType, {}};
   {
     JsonObject object(response.body);
     object.Text("position", answer.position.ToString());
@@ -98,8 +97,8 @@ void AddCommandRoutes(Router& router, Services& services) {
                {"Idempotency-Key", "header", "a retry with the same key and body gets the first answer"},
                {"wait_table", "query", "answer when these tables hold the events; names with commas between"},
                {"timeout", "query", "how long to wait for tables, e.g. 5s; at most 60s"}},
-              {kJson},
-              {kJson},
+              {kJsonType},
+              {kJsonType},
               [&engine](const HttpRequest& request, Responder responder) {
                 Decide(engine, request, std::move(responder));
               }});

@@ -10,7 +10,7 @@
 namespace millstream {
 namespace {
 
-constexpr size_t kPieceBytes = 64 << 10;
+constexpr size_t kEventsPieceBytes = 64 << 10;
 constexpr int64_t kKeepAliveUs = 15'000'000;  // server-sent events: a comment after so long without one
 
 /// The first offset of each partition at or after a place: POSITION (inclusive), time, earliest, latest.
@@ -90,7 +90,7 @@ class FeedAnswer {
  private:
   /// The events that are there, up to a piece.
   Status Gather(std::string& out) {
-    while (left_ > 0 && out.size() < kPieceBytes) {
+    while (left_ > 0 && out.size() < kEventsPieceBytes) {
       event_.clear();
       ASSIGN_OR_RETURN(bool is_there, feed_.Append(event_));
       if (!is_there) return OkStatus();

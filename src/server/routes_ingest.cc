@@ -10,14 +10,13 @@ namespace {
 
 constexpr size_t kKeyBytesMax = 1024;  // Idempotency-Key
 
-constexpr char kJson[] = "application/json";
 constexpr char kNdjson[] = "application/x-ndjson";
 constexpr char kCloudEvent[] = "application/cloudevents+json";
 constexpr char kCloudEventBatch[] = "application/cloudevents-batch+json";
 
 BodyFormat FormatOf(const HttpRequest& request) {
   const std::string* type = request.Header("content-type");
-  std::string media = type == nullptr ? kJson : MediaType(*type);
+  std::string media = type == nullptr ? kJsonType : MediaType(*type);
   if (media == kNdjson || media == "application/ndjson" || media == "application/jsonl")
     return BodyFormat::kNdjson;
   if (media == kCloudEvent) return BodyFormat::kCloudEvent;
@@ -119,7 +118,7 @@ void Ingest(Engine& engine, const HttpRequest& request, Responder responder) {
   auto shared = std::make_shared<Responder>(std::move(responder));
   engine.Ingest(ingest, [shared](tl::expected<IngestAnswer, IngestRefusal> answer) {
     if (!answer) return shared->Send(ProblemOf(answer.error()));
-    HttpResponse response{200, kJson, answer->ToJson()};
+    HttpResponse response{200, kJsonType, answer->ToJson()};
     if (answer->replayed) response.headers.emplace_back("Idempotent-Replayed", "true");
     shared->Send(std::move(response));
   });
@@ -164,8 +163,8 @@ void AddIngestRoutes(Router& router, Services& services) {
         {"Millstream-Origin-First", "header", "how many events of the part lie before this body", "integer"},
         {"Millstream-Origin-Position", "header",
          "where to resume after this body; begins with the count of events so far"}},
-       {kJson, kNdjson, kCloudEvent, kCloudEventBatch, "application/ndjson", "application/jsonl"},
-       {kJson},
+       {kJsonType, kNdjson, kCloudEvent, kCloudEventBatch, "application/ndjson", "application/jsonl"},
+       {kJsonType},
        [&engine](const HttpRequest& request, Responder responder) {
          Ingest(engine, request, std::move(responder));
        }});
@@ -176,7 +175,7 @@ void AddIngestRoutes(Router& router, Services& services) {
               "Where a part of an origin stands in a stream.",
               {{"origin", "query", "e.g. file/orders"}, {"part", "query", "its part"}},
               {},
-              {kJson},
+              {kJsonType},
               [&engine](const HttpRequest& request, Responder responder) {
                 FindOrigin(engine, request, std::move(responder));
               }});

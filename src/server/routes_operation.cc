@@ -11,7 +11,6 @@
 namespace millstream {
 namespace {
 
-constexpr char kJson[] = "application/json";
 constexpr double kReadyLagSecondsMax = 60;         // older than that: answers of tables are stale
 constexpr int64_t kLiveSilenceUsMax = 60'000'000;  // without a look of the sampler
 
@@ -44,7 +43,7 @@ HttpResponse Readiness(Engine& engine) {
     if (is_bad(s.state)) AppendReason(reasons, "source", s.name, s.state, s.reason, 0);
   if (Status room = engine.CheckRoom(); !room.ok())
     AppendReason(reasons, "ingest", "all streams", "refused", room.message(), 0);
-  return {reasons.empty() ? 200 : 503, kJson,
+  return {reasons.empty() ? 200 : 503, kJsonType,
           fmt::format("{{\"ready\":{},\"reasons\":[{}]}}", reasons.empty(), reasons)};
 }
 
@@ -75,9 +74,9 @@ void AddOperationRoutes(Router& router, Services& services) {
               "What top shows.",
               {},
               {},
-              {kJson},
+              {kJsonType},
               [&engine](const HttpRequest&, Responder responder) {
-                responder.Send({200, kJson, engine.TakeStatus().ToJson()});
+                responder.Send({200, kJsonType, engine.TakeStatus().ToJson()});
               }});
   router.Add({"GET",
               "/health/live",
@@ -86,10 +85,10 @@ void AddOperationRoutes(Router& router, Services& services) {
               "Whether the process goes forward: it answers, and nothing in it hangs.",
               {},
               {},
-              {kJson},
+              {kJsonType},
               [&engine](const HttpRequest&, Responder responder) {
                 bool is_live = engine.SampledAgoUs() < kLiveSilenceUsMax;
-                responder.Send({is_live ? 200 : 503, kJson, fmt::format("{{\"live\":{}}}", is_live)});
+                responder.Send({is_live ? 200 : 503, kJsonType, fmt::format("{{\"live\":{}}}", is_live)});
               }});
   router.Add({"GET",
               "/health/ready",
@@ -98,7 +97,7 @@ void AddOperationRoutes(Router& router, Services& services) {
               "Whether everything goes forward; 503 and the reasons if not.",
               {},
               {},
-              {kJson},
+              {kJsonType},
               [&engine](const HttpRequest&, Responder responder) { responder.Send(Readiness(engine)); }});
   router.Add({"GET",
               "/metrics",
@@ -120,9 +119,9 @@ void AddOperationRoutes(Router& router, Services& services) {
               "This API.",
               {},
               {},
-              {kJson},
+              {kJsonType},
               [&router](const HttpRequest&, Responder responder) {
-                responder.Send({200, kJson, OpenApiJson(router.routes(), MILLSTREAM_VERSION)});
+                responder.Send({200, kJsonType, OpenApiJson(router.routes(), MILLSTREAM_VERSION)});
               }});
 }
 

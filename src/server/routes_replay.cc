@@ -12,13 +12,6 @@
 namespace millstream {
 namespace {
 
-constexpr char kJson[] = "application/json";
-
-std::string TextOf(const Node& body, std::string_view name) {
-  const Node* member = body.Find(name);
-  return member == nullptr ? "" : member->scalar;
-}
-
 /// "50%", or 0.5.
 Result<double> ShareOf(const std::string& text) {
   if (text.empty()) return 1;
@@ -69,22 +62,23 @@ void Start(Engine& engine, const HttpRequest& request, Responder responder) {
           Problem(400, "bad_request",
                   fmt::format("'{}' is not known; there are {}", name, fmt::join(kMembers, ", "))));
   ReplayRequest replay;
-  replay.pipeline = TextOf(body, "pipeline");
-  replay.from = TextOf(body, "from"), replay.to = TextOf(body, "to");
-  replay.cutover = TextOf(body, "cutover") == "true";
-  replay.effects = TextOf(body, "effects") == "true";
+  replay.pipeline = body.TextOf("pipeline");
+  replay.from = body.TextOf("from"), replay.to = body.TextOf("to");
+  replay.cutover = body.TextOf("cutover") == "true";
+  replay.effects = body.TextOf("effects") == "true";
   replay.who = request.who;
   if (const Node* into = body.Find("into")) replay.into = *into;
   if (replay.into.members.empty() != replay.cutover)
     return responder.Send(
         Problem(400, "bad_request", "name one of into ({\"table\":{\"name\":\"r2\"}}) and cutover (true)"));
-  auto share = ShareOf(TextOf(body, "share"));
+  auto share = ShareOf(body.TextOf("share"));
   if (!share) return responder.Send(Problem(share.error()));
   replay.share = *share;
   replay.edit = EditOf(engine, body, replay.pipeline);
   auto started = engine.StartReplay(replay);
   if (!started) return responder.Send(Problem(started.error().status, started.error().faults));
-  responder.Send({201, kJson, started->ToJson(), {{"Location", fmt::format("/v1/replays/{}", started->id)}}});
+  responder.Send(
+      {201, kJsonType, started->ToJson(), {{"Location", fmt::format("/v1/replays/{}", started->id)}}});
 }
 
 Result<uint64_t> IdOf(const HttpRequest& request) {
@@ -99,7 +93,7 @@ void Show(Engine& engine, const HttpRequest& request, Responder responder) {
   if (!id) return responder.Send(Problem(id.error()));
   auto status = engine.FindReplay(*id);
   if (!status) return responder.Send(Problem(status.error()));
-  responder.Send({200, kJson, status->ToJson()});
+  responder.Send({200, kJsonType, status->ToJson()});
 }
 
 void Act(Engine& engine, const HttpRequest& request, const std::string& action, Responder responder) {
@@ -121,8 +115,8 @@ void AddReplayRoutes(Router& router, Services& services) {
               Lane::kLong,
               "Run history through filters into another place, or make a pipeline's tables anew.",
               {},
-              {kJson},
-              {kJson},
+              {kJsonType},
+              {kJsonType},
               [&engine](const HttpRequest& request, Responder responder) {
                 Start(engine, request, std::move(responder));
               }});
@@ -133,7 +127,7 @@ void AddReplayRoutes(Router& router, Services& services) {
               "All replays, also those that have ended.",
               {},
               {},
-              {kJson},
+              {kJsonType},
               [&engine](const HttpRequest&, Responder responder) {
                 HttpResponse response;
                 response.body = "[";
@@ -149,7 +143,7 @@ void AddReplayRoutes(Router& router, Services& services) {
               "How far a replay is.",
               {},
               {},
-              {kJson},
+              {kJsonType},
               [&engine](const HttpRequest& request, Responder responder) {
                 Show(engine, request, std::move(responder));
               }});
@@ -161,7 +155,7 @@ void AddReplayRoutes(Router& router, Services& services) {
                 fmt::format("{}{} a replay.", static_cast<char>(std::toupper(*action)), action + 1),
                 {},
                 {},
-                {kJson},
+                {kJsonType},
                 [&engine, action](const HttpRequest& request, Responder responder) {
                   Act(engine, request, action, std::move(responder));
                 }});

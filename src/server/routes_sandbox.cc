@@ -11,8 +11,6 @@
 namespace millstream {
 namespace {
 
-constexpr char kJson[] = "application/json";
-
 Status ReadMember(const std::string& name, const Node& value, SandboxRequest& request) {
   static const std::set<std::string> kMembers{"name", "as_of", "files", "expires", "disk", "allow_exec"};
   if (!kMembers.contains(name))
@@ -52,11 +50,11 @@ void Create(Services& services, const HttpRequest& request, Responder responder)
   auto made = services.sandboxes->Create(std::move(wanted), faults);
   if (!made && made.error().code() == Code::kExhausted) return responder.Send(AppendProblem(made.error()));
   if (!made) return responder.Send(Problem(made.error(), faults));
-  responder.Send({201, kJson, made->ToJson(), {{"Location", "/v1/sandboxes/" + made->record.name}}});
+  responder.Send({201, kJsonType, made->ToJson(), {{"Location", "/v1/sandboxes/" + made->record.name}}});
 }
 
 void List(Services& services, Responder responder) {
-  HttpResponse response{200, kJson, "["};
+  HttpResponse response{200, kJsonType, "["};
   for (const SandboxStatus& status : services.sandboxes->List())
     response.body += (response.body.size() > 1 ? "," : "") + status.ToJson();
   response.body += "]";
@@ -66,7 +64,7 @@ void List(Services& services, Responder responder) {
 void Show(Services& services, const HttpRequest& request, Responder responder) {
   auto status = services.sandboxes->Find(request.PathValue("sandbox"));
   if (!status) return responder.Send(Problem(status.error()));
-  responder.Send({200, kJson, status->ToJson()});
+  responder.Send({200, kJsonType, status->ToJson()});
 }
 
 void Drop(Services& services, const HttpRequest& request, Responder responder) {
@@ -89,8 +87,8 @@ void AddSandboxRoutes(Router& router, Services& services) {
        "Make an isolated copy: {\"name\",\"as_of\",\"files\",\"expires\",\"disk\",\"allow_exec\"}. It is "
        "used through the header Millstream-Sandbox.",
        {},
-       {kJson},
-       {kJson},
+       {kJsonType},
+       {kJsonType},
        [&services](const HttpRequest& request, Responder responder) {
          Create(services, request, std::move(responder));
        }});
@@ -102,7 +100,7 @@ void AddSandboxRoutes(Router& router, Services& services) {
        "All sandboxes.",
        {},
        {},
-       {kJson},
+       {kJsonType},
        [&services](const HttpRequest&, Responder responder) { List(services, std::move(responder)); }});
   router.Add({"GET",
               "/v1/sandboxes/{sandbox}",
@@ -111,7 +109,7 @@ void AddSandboxRoutes(Router& router, Services& services) {
               "How a sandbox stands: how far its tables are, what it holds.",
               {},
               {},
-              {kJson},
+              {kJsonType},
               [&services](const HttpRequest& request, Responder responder) {
                 Show(services, request, std::move(responder));
               }});
@@ -122,7 +120,7 @@ void AddSandboxRoutes(Router& router, Services& services) {
               "Drop a sandbox with all that is in it.",
               {},
               {},
-              {kJson},
+              {kJsonType},
               [&services](const HttpRequest& request, Responder responder) {
                 Drop(services, request, std::move(responder));
               }});

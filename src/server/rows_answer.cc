@@ -8,8 +8,8 @@
 namespace millstream {
 namespace {
 
-constexpr size_t kPieceBytes = 128 << 10;
-enum Format : size_t { kJson, kNdjson, kCsv };
+constexpr size_t kRowsPieceBytes = 128 << 10;
+enum Format : size_t { kJsonType, kNdjson, kCsv };
 
 void AppendCsvText(std::string& out, std::string_view text) {
   if (text.find_first_of(",\"\r\n") == text.npos) {
@@ -51,9 +51,9 @@ class RowWriter {
         AppendCsvText(out, columns_[i].name);
       }
       out += "\r\n";
-    } else if (format_ == kJson && shape_ == RowsShape::kBare) {
+    } else if (format_ == kJsonType && shape_ == RowsShape::kBare) {
       out += '[';
-    } else if (format_ == kJson) {
+    } else if (format_ == kJsonType) {
       out += "{\"columns\":" + ColumnsJson(columns_) + ",\"position\":{";
       for (const auto& [table, position] : positions_) {
         if (!out.ends_with('{')) out += ',';
@@ -69,20 +69,20 @@ class RowWriter {
   void Append(std::string& out, const Chunk& chunk) {
     if (format_ == kCsv) return AppendCsv(out, chunk);
     if (chunk.rows() == 0) return;
-    if (format_ == kJson && !std::exchange(is_first_, false)) out += ',';
+    if (format_ == kJsonType && !std::exchange(is_first_, false)) out += ',';
     if (!picked_.empty()) return AppendPicked(out, chunk);
     writer_.AppendObjects(out, chunk, columns_, static_cast<uint32_t>(columns_.size()),
-                          format_ == kJson ? "," : "\n");
+                          format_ == kJsonType ? "," : "\n");
     if (format_ == kNdjson) out += '\n';
   }
   void End(std::string& out) const {
-    if (format_ == kJson) out += shape_ == RowsShape::kBare ? "]" : "]}";
+    if (format_ == kJsonType) out += shape_ == RowsShape::kBare ? "]" : "]}";
   }
 
  private:
   void AppendPicked(std::string& out, const Chunk& chunk) const {
     for (uint32_t row = 0; row < chunk.rows(); ++row) {
-      if (row > 0) out += format_ == kJson ? ',' : '\n';
+      if (row > 0) out += format_ == kJsonType ? ',' : '\n';
       JsonObject object(out);
       for (uint32_t column = 0; column < columns_.size(); ++column) {
         object.Json(columns_[column].name, "");
@@ -137,7 +137,7 @@ void SendRows(RunningQuery& query, size_t format, RowsShape shape, HttpHeaders h
     }
     if (!*chunk) break;
     writer.Append(out, **chunk);
-    if (out.size() < kPieceBytes) continue;
+    if (out.size() < kRowsPieceBytes) continue;
     if (!responder.begun()) responder.Begin(response);
     if (!responder.Write(std::exchange(out, {})).ok()) return;
   }

@@ -9,13 +9,13 @@ namespace {
 // A filter may pass few of many: so many more events are read than rows are shown.
 constexpr size_t kEventsPerRow = 20;
 
-struct Place {
+struct TapPlace {
   std::string stream;
   PipelineConfig pipeline;  // its filters up to the place; none: the stream itself
 };
 
-Result<Place> FindPlace(const Project& project, const std::string& text) {
-  Place place;
+Result<TapPlace> FindPlace(const Project& project, const std::string& text) {
+  TapPlace place;
   if (text.starts_with("stream:")) {
     place.stream = text.substr(7);
     if (project.FindStream(place.stream) == nullptr) return Fail(NotFound("no stream '{}'", place.stream));
@@ -51,7 +51,7 @@ Result<Place> FindPlace(const Project& project, const std::string& text) {
 
 Result<std::unique_ptr<Tap>> Tap::Open(Engine& engine, const std::string& text, const std::string& where) {
   std::shared_ptr<const Project> project = engine.project();
-  ASSIGN_OR_FAIL(Place place, FindPlace(*project, text));
+  ASSIGN_OR_FAIL(TapPlace place, FindPlace(*project, text));
   Stream* stream = engine.log().Find(place.stream);
   if (stream == nullptr) return Fail(NotFound("no stream '{}'", place.stream));
   for (const FilterConfig& filter : place.pipeline.filters)

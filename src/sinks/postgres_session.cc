@@ -19,7 +19,7 @@ constexpr size_t kDetailBytesMax = 500;       // of the server's words on a row
 
 using ResultPtr = std::unique_ptr<PGresult, decltype(&PQclear)>;
 
-std::string Field(const PGresult* result, int code) {
+std::string ErrorField(const PGresult* result, int code) {
   const char* text = PQresultErrorField(result, code);
   return text == nullptr ? "" : text;
 }
@@ -233,11 +233,12 @@ Status PostgresSession::Broken(const std::string& what) const {
 }
 
 Status PostgresSession::StatusOf(const PGresult* result) const {
-  std::string state = Field(result, PG_DIAG_SQLSTATE);
-  std::string message = Field(result, PG_DIAG_MESSAGE_PRIMARY);
+  std::string state = ErrorField(result, PG_DIAG_SQLSTATE);
+  std::string message = ErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
   if (message.empty()) message = Trim(PQresultErrorMessage(result));
   if (IsDataFault(state)) {
-    std::string where = Field(result, PG_DIAG_CONTEXT), detail = Field(result, PG_DIAG_MESSAGE_DETAIL);
+    std::string where = ErrorField(result, PG_DIAG_CONTEXT),
+                detail = ErrorField(result, PG_DIAG_MESSAGE_DETAIL);
     if (!detail.empty()) message += "; " + detail.substr(0, kDetailBytesMax);
     if (where.starts_with("COPY "))
       message += "; " + where.substr(0, std::min(where.find('\n'), kDetailBytesMax));

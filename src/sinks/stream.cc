@@ -5,6 +5,7 @@
 // envelope. `ce_id` is made of the row's place unless the row has one, so that a repeated delivery makes the
 // same event.
 #include "base/text.h"
+#include "event/json_scan.h"
 #include "sinks/sinks.h"
 #include "stage/make_kind.h"
 #include "stage/row_text.h"
@@ -116,8 +117,6 @@ class StreamSinkStage final : public Sink {
   }
 
  private:
-  static constexpr size_t kReadablePadding = 64;  // EventTaker and Assembler may read so far past the data
-
   void SetReserved(const std::string& name, int index) {
     if (name == "ce_time") columns_.source_time = index;
     if (name == "_op") columns_.op = index;
@@ -164,7 +163,7 @@ class StreamSinkStage final : public Sink {
     auto ordinal = static_cast<const int32_t*>(chunk.data(static_cast<uint32_t>(columns_.ordinal)))[row];
     auto partition = static_cast<const int32_t*>(chunk.data(static_cast<uint32_t>(columns_.partition)))[row];
     text_.AppendRow(event.data, writer, chunk, row);
-    event.data.reserve(event.data.size() + kReadablePadding);
+    event.data.reserve(event.data.size() + kJsonPadding);
     if (!ReadText(writer, chunk, columns_.id, row, event.id))
       event.id = fmt::format("{}/{}-{}-{}-{}", pipeline_, partition, rows.epoch, event.offset, ordinal);
     if (!ReadText(writer, chunk, columns_.type, row, event.type))

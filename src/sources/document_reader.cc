@@ -1,11 +1,12 @@
 #include "sources/document_reader.h"
 
+#include "event/json_scan.h"
+
 namespace millstream {
 namespace {
 
 constexpr size_t kPieceBytes = 256u << 10;
 constexpr size_t kInflatedBytes = 1u << 20;  // at a time
-constexpr size_t kReadablePadding = 64;
 
 }  // namespace
 
@@ -46,7 +47,7 @@ Result<std::optional<DocumentReader::Document>> DocumentReader::Next() {
     ASSIGN_OR_FAIL(std::optional<Record> next, splitter_.Next());
     if (next) {
       record_.assign(next->text);
-      record_.append(kReadablePadding, '\0');
+      record_.append(kJsonPadding, '\0');
       return std::optional(Document{std::string_view(record_).substr(0, next->text.size()), next->line,
                                     std::move(next->fault)});
     }

@@ -9,14 +9,12 @@
 namespace millstream {
 namespace {
 
-constexpr size_t kReadablePadding = 64;
-
 /// Reads on until there is a line end, or all there is.
 Result<LinePiece> Fill(File& file, uint64_t offset, uint64_t size) {
   uint64_t want = std::min(LineReader::kPieceBytes, size - offset);
   for (;;) {
     LinePiece piece;
-    piece.bytes = std::make_shared_for_overwrite<char[]>(want + kReadablePadding);
+    piece.bytes = std::make_shared_for_overwrite<char[]>(want + kJsonPadding);
     ASSIGN_OR_FAIL(size_t got, file.ReadAt(offset, piece.bytes.get(), want));
     piece.text = std::string_view(piece.bytes.get(), got);
     bool all_read = offset + got >= size || got < want || want >= LineReader::kLineBytesMax;
@@ -55,7 +53,7 @@ Result<std::optional<LinePiece>> LineReader::Read(File& file, uint64_t size, boo
   if (too_long || (last && !ValidateJson(rest))) taken = read.size();
   if (begin + taken == offset) return std::optional<LinePiece>();
   piece.text = read.substr(0, taken);
-  if (piece.bytes) std::memset(piece.bytes.get() + read.size(), 0, kReadablePadding);
+  if (piece.bytes) std::memset(piece.bytes.get() + read.size(), 0, kJsonPadding);
   piece.begin = begin;
   piece.end = begin + taken;
   piece.first_line = lines + 1;

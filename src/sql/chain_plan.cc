@@ -11,11 +11,6 @@ namespace {
 
 constexpr size_t kNamesInFault = 20;
 
-bool IsReserved(std::string_view name) {
-  return std::find(std::begin(kReservedColumns), std::end(kReservedColumns), name) !=
-         std::end(kReservedColumns);
-}
-
 std::string_view ReservedType(std::string_view name) {
   if (name == "data") return "JSON";
   if (name == "ce_time" || name == "_ingested_at") return "TIMESTAMP WITH TIME ZONE";

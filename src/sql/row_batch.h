@@ -5,6 +5,7 @@
 // numbers the rows of one event.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -21,6 +22,10 @@ namespace millstream {
 inline constexpr const char* kReservedColumns[] = {"data",         "ce_id",      "ce_source", "ce_type",
                                                    "ce_subject",   "ce_time",    "_op",       "_key",
                                                    "_ingested_at", "_partition", "_offset",   "_ordinal"};
+inline bool IsReserved(std::string_view name) {
+  return std::find(std::begin(kReservedColumns), std::end(kReservedColumns), name) !=
+         std::end(kReservedColumns);
+}
 
 struct RowBatch {
   std::string stream;

@@ -13,11 +13,6 @@ struct Carried {
   bool data_visible = false;
 };
 
-bool IsReserved(std::string_view name) {
-  return std::find(std::begin(kReservedColumns), std::end(kReservedColumns), name) !=
-         std::end(kReservedColumns);
-}
-
 // Those that a filter may compute anew; a stream sink's envelope is made of them.
 bool IsReplaceable(std::string_view name) {
   return IsReserved(name) && name != "_partition" && name != "_offset" && name != "_ordinal" &&

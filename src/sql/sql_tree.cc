@@ -139,13 +139,6 @@ int LocationOf(const JsonNode& node) {
   return text.empty() || text == kNowhere ? -1 : std::atoi(text.c_str());
 }
 
-std::string Lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  return out;
-}
-
 JsonNode ColumnRefNode(const std::string& qualifier, const std::string& name, const std::string& alias) {
   JsonNode node = ExpressionNode("COLUMN_REF", "COLUMN_REF", alias);
   std::vector<JsonNode> names;

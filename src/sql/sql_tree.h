@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/text.h"
 #include "sql/database.h"
 #include "sql/json_tree.h"
 
@@ -23,7 +24,6 @@ Result<std::string> PrintSelect(Connection& connection, const JsonNode& node);
 
 /// Where a node stands in the text, or -1.
 int LocationOf(const JsonNode& node);
-std::string Lower(std::string_view text);
 
 /// Nodes that the rewriter makes.
 JsonNode ColumnRefNode(const std::string& qualifier, const std::string& name, const std::string& alias);

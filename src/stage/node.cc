@@ -214,6 +214,11 @@ const Node* Node::Find(std::string_view name) const {
   return nullptr;
 }
 
+std::string Node::TextOf(std::string_view name) const {
+  const Node* member = Find(name);
+  return member == nullptr ? "" : member->scalar;
+}
+
 bool Node::operator==(const Node& other) const {
   if (kind != other.kind) return false;
   if (kind == Kind::kScalar) return scalar == other.scalar && IsLiteral(*this) == IsLiteral(other);

@@ -38,6 +38,8 @@ struct Node {
   Place PlaceOf(size_t position) const;
 
   const Node* Find(std::string_view name) const;
+  /// The scalar of a map's member; empty if there is none.
+  std::string TextOf(std::string_view name) const;
   bool IsScalar() const { return kind == Kind::kScalar; }
   bool operator==(const Node& other) const;  // content, not places
 

@@ -2,6 +2,7 @@
 
 #include <cctype>
 
+#include "base/text.h"
 #include "tables/table_sql.h"
 
 namespace millstream {
@@ -51,8 +52,7 @@ Result<Aggregate> ParseAggregate(const std::string& name, const std::string& exp
   };
   constexpr const char* kForms = "write count(*), count(x), sum(x), min(x), max(x) or last(x)";
   if (open == std::string::npos || ClosingParenthesis(text, open) != text.size() - 1) return fault(kForms);
-  std::string function = Trimmed(text.substr(0, open));
-  for (char& c : function) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  std::string function = Lower(Trimmed(text.substr(0, open)));
   Aggregate aggregate;
   aggregate.name = name;
   aggregate.argument = Trimmed(text.substr(open + 1, text.size() - open - 2));

@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include "base/text.h"
 #include "tables/folder.h"
 #include "tables/table_store.h"
 
@@ -41,9 +42,7 @@ Status CheckNames(const std::string& table, const std::vector<ColumnInfo>& colum
                                               "_op",          "_row",       "rowid"};
   if (columns.empty()) return Invalid("table {}: the rows have no columns", table);
   for (size_t i = 0; i < columns.size(); ++i) {
-    std::string lower = columns[i].name;
-    for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    if (kOurs.contains(lower))
+    if (kOurs.contains(Lower(columns[i].name)))
       return Invalid("table {}: a column cannot have the name '{}'; give it another with AS", table,
                      columns[i].name);
     for (size_t k = 0; k < i; ++k)
