@@ -12,6 +12,7 @@
 #include "cli/target.h"
 #include "cli/terminal.h"
 #include "event/csv.h"
+#include "event/json_scan.h"
 
 namespace millstream {
 namespace {

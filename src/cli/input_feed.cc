@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "cli/input_bytes.h"
 #include "cli/splitter_feed.h"
+#include "event/json_scan.h"
 
 namespace millstream {
 namespace {

@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include "event/json_scan.h"
 #include "sql/command_sql.h"
 
 namespace millstream {

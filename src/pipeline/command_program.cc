@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/text.h"
+#include "event/json_scan.h"
 #include "sql/chunk_builder.h"
 #include "sql/command_sql.h"
 #include "sql/query_rewriter.h"

@@ -20,11 +20,11 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/watchdog.h"
 #include "pipeline/command_definition.h"
 #include "pipeline/command_program.h"
 #include "pipeline/progress.h"
 #include "pipeline/stream_sequencer.h"
-#include "pipeline/watchdog.h"
 
 namespace millstream {
 

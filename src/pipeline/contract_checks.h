@@ -10,10 +10,10 @@
 #include <string>
 #include <vector>
 
+#include "base/watchdog.h"
 #include "event/assembler.h"
 #include "event/batch.h"
 #include "event/type.h"
-#include "pipeline/watchdog.h"
 #include "sql/database.h"
 #include "sql/scan.h"
 

@@ -1,6 +1,7 @@
 #include "pipeline/control_log.h"
 
 #include "event/assembler.h"
+#include "event/json_scan.h"
 
 namespace millstream {
 namespace {

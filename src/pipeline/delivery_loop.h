@@ -26,6 +26,7 @@
 
 #include "base/clock.h"
 #include "base/random.h"
+#include "base/watchdog.h"
 #include "catalog/control.h"
 #include "pipeline/backoff.h"
 #include "pipeline/dead_letters.h"
@@ -36,7 +37,6 @@
 #include "pipeline/shared_sink.h"
 #include "pipeline/status.h"
 #include "pipeline/version_gate.h"
-#include "pipeline/watchdog.h"
 
 namespace millstream {
 

@@ -2,6 +2,7 @@
 // what is there already, so that they can be done again after a crash (catalog/letters.h).
 #include "base/logging.h"
 #include "event/cloudevents.h"
+#include "event/json_scan.h"
 #include "pipeline/engine_state.h"
 #include "pipeline/gatherer.h"
 #include "pipeline/letter_envelope.h"

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/metrics.h"
+#include "base/watchdog.h"
 #include "catalog/cutover.h"
 #include "pipeline/command_runner.h"
 #include "pipeline/control_log.h"
@@ -23,7 +24,6 @@
 #include "pipeline/replay_run.h"
 #include "pipeline/source_runner.h"
 #include "pipeline/stream_ingest.h"
-#include "pipeline/watchdog.h"
 
 namespace millstream {
 

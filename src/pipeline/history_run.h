@@ -18,9 +18,9 @@
 #include <string>
 #include <vector>
 
+#include "base/watchdog.h"
 #include "pipeline/pipeline_runtime.h"
 #include "pipeline/progress.h"
-#include "pipeline/watchdog.h"
 
 namespace millstream {
 

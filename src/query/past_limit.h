@@ -10,8 +10,8 @@
 #include <optional>
 #include <stop_token>
 
+#include "base/watchdog.h"
 #include "pipeline/engine.h"
-#include "pipeline/watchdog.h"
 
 namespace millstream {
 

@@ -8,6 +8,7 @@
 #include <atomic>
 
 #include "base/text.h"
+#include "base/watchdog.h"
 #include "sinks/null_keys.h"
 #include "sinks/postgres_target.h"
 #include "sinks/sinks.h"
@@ -17,6 +18,8 @@
 
 namespace millstream {
 namespace {
+
+constexpr int64_t kDeleteWhenUs = 30'000'000;  // for the rows of a delivery
 
 struct PostgresOptions {
   std::string table;
@@ -149,6 +152,7 @@ class PostgresSinkStage final : public Sink {
     ASSIGN_OR_RETURN(connection_, database_.ConnectBounded({delete_when_}));
     ASSIGN_OR_RETURN(scan_, RowScan::Make(database_, columns));
     std::string when = delete_when_.empty() ? "_op = 'd'" : delete_when_;
+    if (!delete_when_.empty() && !watchdog_) watchdog_.emplace();
     auto statement = connection_->Prepare(
         fmt::format("SELECT coalesce(CAST(({}) AS BOOLEAN), false) FROM {}", when, scan_->Sql()));
     if (!statement) return Invalid("table {}: delete_when: {}", target_.name(), connection_->fault().message);
@@ -215,9 +219,13 @@ class PostgresSinkStage final : public Sink {
   Result<std::vector<bool>> Deletions(const RowBatch& rows) {
     std::vector<bool> deleted;
     scan_->Set(rows.chunks);
+    std::optional<Watchdog::Guard> guard;
+    if (watchdog_) guard.emplace(*watchdog_, kDeleteWhenUs, [this] { connection_->Interrupt(); });
     auto result = deletions_->Execute();
     scan_->Set({});
     if (!result) {
+      if (guard && guard->fired())
+        return Fail(Invalid("delete_when took more than {}", FormatDuration(kDeleteWhenUs)));
       if (deletions_->fault().data_error) return Fail(result.error().Within("delete_when"));
       if (connection_->NeededTooMuch()) return Fail(Invalid("delete_when: {}", result.error().message()));
       return Fail(Unavailable("delete_when: {}", result.error().message()));
@@ -270,6 +278,7 @@ class PostgresSinkStage final : public Sink {
   std::unique_ptr<Connection> connection_;
   std::unique_ptr<RowScan> scan_;
   std::unique_ptr<Statement> deletions_;  // over scan_: which rows delete their key
+  std::optional<Watchdog> watchdog_;      // of a `delete_when`
 };
 
 void CheckOptions(const PostgresOptions& options, const Node& node, const ParseContext& context) {

@@ -1,4 +1,5 @@
 // Deliveries: rows go into a table's delta with the offset behind them; a fold takes both into the file.
+#include "base/text.h"
 #include "tables/store_state.h"
 
 namespace millstream {
@@ -93,6 +94,8 @@ Result<DeltaStatement*> TableStore::State::FindDeltaStatement(Table& table, cons
   made->columns = columns;
   std::vector<std::string_view> texts = {shape.spec.delete_when};
   for (const auto& [name, expression] : shape.spec.values) texts.push_back(expression);
+  made->is_of_user = !shape.spec.delete_when.empty() || !shape.spec.values.empty();
+  if (made->is_of_user) std::call_once(watchdog_wanted, [&] { watchdog = std::make_unique<Watchdog>(); });
   ASSIGN_OR_FAIL(made->connection, database.ConnectBounded(texts));
   ASSIGN_OR_FAIL(made->scan, RowScan::Make(database, columns));
   ASSIGN_OR_FAIL(made->statement, made->connection->Prepare(DeltaRowsSql(shape, columns, made->scan->Sql())));
@@ -115,8 +118,13 @@ Result<std::vector<Chunk>> TableStore::State::MakeRows(Table& table, const Table
   Statement& statement = *(*made)->statement;
   if (!statement.parameters().empty()) FAIL_IF_ERROR(statement.Bind(1, static_cast<int64_t>(pipeline)));
   (*made)->scan->Set(chunks);
+  std::optional<Watchdog::Guard> guard;
+  if ((*made)->is_of_user)
+    guard.emplace(*watchdog, rows_us, [connection = (*made)->connection.get()] { connection->Interrupt(); });
   // Of an expression that needs so much by itself the event is at fault, as in a filter.
   auto said = [&](const Status& status) {
+    if (guard && guard->fired())
+      return Invalid("`values` or `delete_when` took more than {}", FormatDuration(rows_us));
     return (*made)->connection->NeededTooMuch() ? Invalid("{}", status.message()) : status;
   };
   Result<Rows> result = statement.Stream();

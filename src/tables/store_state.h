@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "base/watchdog.h"
 #include "sql/row_buffer.h"
 #include "sql/scan.h"
 #include "tables/registry.h"
@@ -38,6 +39,7 @@ struct Arrival {
 /// Makes rows as a table's delta has them out of rows with given columns.
 struct DeltaStatement {
   std::vector<ColumnInfo> columns;
+  bool is_of_user = false;  // it computes `values` or `delete_when`
   std::unique_ptr<Connection> connection;
   std::unique_ptr<RowScan> scan;
   std::unique_ptr<Statement> statement;
@@ -105,6 +107,11 @@ struct TableStore::State {
   Status fatal;              // an I/O failure: nothing more is taken
   std::function<void(Status)> on_fatal;
   bool stopping = false;
+
+  // Of what users wrote, for the rows of a delivery; the watchdog is made when the first such table is.
+  std::atomic<int64_t> rows_us{30'000'000};
+  std::once_flag watchdog_wanted;
+  std::unique_ptr<Watchdog> watchdog;
 
   std::atomic<uint64_t> recent_bytes{0};  // of all deltas
   std::atomic<uint64_t> deliveries{0}, rows{0}, folds{0}, folded_rows{0};

@@ -116,6 +116,8 @@ Status TableStore::Deliver(const Writer& writer, const std::string& table_name, 
   return state_->TakeRows(writer, *table, rows);
 }
 
+void TableStore::LimitRows(int64_t us) { state_->rows_us = us; }
+
 std::map<uint32_t, StoredOffset> TableStore::Offsets(const Writer& writer) const {
   std::lock_guard lock(state_->mutex);
   auto found = state_->writers.find(writer);

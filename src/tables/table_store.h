@@ -102,6 +102,10 @@ class TableStore {
   /// below the stored offset are there already and are left out.
   Status Deliver(const Writer& writer, const std::string& table, const RowBatch& rows);
 
+  /// For how long `values` and `delete_when` may work at the rows of a delivery (30 s unless told): then
+  /// Deliver is kInvalid, of a delivery of one event as much as of many.
+  void LimitRows(int64_t us);
+
   /// Next offsets by partition.
   std::map<uint32_t, StoredOffset> Offsets(const Writer& writer) const;
   /// Offsets that survive a power cut: those at the last checkpoint (retention's low-water mark).

@@ -96,6 +96,19 @@ TEST_F(TableStoreTest, DeleteWhenIsAnExpressionOverTheRow) {
   EXPECT_NE(status.message().find("delete_when"), std::string::npos) << status.message();
 }
 
+TEST_F(TableStoreTest, ARowThatTakesTooLongIsItsEventsFault) {
+  TableSpec spec = SpecOf(Mode::kUpsert);
+  spec.delete_when = "len(list_filter(range(CAST(gross AS BIGINT)), x -> list_sum(range(x % 1000)) < 0)) > 0";
+  ASSERT_TRUE(test_.store().Ensure(spec, TestColumns(false)).ok());
+  ASSERT_TRUE(Deliver({Row("a", "x", 10, 0)}).ok());
+  test_.store().LimitRows(100'000);
+  Status status = Deliver({Row("b", "y", 10'000'000, 1)});
+  EXPECT_EQ(status.code(), Code::kInvalid);
+  EXPECT_EQ(status.message(), "table orders: `values` or `delete_when` took more than 100 ms");
+  ASSERT_TRUE(Deliver({Row("c", "z", 10, 2)}).ok());
+  EXPECT_EQ(test_.Lines("SELECT id FROM orders ORDER BY id"), (std::vector<std::string>{"a", "c"}));
+}
+
 TEST_F(TableStoreTest, AggregateSumsDeliveriesExactly) {
   Ensure(Mode::kAggregate);
   ASSERT_TRUE(Deliver({Row("a", "x", 10, 0), Row("a", "y", 20, 1), Row("b", "z", 5, 2)}).ok());

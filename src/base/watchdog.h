@@ -1,6 +1,6 @@
 // Watchdog: calls an interrupt when work takes longer than its deadline.
 //
-// Place: floor 5; one thread for all delivery loops. DuckDB's interrupt must come from another thread than
+// Place: floor 0; one thread for all that it watches. DuckDB's interrupt must come from another thread than
 // the query's. Threads: thread-safe. A Guard belongs to the thread that works; when its destructor has
 // returned, the interrupt is not called any more.
 #pragma once

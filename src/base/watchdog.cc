@@ -1,4 +1,4 @@
-#include "pipeline/watchdog.h"
+#include "base/watchdog.h"
 
 namespace millstream {
 namespace {
