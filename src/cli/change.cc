@@ -121,7 +121,7 @@ bool Removes(const JsonView& plan) {
   return false;
 }
 
-std::string Totals(const JsonView& plan) {
+std::string TotalsOf(const JsonView& plan) {
   size_t added = 0, changed = 0, removed = 0, rebuilt = plan["rebuild"].items().size();
   for (const JsonView& change : plan["changes"].items()) {
     std::string how = change["how"].text();
@@ -157,7 +157,7 @@ int Plan(const Everywhere& everywhere, const ChangeOptionsGiven& given) {
     std::printf("no changes\n");
   } else {
     PrintChanges(plan);
-    std::string totals = Totals(plan);
+    std::string totals = TotalsOf(plan);
     if (totals.empty())
       std::printf("nothing of it can be done in place\n");
     else

@@ -222,7 +222,7 @@ void Print(const std::vector<std::string>& lines) {
   std::printf("\n");
 }
 
-Status Record(const Everywhere& everywhere, const TestOptions& given) {
+Status RecordCase(const Everywhere& everywhere, const TestOptions& given) {
   ASSIGN_OR_RETURN(auto api, OpenApi(everywhere));
   ASSIGN_OR_RETURN(Recorded recorded, ReadProject(*api, given.record));
   ASSIGN_OR_RETURN(
@@ -274,7 +274,7 @@ Verb TestVerb() {
           "own.")
       .Run([given](const Everywhere& everywhere) {
         if (given->record.empty()) return RunCases(everywhere, *given);
-        return Complain(Record(everywhere, *given));
+        return Complain(RecordCase(everywhere, *given));
       });
   return verb;
 }

@@ -23,7 +23,8 @@ class IdempotencyTable {
  public:
   explicit IdempotencyTable(Clock& clock, size_t max_keys = 1'000'000) : clock_(clock), max_keys_(max_keys) {}
 
-  static constexpr size_t kWaitersMax = 16;  // of one key
+  static constexpr size_t kKeyBytesMax = 1024;  // of an Idempotency-Key
+  static constexpr size_t kWaitersMax = 16;     // of one key
 
   enum class Begin : uint8_t {
     kFirst,     // go on; call Finish or Abandon

@@ -2,6 +2,7 @@
 #include <charconv>
 
 #include "base/text.h"
+#include "pipeline/idempotency.h"
 #include "server/json_object.h"
 #include "server/problem.h"
 #include "server/routes.h"
@@ -9,7 +10,6 @@
 namespace millstream {
 namespace {
 
-constexpr size_t kKeyBytesMax = 1024;  // Idempotency-Key
 constexpr int64_t kTimeoutMaxUs = 60'000'000;
 
 /// "17" with its quotes, as ETags are written; without them too.
@@ -56,7 +56,8 @@ Status ReadRequest(const HttpRequest& request, CommandRequest& command) {
     if (!command.if_match) return Invalid("If-Match: '{}' is no version; expected e.g. \"17\"", *version);
   }
   if (const std::string* key = request.Header("idempotency-key")) {
-    if (key->empty() || key->size() > kKeyBytesMax) return Invalid("Idempotency-Key: 1 to 1024 characters");
+    if (key->empty() || key->size() > IdempotencyTable::kKeyBytesMax)
+      return Invalid("Idempotency-Key: 1 to 1024 characters");
     command.idempotency_key = *key;
   }
   if (const std::string* tables = request.Query("wait_table"))

@@ -1,5 +1,6 @@
 // Events in: POST /v1/streams/{stream}/events, and where an origin stands.
 #include "event/cloudevents.h"
+#include "pipeline/idempotency.h"
 #include "server/http_text.h"
 #include "server/json_object.h"
 #include "server/problem.h"
@@ -7,8 +8,6 @@
 
 namespace millstream {
 namespace {
-
-constexpr size_t kKeyBytesMax = 1024;  // Idempotency-Key
 
 constexpr char kNdjson[] = "application/x-ndjson";
 constexpr char kCloudEvent[] = "application/cloudevents+json";
@@ -109,7 +108,7 @@ void Ingest(Engine& engine, const HttpRequest& request, Responder responder) {
     ingest.body = event.data;
   }
   if (const std::string* key = request.Header("idempotency-key")) {
-    if (key->empty() || key->size() > kKeyBytesMax)
+    if (key->empty() || key->size() > IdempotencyTable::kKeyBytesMax)
       return responder.Send(Problem(400, "bad_request", "Idempotency-Key: 1 to 1024 characters"));
     ingest.idempotency_key = *key;
   }

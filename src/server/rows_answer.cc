@@ -9,7 +9,7 @@ namespace millstream {
 namespace {
 
 constexpr size_t kRowsPieceBytes = 128 << 10;
-enum Format : size_t { kJsonType, kNdjson, kCsv };
+enum Format : size_t { kAsJson, kAsNdjson, kAsCsv };
 
 void AppendCsvText(std::string& out, std::string_view text) {
   if (text.find_first_of(",\"\r\n") == text.npos) {
@@ -45,15 +45,15 @@ class RowWriter {
         shape_(shape) {}
 
   void Begin(std::string& out) const {
-    if (format_ == kCsv) {
+    if (format_ == kAsCsv) {
       for (size_t i = 0; i < columns_.size(); ++i) {
         if (i > 0) out += ',';
         AppendCsvText(out, columns_[i].name);
       }
       out += "\r\n";
-    } else if (format_ == kJsonType && shape_ == RowsShape::kBare) {
+    } else if (format_ == kAsJson && shape_ == RowsShape::kBare) {
       out += '[';
-    } else if (format_ == kJsonType) {
+    } else if (format_ == kAsJson) {
       out += "{\"columns\":" + ColumnsJson(columns_) + ",\"position\":{";
       for (const auto& [table, position] : positions_) {
         if (!out.ends_with('{')) out += ',';
@@ -67,29 +67,29 @@ class RowWriter {
     }
   }
   void Append(std::string& out, const Chunk& chunk) {
-    if (format_ == kCsv) return AppendCsv(out, chunk);
+    if (format_ == kAsCsv) return AppendCsv(out, chunk);
     if (chunk.rows() == 0) return;
-    if (format_ == kJsonType && !std::exchange(is_first_, false)) out += ',';
+    if (format_ == kAsJson && !std::exchange(is_first_, false)) out += ',';
     if (!picked_.empty()) return AppendPicked(out, chunk);
     writer_.AppendObjects(out, chunk, columns_, static_cast<uint32_t>(columns_.size()),
-                          format_ == kJsonType ? "," : "\n");
-    if (format_ == kNdjson) out += '\n';
+                          format_ == kAsJson ? "," : "\n");
+    if (format_ == kAsNdjson) out += '\n';
   }
   void End(std::string& out) const {
-    if (format_ == kJsonType) out += shape_ == RowsShape::kBare ? "]" : "]}";
+    if (format_ == kAsJson) out += shape_ == RowsShape::kBare ? "]" : "]}";
   }
 
  private:
   void AppendPicked(std::string& out, const Chunk& chunk) const {
     for (uint32_t row = 0; row < chunk.rows(); ++row) {
-      if (row > 0) out += format_ == kJsonType ? ',' : '\n';
+      if (row > 0) out += format_ == kAsJson ? ',' : '\n';
       JsonObject object(out);
       for (uint32_t column = 0; column < columns_.size(); ++column) {
         object.Json(columns_[column].name, "");
         writer_.Append(out, chunk, Place(column), row);
       }
     }
-    if (format_ == kNdjson) out += '\n';
+    if (format_ == kAsNdjson) out += '\n';
   }
   void AppendCsv(std::string& out, const Chunk& chunk) {
     std::string text;
@@ -126,7 +126,7 @@ std::optional<size_t> RowFormatOf(const HttpRequest& request) {
 void SendRows(RunningQuery& query, size_t format, RowsShape shape, HttpHeaders headers, Responder responder) {
   RowWriter writer(query, format, shape);
   HttpResponse response{
-      200, format == kCsv ? "text/csv; charset=utf-8" : kRowFormats[format], {}, std::move(headers)};
+      200, format == kAsCsv ? "text/csv; charset=utf-8" : kRowFormats[format], {}, std::move(headers)};
   std::string out;
   writer.Begin(out);
   while (true) {
